@@ -1,0 +1,69 @@
+# make demo    install, make the sample inputs, run everything on the CPU, write results/report.html
+# make test    install, run all CPU tests
+# make lint    formatters, linters, type checker
+# make bench   measure; the tables in the README are its output
+# AREA=captures runs one area of the demo; TORCH=cpu or TORCH=cuda asks pip for that build of torch.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+AREA ?= all
+TORCH ?=
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export RERUN_ANALYTICS := 0
+export HF_HUB_DISABLE_XET := 1
+
+# `===` takes the build without a local version, which is the CUDA one; `+cpu` is the other.
+TORCH_PIN := $(shell sed -n 's/^torch==//p' envs/core.txt)
+TORCH_REQUIREMENT_ := torch==$(TORCH_PIN)
+TORCH_REQUIREMENT_cpu := torch==$(TORCH_PIN)+cpu
+TORCH_REQUIREMENT_cuda := torch===$(TORCH_PIN)
+
+.PHONY: demo test test-all lint format generate picture bench pins clean
+.DEFAULT_GOAL := demo
+
+INSTALLED := .venv/installed
+
+$(INSTALLED): envs/core.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "splatdag needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check '$(TORCH_REQUIREMENT_$(TORCH))'
+	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/core.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+demo: results/report.html
+	@echo 'Look at results/report.html (metrics, curves, pictures) and results/compare/index.html (all runs side by side).'
+	@echo 'The splats are results/captures/*/*/splat.ply; $(BIN)/snakemake status says what ran; README.md says how to use your own photos.'
+
+# A scene that fails costs neither the others nor the report, which names it; make ends with the exit code.
+results/report.html: $(INSTALLED) FORCE
+	@$(BIN)/snakemake $(AREA); code=$$?; \
+	$(BIN)/snakemake --quiet all compare && \
+	if [ ! -f $@ ] || [ results/compare/index.html -nt $@ ]; then \
+		$(BIN)/snakemake --quiet all --report $@ $(AREA) compare || exit 1; \
+	fi; exit $$code
+
+FORCE:
+
+test: $(INSTALLED)
+	$(BIN)/pytest -m 'not gpu'
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+# what is generated from the options and the pins: schema, docs table, envs/core.yaml
+generate: $(INSTALLED)
+	$(BIN)/python -m splatdag.generate
+
+clean:
+	rm -rf results logs benchmarks .snakemake

@@ -1,0 +1,29 @@
+"""splatdag: photos, images, driving logs and videos of people to Gaussian splats.
+
+snakemake --list-target-rules lists what can be asked for; README.md says how.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+include: "rules/common.smk"
+include: "rules/samples.smk"
+include: "rules/captures.smk"
+include: "rules/runs.smk"
+
+
+rule all:
+    """Everything the config asks for, in every area."""
+    default_target: True
+    input:
+        rules.captures.input,
+
+
+onsuccess:
+    shell(REFRESH_COMPARISON)
+
+
+onerror:
+    shell(REFRESH_COMPARISON)

@@ -1,0 +1,126 @@
+"""What planning costs: the default config, and 1,000 captures beside a bare Snakefile with the same declared files."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PHOTOS = 4
+"""Photos per capture: files of a few bytes, since planning never decodes one."""
+
+BARE = """
+CAPTURES = [line.strip() for line in open("names.txt")]
+
+rule captures:
+    input:
+        expand("results/captures/{capture}/single/manifest.json", capture=CAPTURES)
+
+rule pose_capture:
+    input:
+        data=lambda wildcards: ancient(f"photos/{wildcards.capture}"),
+    output:
+        cameras="results/captures/{capture}/sparse/0/cameras.bin",
+        images="results/captures/{capture}/sparse/0/images.bin",
+        points="results/captures/{capture}/sparse/0/points3D.bin",
+        report="results/captures/{capture}/registration.json",
+    log: "logs/captures/{capture}/pose.log"
+    benchmark: "benchmarks/captures/{capture}/pose.tsv"
+    shell: "true"
+
+rule train_capture:
+    input:
+        data=lambda wildcards: ancient(f"photos/{wildcards.capture}"),
+        model=rules.pose_capture.output.points,
+    output:
+        splat="results/captures/{capture}/single/splat.ply",
+        metrics="results/captures/{capture}/single/metrics.json",
+        preview="results/captures/{capture}/single/preview.jpg",
+        curves="results/captures/{capture}/single/curves.png",
+        manifest="results/captures/{capture}/single/manifest.json",
+    log: "logs/captures/{capture}/single/train.log"
+    benchmark: "benchmarks/captures/{capture}/single/train.tsv"
+    shell: "true"
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--captures", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        ours, bare = Path(folder) / "ours", Path(folder) / "bare"
+        _copy_workflow(ours)
+        default = [_dry_run(ours)[0] for _ in range(arguments.runs)]
+        version = [_timed(ours, "--version")[0] for _ in range(arguments.runs)]
+        _fill(ours, bare, arguments.captures)
+        _dry_run(ours)  # the first reads every photo once
+        pairs = [(_dry_run(ours), _dry_run(bare)) for _ in range(arguments.runs)]
+    ratios = [first[0] / second[0] for first, second in pairs]
+    jobs = pairs[0][0][1]
+    assert jobs == pairs[0][1][1], "the two plans differ"
+    print("| what | seconds | beside it |")
+    print("|---|---|---|")
+    print(f"| parse and dry run, default config | {_middle(default)} | `snakemake --version` {_middle(version)} |")
+    print(
+        f"| dry run, {arguments.captures} captures, {jobs} jobs | {_middle([a[0] for a, _ in pairs])} |"
+        f" bare Snakefile {_middle([b[0] for _, b in pairs])}: ratio {statistics.median(ratios):.2f}"
+        f" ({min(ratios):.2f} to {max(ratios):.2f}) |"
+    )
+
+
+def _copy_workflow(folder: Path) -> None:
+    folder.mkdir()
+    shutil.copy(REPOSITORY / "Snakefile", folder)
+    for name in ("rules", "config", "workflow_profiles", "envs"):
+        shutil.copytree(REPOSITORY / name, folder / name, symlinks=True)
+    (folder / "profiles").symlink_to("workflow_profiles")
+
+
+def _fill(ours: Path, bare: Path, count: int) -> None:
+    bare.mkdir()
+    names = [f"capture{index:05}" for index in range(count)]
+    for name in names:
+        photos = ours / "photos" / name
+        photos.mkdir(parents=True)
+        for index in range(PHOTOS):
+            (photos / f"{index}.jpg").write_text(f"{name} {index}")
+    rows = "".join(f"{name}\t../photos/{name}\n" for name in names)
+    (ours / "config" / "captures.tsv").write_text("capture\tdata_dir\n" + rows)
+    (bare / "photos").symlink_to(ours / "photos")
+    (bare / "names.txt").write_text("\n".join(names))
+    (bare / "Snakefile").write_text(BARE)
+
+
+def _dry_run(folder: Path) -> tuple[float, int]:
+    seconds, output = _timed(folder, "-n", "--quiet", "rules", "--cores", "2", "captures")
+    total = re.search(r"^total +(\d+)", output, re.MULTILINE)
+    return seconds, int(total.group(1)) if total else 0
+
+
+def _timed(folder: Path, *arguments: str) -> tuple[float, str]:
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return time.perf_counter() - begin, done.stdout + done.stderr
+
+
+def _middle(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""The bundled sample inputs.
+
+Needs nothing. Makes results/samples/room: images/, cameras.json (the exact cameras) and photos.json.
+"""
+
+
+rule make_sample_room:
+    """Ray-trace the sample capture: a textured room with objects on a table."""
+    output:
+        room=directory("<results>/samples/room"),
+    log:
+        "<logs>/samples/room.log",
+    benchmark:
+        "<benchmarks>/samples/room.tsv"
+    threads: 2
+    resources:
+        mem_mb=scaled(2_000),
+        runtime=scaled(10),
+    params:
+        flags=flags(CONFIG.samples.room),
+        code=code_digest("samples.room"),
+    conda:
+        "../envs/core.yaml"
+    shell:
+        "exec python -m splatdag.samples.room --out {output.room} --threads {threads} --log {log} {params.flags:q}"

@@ -1,0 +1,1 @@
+"""splatdag: one Snakemake DAG from photos, images, driving logs and videos of people to Gaussian splats."""

@@ -1,0 +1,1 @@
+"""Captures: photos of one static scene, their poses and the splats trained on them."""

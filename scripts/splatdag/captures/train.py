@@ -1,0 +1,123 @@
+"""Train Gaussians on one posed capture, evaluate them on held-out photos, and publish the run."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from pathlib import Path
+
+import psutil
+import torch
+
+from splatdag.captures.options import TrainOptions
+from splatdag.captures.photos import Scene, load_scene
+from splatdag.splats.checkpoint import Checkpoint
+from splatdag.splats.devices import device_memory_mb, device_name, use_device
+from splatdag.splats.evaluation import evaluate, mean_color, write_curves, write_preview
+from splatdag.splats.gaussians import Parameters, from_points
+from splatdag.splats.ply import write_ply
+from splatdag.splats.trainer import Trained, train
+from splatdag.splats.views import Normalisation, View, normalisation, split_views
+from splatdag.workflow.code_digest import code_digest
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.inventory import data_digest, digest_of_folder, photos_folder
+from splatdag.workflow.manifest import write_manifest
+from splatdag.workflow.publish import write_json
+from splatdag.workflow.stage import Job, run
+
+logger = logging.getLogger(__name__)
+
+
+def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, job: Job, device_count: int = 0) -> None:
+    """Train Gaussians on one posed capture.
+
+    Args:
+        data_dir: folder of photos, or COLMAP dataset with `images/`.
+        model: COLMAP model of the photos: its folder, or a file in it.
+        result_dir: run folder to publish to.
+        options: of the training.
+        job: how to run.
+        device_count: CUDA devices to use; 0 is the CPU.
+    """
+    device = use_device(device_count, job.threads)
+    model = model if model.is_dir() else model.parent
+    state = result_dir / "state"
+    inputs = {"photos": data_digest(data_dir, state), "model": digest_of_folder(model)}
+    scene = load_scene(model, photos_folder(data_dir), options.data_factor, job.threads)
+    views, held_out = _split(scene, options)
+    frame = normalisation(torch.stack([torch.tensor(view.center) for view in scene.views]).numpy(), scene.points)
+    checkpoint = Checkpoint(
+        state, {"options": options.model_dump_json(), "code": code_digest("captures.train"), **inputs}
+    )
+    measure = functools.partial(
+        evaluate, views=held_out, frame=frame, options=options, mean_color=mean_color(views), device=device
+    )
+    startup = time.time() - psutil.Process().create_time()
+    result = train(views, frame, _start(scene, frame, options), options, checkpoint, measure, device)
+    logger.info("held out: %(psnr).2f dB PSNR, %(ssim).4f SSIM", result.evaluations[-1]["mean"])
+    _publish(result, held_out, frame, options, result_dir, device, inputs, startup)
+    checkpoint.remove()
+
+
+def _split(scene: Scene, options: TrainOptions) -> tuple[list[View], list[View]]:
+    if len(scene.views) < 2:
+        raise UserError(f"only {len(scene.views)} registered photo; training needs at least two")
+    if not len(scene.points):
+        raise UserError("the COLMAP model has no points to start from")
+    train_ids, held_out_ids = split_views(len(scene.views), options.test_every)
+    logger.info("%d photos to train on, %d held out, %d points", len(train_ids), len(held_out_ids), len(scene.points))
+    return [scene.views[i] for i in train_ids], [scene.views[i] for i in held_out_ids]
+
+
+def _start(scene: Scene, frame: Normalisation, options: TrainOptions) -> Parameters:
+    return from_points(
+        frame.points(scene.points[: options.init_num_pts]),
+        scene.colors[: options.init_num_pts],
+        sh_degree=options.sh_degree,
+        init_opacity=options.init_opa,
+        init_scale=options.init_scale,
+        generator=torch.Generator().manual_seed(options.seed),
+    )
+
+
+def _publish(
+    result: Trained,
+    held_out: list[View],
+    frame: Normalisation,
+    options: TrainOptions,
+    run_dir: Path,
+    device: torch.device,
+    inputs: dict[str, str],
+    startup: float,
+) -> None:
+    """Write the run contract, the manifest last."""
+    begin = time.perf_counter()
+    write_ply(run_dir / "splat.ply", result.parameters, frame)
+    write_preview(run_dir / "preview.jpg", result.parameters, held_out, frame, options, device)
+    write_curves(run_dir / "curves.png", result, f"{run_dir.parent.name} / {run_dir.name}")
+    write_json(run_dir / "metrics.json", result.evaluations[-1])
+    publish = time.perf_counter() - begin
+    seconds = {
+        "startup": startup,
+        "train": result.train_seconds,
+        "eval": result.eval_seconds,
+        "publish": publish,
+    }
+    write_manifest(
+        run_dir / "manifest.json",
+        stage="captures.train",
+        options=options.model_dump(mode="json"),
+        inputs=inputs,
+        code=code_digest("captures.train"),
+        device=device_name(device),
+        seconds={name: round(value, 2) for name, value in {**seconds, "total": sum(seconds.values())}.items()},
+        device_memory_mb=device_memory_mb(device),
+        gaussians=len(result.parameters["means"]),
+        steps=result.step,
+        offset=frame.offset().tolist(),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

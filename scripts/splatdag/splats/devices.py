@@ -1,0 +1,52 @@
+"""The device switch: 0 is the CPU, more are CUDA devices."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numba
+import torch
+
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.manifest import processor_name
+
+
+def use_device(count: int, threads: int) -> torch.device:
+    """The device to compute on, with the thread pools set for it.
+
+    Args:
+        count: CUDA devices to use; 0 is the CPU.
+        threads: CPU threads.
+
+    Raises:
+        UserError: a GPU was asked for and can't be used.
+    """
+    # torch's own pool stays at one thread: numba does the parallel work, and two pools get in each other's way.
+    torch.set_num_threads(1)
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    if count == 0:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        why = "there is no CUDA device or its driver is too old" if built else "this torch is a build without CUDA"
+        raise UserError(
+            f"{count} GPU asked for, but {why}; run on the CPU (--resources gpu=0) or see `nvidia-smi`"
+            + ("" if built else " and install with TORCH=cuda")
+        )
+    if importlib.util.find_spec("gsplat") is None:
+        raise UserError("gsplat is not installed; pip install -r envs/core.txt")
+    return torch.device("cuda")
+
+
+def device_name(device: torch.device) -> str:
+    """What the device is called, with the threads of a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor_name()}, {numba.get_num_threads()} threads"
+
+
+def device_memory_mb(device: torch.device) -> dict[str, float]:
+    """Largest allocation on a CUDA device so far, in MB; empty for the CPU."""
+    if device.type != "cuda":
+        return {}
+    return {"cuda": round(torch.cuda.max_memory_allocated(device) / 1e6, 1)}

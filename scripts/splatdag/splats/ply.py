@@ -1,0 +1,77 @@
+"""Splats as PLY files in the layout of Inria's 3D Gaussian splatting, which all viewers read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from plyfile import PlyData, PlyElement
+
+from splatdag.splats.gaussians import Parameters
+from splatdag.splats.views import Normalisation
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.publish import complete
+
+
+def write_ply(path: Path, parameters: Parameters, frame: Normalisation) -> None:
+    """Write Gaussians in the world frame (less the frame's offset); a file is complete or absent.
+
+    Properties: x y z, nx ny nz (zero), f_dc_0..2, f_rest_* (channel by channel), opacity (logit), scale_0..2
+    (log), rot_0..3 (wxyz).
+
+    Args:
+        path: the file.
+        parameters: Gaussians in the frame of training.
+        frame: from the world to the frame of training.
+    """
+    values = {name: tensor.detach().cpu().numpy() for name, tensor in parameters.items()}
+    count = len(values["means"])
+    positions = values["means"].astype(np.float64) * frame.scale + (frame.center - frame.offset())
+    rotations = values["quats"] / np.linalg.norm(values["quats"], axis=1, keepdims=True)
+    columns = {
+        ("x", "y", "z"): positions,
+        ("nx", "ny", "nz"): np.zeros((count, 3)),
+        _numbered("f_dc", 3): values["sh0"][:, 0],
+        _numbered("f_rest", values["shN"].shape[1] * 3): values["shN"].transpose(0, 2, 1).reshape(count, -1),
+        ("opacity",): values["opacities"][:, None],
+        _numbered("scale", 3): values["scales"] + np.log(frame.scale),
+        _numbered("rot", 4): rotations,
+    }
+    names = [name for group in columns for name in group]
+    table = np.concatenate(list(columns.values()), axis=1).astype("<f4")
+    vertices = np.ascontiguousarray(table).view([(name, "<f4") for name in names])[:, 0]
+    with complete(path) as temporary:
+        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(str(temporary))
+
+
+def _numbered(name: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{name}_{index}" for index in range(count))
+
+
+def read_ply(path: Path) -> Parameters:
+    """Read Gaussians as they are in the file: no frame is applied.
+
+    Raises:
+        UserError: the file is not a PLY file of Gaussians.
+    """
+    try:
+        vertices = PlyData.read(str(path))["vertex"]
+        column = {p.name: np.asarray(vertices[p.name], dtype=np.float32) for p in vertices.properties}
+        count, rest = vertices.count, sum(name.startswith("f_rest_") for name in column)
+        values = {
+            "means": _stacked(column, ("x", "y", "z")),
+            "scales": _stacked(column, _numbered("scale", 3)),
+            "quats": _stacked(column, _numbered("rot", 4)),
+            "opacities": column["opacity"],
+            "sh0": _stacked(column, _numbered("f_dc", 3))[:, None],
+            "shN": _stacked(column, _numbered("f_rest", rest)).reshape(count, 3, rest // 3).transpose(0, 2, 1),
+        }
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: not a PLY file of Gaussians: {error}") from None
+    return {name: torch.tensor(np.ascontiguousarray(value)) for name, value in values.items()}
+
+
+def _stacked(column: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+    count = len(column["x"])
+    return np.stack([column[name] for name in names], axis=1) if names else np.zeros((count, 0), np.float32)

@@ -1,0 +1,88 @@
+"""Posed views and the frame they are trained in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass
+class View:
+    """One photo with its camera, free of lens distortion."""
+
+    name: str
+    image_HW3: Tensor
+    """Colours, uint8."""
+    world_to_camera: np.ndarray
+    """[4, 4] float64, OpenCV axes (x right, y down, z forward)."""
+    K: np.ndarray
+    """[3, 3] intrinsics in pixels; the centre of the first pixel is at (0.5, 0.5)."""
+
+    @property
+    def center(self) -> np.ndarray:
+        """The camera's position in the world."""
+        rotation, translation = self.world_to_camera[:3, :3], self.world_to_camera[:3, 3]
+        return -rotation.T @ translation
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """A shift and a scale from the world to the frame of training: x' = (x - center) / scale.
+
+    Rotations are left alone, so spherical harmonics mean the same in both frames.
+    """
+
+    center: np.ndarray
+    """[3] float64, in world units."""
+    scale: float
+    """World units per unit of training."""
+    extent: float
+    """Radius of the cameras in units of training: `scene_scale`, which learning rate and densification use."""
+
+    def points(self, world: np.ndarray) -> np.ndarray:
+        """Positions [..., 3] from the world to the frame of training."""
+        return (world - self.center) / self.scale
+
+    def world_to_camera(self, view: View) -> np.ndarray:
+        """A camera of the normalised world, [4, 4] float64; what it sees is unchanged but for the scale."""
+        matrix = view.world_to_camera.copy()
+        matrix[:3, 3] = (matrix[:3, :3] @ self.center + matrix[:3, 3]) / self.scale
+        return matrix
+
+    def offset(self) -> np.ndarray:
+        """What has to stay out of a float32 file: whole units, and zero unless the scene is far from the origin."""
+        far = np.abs(self.center).max() > 1_000 * self.scale
+        return np.round(self.center) if far else np.zeros(3)
+
+
+def normalisation(centers: np.ndarray, points: np.ndarray) -> Normalisation:
+    """Centre the cameras and make their median distance one.
+
+    Where the cameras have no extent (one camera, or all in one place), the distance of the points stands in.
+
+    Args:
+        centers: [V, 3] camera positions in the world.
+        points: [N, 3] points of the scene in the world.
+    """
+    center = centers.mean(axis=0)
+    distances = np.linalg.norm(centers - center, axis=1)
+    depth = float(np.median(np.linalg.norm(points - center, axis=1))) if len(points) else 1.0
+    scale = float(np.median(distances))
+    if scale < 1e-3 * depth:
+        return Normalisation(center, depth or 1.0, 1.1)
+    return Normalisation(center, scale, 1.1 * float(distances.max()) / scale)
+
+
+def split_views(count: int, test_every: int) -> tuple[list[int], list[int]]:
+    """Indices of the views to train on and to hold out: every n-th, from the first."""
+    held_out = [index for index in range(count) if index % test_every == 0]
+    return [index for index in range(count) if index % test_every], held_out
+
+
+def camera_tensors(view: View, frame: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
+    """World-to-camera matrix [1, 4, 4] in the frame of training and intrinsics [1, 3, 3], float32."""
+    matrix = torch.tensor(frame.world_to_camera(view), dtype=torch.float32, device=device)
+    return matrix[None], torch.tensor(view.K, dtype=torch.float32, device=device)[None]

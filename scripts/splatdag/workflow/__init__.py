@@ -1,0 +1,1 @@
+"""The engine: options, stages, run contract, digests, sheets, sites, status and comparison. No torch here."""

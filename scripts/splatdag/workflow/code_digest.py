@@ -1,0 +1,99 @@
+"""What code a stage depends on, as one short digest: an edit reruns it, a comment or a `touch` does not."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = "splatdag"
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@functools.cache
+def code_digest(stage: str) -> str:
+    """Digest of a stage's module and of all it imports from its area and from `splats`.
+
+    Comments, docstrings and layout do not count. `workflow` is left out: it moves files about and changes no
+    result, and counting it would cost all trainings at every update.
+
+    Args:
+        stage: module name without the package, such as `captures.train`.
+    """
+    return digest_of(stage, _ROOT)
+
+
+def digest_of(stage: str, root: Path) -> str:
+    """`code_digest` of the package that lies in the folder `root`."""
+    pending, found = [stage], {}
+    while pending:
+        module = pending.pop()
+        if module in found or module.split(".")[0] == "workflow":
+            continue
+        path = _file(root, module)
+        if path is None:
+            continue
+        tree = ast.parse(path.read_bytes())
+        is_package = path.name == "__init__.py"
+        found[module] = "\n".join(_lines(_without_docstrings(tree)))
+        pending += _imports(tree, module if is_package else module.rpartition(".")[0])
+        pending += [module.rpartition(".")[0]] if "." in module else []
+    text = "\n".join(f"{module}\n{found[module]}" for module in sorted(found))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _file(root: Path, module: str) -> Path | None:
+    path = root.joinpath(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _imports(tree: ast.AST, parent: str) -> Iterator[str]:
+    """Modules of the package that a module imports, names of imported objects among them (they have no file)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = parent.split(".")[: len(parent.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([PACKAGE, *package] if node.level else []) + ("." if node.level and node.module else "")
+            base += node.module or ""
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name.removeprefix(f"{PACKAGE}.") for name in names if name.startswith(f"{PACKAGE}."))
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [s for s in body if not _is_text(s)] or [ast.Pass()]  # type: ignore[attr-defined]
+    return tree
+
+
+def _is_text(statement: ast.AST) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _lines(node: object) -> Iterator[str]:
+    """The syntax tree as text that stays the same from one Python version to the next (empty fields left out)."""
+    if isinstance(node, ast.AST):
+        yield type(node).__name__
+        for name, value in ast.iter_fields(node):
+            if value not in (None, []) and name not in ("kind", "type_comment"):
+                yield name
+                yield from _lines(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _lines(item)
+        yield "end"
+    else:
+        yield repr(node)

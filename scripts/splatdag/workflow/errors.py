@@ -1,0 +1,28 @@
+"""What a user sees when an input is wrong: one line, exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+USER_ERROR = 2
+"""Exit code of a run that stopped because an input is wrong."""
+RESUMABLE = 75
+"""Exit code of a run that was told to stop and saved its state (EX_TEMPFAIL)."""
+
+
+class UserError(Exception):
+    """An input is wrong. The message is one line: what, where, what was expected, what to do."""
+
+
+class Stopped(Exception):
+    """SIGTERM arrived and the state is saved; running the same command again continues."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The hint that ends a message about an unknown name: `; the nearest is max_steps`, or all of a few."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"; the nearest is {close[0]}"
+    return f"; known are {', '.join(known)}" if len(known) <= 12 else ""

@@ -1,0 +1,89 @@
+"""The manifest: what ran, on what, how long, how it ended. It is written last; without it a run is not finished."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from splatdag.workflow.publish import write_json
+
+_PACKAGES = ("splatdag", "torch", "numpy", "numba", "gsplat", "pycolmap", "opencv-python-headless")
+
+
+class Manifest(BaseModel):
+    """The last file of a run, and what `compare` and `status` read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stage: str
+    """Module that ran, such as `captures.train`."""
+    options: dict[str, Any]
+    """All options, defaults included."""
+    inputs: dict[str, str]
+    """Name of each input and the digest of its content."""
+    code: str
+    """Digest of the stage's code."""
+    packages: dict[str, str]
+    """Versions of what the result depends on."""
+    device: str
+    """What it was computed on."""
+    seconds: dict[str, float]
+    """Wall time of startup, train and eval, and their total (evaluation and output included)."""
+    peak_memory_mb: dict[str, float]
+    """Largest resident memory (`host`) and largest device allocation (`cuda`)."""
+    gaussians: int
+    """Gaussians in splat.ply."""
+    steps: int
+    """Optimisation steps done."""
+    offset: list[float]
+    """What to add to splat.ply's positions to be in the input's world frame (zero but for georeferenced inputs)."""
+    exit_reason: str
+    """`finished`, or why it ended early."""
+    finished: str
+    """When, in UTC."""
+
+
+def write_manifest(path: Path, **fields: Any) -> None:
+    """Write a manifest; versions, host memory and the time of day are filled in here."""
+    memory = {"host": round(peak_resident_mb(), 1), **fields.pop("device_memory_mb", {})}
+    manifest = Manifest(
+        packages=package_versions(), peak_memory_mb=memory, finished=now(), exit_reason="finished", **fields
+    )
+    write_json(path, manifest.model_dump(mode="json"))
+
+
+def now() -> str:
+    """The time of day in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    installed = {name: _version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **{name: v for name, v in installed.items() if v}}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def peak_resident_mb() -> float:
+    """Largest resident memory of this process so far, in MB (10⁶ bytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def processor_name() -> str:
+    """The processor's name as the kernel gives it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

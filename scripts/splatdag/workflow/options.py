@@ -1,0 +1,177 @@
+"""Options: one typed class per stage, from which flags, config section, schema and docs table come."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from splatdag.workflow.errors import UserError, nearest
+
+T = TypeVar("T", bound="Options")
+
+
+class Options(BaseModel):
+    """Base of all options: unknown keys are errors, field docstrings are the help.
+
+    A class with a field `preset` lists its presets in `presets`: the values of the named preset stand in for
+    the defaults, and whatever is given beside it wins.
+    """
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not cls.presets or not isinstance(given, dict):
+            return given
+        name = given.get("preset", cls.model_fields["preset"].default)
+        return _merged(cls.presets.get(name, {}), given)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def validated(options: type[T], given: Any, where: str) -> T:
+    """Options made from plain values.
+
+    Args:
+        options: the class.
+        given: a mapping as YAML or a sheet gives it; None is an empty one.
+        where: what the message names, such as `config: captures.train`.
+
+    Raises:
+        UserError: one line per problem; an unknown key names the nearest known one.
+    """
+    try:
+        return options.model_validate({} if given is None else given)
+    except ValidationError as error:
+        raise UserError(explained(error, options, where)) from None
+
+
+def explained(error: ValidationError, options: type[Options], where: str) -> str:
+    """What pydantic found wrong, one line per problem."""
+    lines = [_one_line(options, problem, where) for problem in error.errors()]
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _one_line(options: type[Options], problem: Any, where: str) -> str:
+    path = [str(part) for part in problem["loc"]]
+    key = ".".join([where, *path]) if path else where
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key{nearest(path[-1], _known_keys(options, path[:-1]))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    shown = repr(problem["input"])
+    if problem["type"] == "missing" or isinstance(problem["input"], dict) or len(shown) > 60:
+        return f"{key}: {message}"
+    return f"{key}: {message}, not {shown}"
+
+
+def _known_keys(options: type[Options], path: list[str]) -> list[str]:
+    for part in path:
+        field = options.model_fields.get(part)
+        if field is None or not _is_options(field.annotation):
+            return []
+        options = typing.cast(type[Options], field.annotation)
+    return list(options.model_fields)
+
+
+def _is_options(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Options)
+
+
+def differences(options: Options) -> dict[str, Any]:
+    """The values that differ from the defaults (of the preset, where there is one), nested as in the config."""
+    preset = {"preset": options.preset} if hasattr(options, "preset") else {}
+    return preset | _differences(options, type(options)(**preset))
+
+
+def _differences(options: Options, defaults: Options) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in type(options).model_fields:
+        value, default = getattr(options, name), getattr(defaults, name)
+        if isinstance(value, Options) and value != default:
+            found[name] = _differences(value, default)
+        elif value != default:
+            found[name] = value
+    return found
+
+
+def overridden(options: T, overrides: dict[str, Any], where: str) -> T:
+    """Options with some values replaced; a new preset changes what was not set.
+
+    Raises:
+        UserError: as `validated`.
+    """
+    return validated(type(options), _merged(differences(options), overrides), where)
+
+
+def flags(options: Options) -> list[str]:
+    """The command-line flags that give these options: the preset, and what differs from its values."""
+    return list(_flags(differences(options), ""))
+
+
+def _flags(values: dict[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in values.items():
+        flag = f"{prefix}{name}".replace("_", "-")
+        if isinstance(value, dict):
+            yield from _flags(value, f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            yield f"--{flag}" if value else f"--{prefix}no-{name}".replace("_", "-")
+        elif isinstance(value, list | tuple):
+            yield from [f"--{flag}", *map(str, value)]
+        else:
+            yield f"--{flag}={value}"
+
+
+def documented(options: type[Options], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Rows of the docs table: key, type and range, default, meaning; nested options follow their parent."""
+    for name, field in options.model_fields.items():
+        if _is_options(field.annotation):
+            yield from documented(typing.cast(type[Options], field.annotation), f"{prefix}{name}.")
+        else:
+            default = "required" if field.is_required() else _shown(field.get_default(call_default_factory=True))
+            yield f"{prefix}{name}", _kind(field), default, " ".join((field.description or "").split())
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return str(value)
+
+
+def _kind(field: FieldInfo) -> str:
+    limits = {"gt": "> ", "ge": "≥ ", "lt": "< ", "le": "≤ "}
+    bounds = [
+        f"{sign}{_number(getattr(bound, key))}"
+        for bound in field.metadata
+        for key, sign in limits.items()
+        if getattr(bound, key, None) is not None
+    ]
+    return " ".join([_type_name(field.annotation), ", ".join(bounds)]).strip()
+
+
+def _number(value: float) -> str:
+    return f"{value:g}"
+
+
+def _type_name(annotation: Any) -> str:
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return " or ".join(map(str, inner))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("null" if part is type(None) else _type_name(part) for part in inner)
+    if origin is list:
+        return f"list of {_type_name(inner[0])}"
+    return {"str": "text", "Path": "path"}.get(annotation.__name__, annotation.__name__)

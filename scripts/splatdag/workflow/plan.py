@@ -1,0 +1,21 @@
+"""What a config asks for, stage by stage; `status` holds it against what is on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage of one scene."""
+
+    area: str
+    """Such as `captures`."""
+    scene: str
+    """Name of the scene, with the variant where there are several: `room`, `dog/filtered`."""
+    stage: str
+    """Such as `pose` or `train`; the columns of `status`."""
+    log: str
+    """Its log, relative to the logs folder."""
+    output: str
+    """The file it publishes last, relative to the results folder."""

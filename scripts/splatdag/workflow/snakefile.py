@@ -1,0 +1,76 @@
+"""Helpers for the Snakefile and its rules."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import splatdag
+from splatdag.workflow.errors import USER_ERROR, UserError
+from splatdag.workflow.inventory import file_digest
+from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile
+from splatdag.workflow.site import gpu_request, read_site
+
+CACHE = Path(".snakemake") / "splatdag"
+"""What may be remembered from one parse to the next; safe to delete."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn a `UserError` into its line on stderr and exit code 2, without Snakemake's traceback."""
+    try:
+        yield
+    except UserError as error:
+        print(f"splatdag: {error}".replace("\n", "\nsplatdag: "), file=sys.stderr)
+        sys.exit(USER_ERROR)
+
+
+def check_profile(arguments: Sequence[str], main_snakefile: str) -> None:
+    """Stop when the profile named on the command line is not there; Snakemake would run without it.
+
+    Raises:
+        UserError: the profile, and the nearest known one.
+    """
+    requested = requested_profile(arguments)
+    if requested is not None:
+        profile_folder(requested, Path.cwd(), Path(main_snakefile).parent)
+
+
+def prepare_environment() -> None:
+    """Let jobs run this interpreter and this package, with or without an activated environment."""
+    _put_first("PATH", str(Path(sys.executable).parent))
+    _put_first("PYTHONPATH", str(Path(splatdag.__file__).resolve().parent.parent))
+
+
+def _put_first(variable: str, folder: str) -> None:
+    others = [part for part in os.environ.get(variable, "").split(os.pathsep) if part not in ("", folder)]
+    os.environ[variable] = os.pathsep.join([folder, *others])
+
+
+def found(path: str, workflow_dir: Path) -> Path:
+    """A file named in the config: from the working directory, else from the folder of the Snakefile."""
+    here = Path(path)
+    return here if here.exists() or here.is_absolute() else workflow_dir / path
+
+
+def digest_of_files(paths: Iterable[Path]) -> str:
+    """One digest of the names and contents of small files."""
+    files = {str(path): file_digest(path) for path in paths}
+    return hashlib.blake2b(json.dumps(files, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def scaled(amount: int) -> Callable[[Any, int], int]:
+    """A resource that grows with each attempt: MB or minutes."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def site_resources(workflow_dir: Path) -> Callable[[str], dict[str, str]]:
+    """A function from GPU class (`any`, `h100`) to the resources that get one at this site."""
+    site = read_site(workflow_dir / FOLDER / "slurm" / "site.yaml")
+    return lambda gpu_class: gpu_request(site, gpu_class)

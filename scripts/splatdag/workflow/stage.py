@@ -1,0 +1,194 @@
+"""How every stage runs: command line, log with a header per attempt, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import fcntl
+import inspect
+import logging
+import os
+import shlex
+import signal
+import sys
+import time
+import traceback
+import typing
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import tyro
+from pydantic import Field, ValidationError
+
+from splatdag.workflow.errors import RESUMABLE, USER_ERROR, Stopped, UserError
+from splatdag.workflow.options import Options, explained, validated
+
+STARTED, FINISHED, FAILED, STOPPED = "started", "finished", "failed", "stopped"
+"""The words that open a log's lines about an attempt; `status` reads them."""
+_FILE_ONLY = {"file_only": True}
+"""Marks a log record that is not for the terminal."""
+logger = logging.getLogger(__name__)
+
+
+class Job(Options):
+    """How a stage runs, whatever it does."""
+
+    log: Path | None = None
+    """Log file, appended to, with a header for each attempt."""
+    threads: int = Field(2, ge=1)
+    """CPU threads to use."""
+    debug: bool = False
+    """Show the traceback of every error."""
+
+
+def run(main: Callable[..., None]) -> None:
+    """Run a stage from its command line and exit: 0 done, 2 wrong input, 75 stopped with its state saved, 1 else.
+
+    `main` takes its files as keyword arguments, its options as one argument whose type is an `Options` class,
+    and `job: Job`. Flags are the names of the arguments and of the options' fields.
+    """
+    try:
+        arguments = tyro.cli(_with_flat_options(main, sys.argv[1:]), prog=f"python -m {_module_name(main)}")
+    except ValidationError as error:
+        raise SystemExit(_report(explained(error, Options, "command line"))) from None
+    except UserError as error:
+        raise SystemExit(_report(str(error))) from None
+    job: Job = arguments["job"]
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_logging_to(job.log, _module_name(main)))
+        except UserError as error:
+            raise SystemExit(_report(str(error))) from None
+        raise SystemExit(_attempt(main, arguments, job))
+
+
+def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> int:
+    begin = time.monotonic()
+    try:
+        signal.signal(signal.SIGTERM, _raise_stopped)
+        main(**arguments)
+    except UserError as error:
+        code, words = USER_ERROR, f"{FAILED}: {error}"
+    except Stopped as error:
+        code, words = RESUMABLE, f"{STOPPED}: {error}"
+    except KeyboardInterrupt:
+        code, words = 130, f"{FAILED}: interrupted"
+    except MemoryError:
+        code, words = 1, f"{FAILED}: out of memory; give the job more memory or lower data size (data_factor)"
+    except OSError as error:
+        code, words = (
+            1,
+            f"{FAILED}: {error.strerror}: {error.filename}" if error.filename else f"{FAILED}: {error}",
+        )
+    except Exception as error:
+        code, words = 1, f"{FAILED}: {type(error).__name__}: {error}"
+        logger.error("%s", traceback.format_exc(), extra=_FILE_ONLY)
+    else:
+        logger.info("%s in %.1f s", FINISHED, time.monotonic() - begin)
+        return 0
+    if job.debug:
+        logger.error("%s", traceback.format_exc())
+    logger.error("%s", " ".join(words.split()))
+    return code
+
+
+def _raise_stopped(number: int, frame: Any) -> None:
+    raise Stopped("told to stop (SIGTERM); nothing was published, run the same command again")
+
+
+def _report(message: str) -> int:
+    print(message, file=sys.stderr)
+    return USER_ERROR
+
+
+def _module_name(main: Callable[..., None]) -> str:
+    spec = sys.modules[main.__module__].__spec__
+    return spec.name if spec else main.__module__
+
+
+class _logging_to(ExitStack):  # noqa: N801 - used as a context manager, like contextlib's
+    """Send log lines to the terminal and to the log file, whose lock says that the stage is running."""
+
+    def __init__(self, log: Path | None, stage: str) -> None:
+        super().__init__()
+        root = logging.getLogger()
+        root.setLevel(logging.INFO)
+        label = stage.removeprefix("splatdag.")
+        terminal = logging.StreamHandler(sys.stderr)
+        terminal.addFilter(lambda record: not getattr(record, "file_only", False))
+        terminal.setFormatter(logging.Formatter(f"[{_subject(log) or label}] %(message)s"))
+        root.addHandler(terminal)
+        self.callback(root.removeHandler, terminal)
+        if log is not None:
+            stream = self.enter_context(_locked(log))
+            file = logging.StreamHandler(stream)
+            file.setFormatter(_utc("%(asctime)s %(message)s"))
+            root.addHandler(file)
+            self.callback(root.removeHandler, file)
+            begun = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+            print(f"{begun} {STARTED} {stage} (process {os.getpid()})", file=stream)
+            print(f"{begun} {shlex.join(sys.argv[1:])}", file=stream, flush=True)
+
+
+def _subject(log: Path | None) -> str | None:
+    """`captures/room/single/train` for a log that lies under a folder named logs."""
+    if log is None or "logs" not in log.parts:
+        return None
+    return "/".join(log.with_suffix("").parts[log.parts.index("logs") + 1 :])
+
+
+def _utc(pattern: str) -> logging.Formatter:
+    formatter = logging.Formatter(pattern, "%Y-%m-%d %H:%M:%S")
+    formatter.converter = time.gmtime
+    return formatter
+
+
+def _locked(log: Path) -> IO[str]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    stream = log.open("a", encoding="utf-8")
+    for patience in (0.2, 0.8, None):
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if patience is None:
+                stream.close()
+                raise UserError(f"{log}: another process is running this stage; wait for it or stop it") from None
+            time.sleep(patience)  # `status` holds the lock for a moment when it looks
+        except OSError:
+            break  # a file system without locks: status then can't tell a running stage from a killed one
+        else:
+            break
+    return stream
+
+
+def _with_flat_options(main: Callable[..., None], arguments: list[str]) -> Callable[..., dict[str, Any]]:
+    """`main`'s signature for tyro: options and job flat, defaults from the preset named in `arguments`."""
+    hints = typing.get_type_hints(main)
+    parameters = []
+    for name, parameter in inspect.signature(main).parameters.items():
+        kind = hints[name]
+        if isinstance(kind, type) and issubclass(kind, Options):
+            default = _defaults(kind, arguments)
+            parameter = parameter.replace(annotation=Annotated[kind, tyro.conf.arg(name="")], default=default)
+        else:
+            parameter = parameter.replace(annotation=kind)
+        parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    def collect(**given: Any) -> dict[str, Any]:
+        return given
+
+    collect.__doc__ = main.__doc__
+    collect.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    collect.__annotations__ = {p.name: p.annotation for p in parameters}
+    return collect
+
+
+def _defaults(options: type[Options], arguments: list[str]) -> Options:
+    if not options.presets:
+        return options()
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        if flag == "--preset" or flag.startswith("--preset="):
+            name = flag.partition("=")[2] or value
+            return validated(options, {"preset": name}, "command line: --preset")
+    return options()

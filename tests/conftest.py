@@ -1,0 +1,75 @@
+"""What all tests share: where the repository is, and running Snakemake and stages as a user does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("SPLATDAG_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+"""Real photo sets, which are not part of the repository; tests that need them skip where they are absent."""
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.fixture
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture
+def real_data() -> Path:
+    if not DATA.is_dir():
+        pytest.skip(f"no real photo sets in {DATA} (SPLATDAG_TEST_DATA says where)")
+    return DATA
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the workflow's own files, to change and run in; the package stays the installed one."""
+    for name in ("Snakefile", "rules", "config", "workflow_profiles", "envs"):
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, symlinks=True)
+        else:
+            shutil.copy2(source, tmp_path / name)
+    (tmp_path / "profiles").symlink_to("workflow_profiles")
+    return tmp_path
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def snakemake(project: Path) -> Run:
+    """Run `snakemake ARGUMENTS` in the project."""
+
+    def run(*arguments: str, cwd: Path = project, **kwargs: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "snakemake", *arguments]
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **kwargs)  # type: ignore[call-overload]
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three small photos."""
+    import cv2
+    import numpy as np
+
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(3):
+        image = np.random.default_rng(index).integers(0, 255, (24, 32, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{index}.jpg"), image)
+    return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", action="store_true", help="write records of planned jobs anew")

@@ -1,0 +1,62 @@
+"""The code digest follows meaning: edits count, comments and the workflow package do not."""
+
+import shutil
+
+import pytest
+
+from splatdag.workflow.code_digest import code_digest, digest_of
+
+
+@pytest.fixture
+def package(tmp_path):
+    root = tmp_path / "splatdag"
+    for name, text in {
+        "captures/__init__.py": '"""Area."""\n',
+        "captures/train.py": "from splatdag.splats import loss\nfrom splatdag.captures.options import A\nfrom splatdag.workflow import x\n",
+        "captures/options.py": "A = 1\n",
+        "captures/pose.py": "B = 2\n",
+        "splats/__init__.py": "",
+        "splats/loss.py": 'def f(a):\n    """Doc."""\n    return a + 1  # why\n',
+        "workflow/__init__.py": "",
+        "workflow/x.py": "C = 3\n",
+    }.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changes"),
+    [
+        ("splats/loss.py", "a + 1", "a + 2", True),
+        ("splats/loss.py", "  # why", "", False),
+        ("splats/loss.py", "Doc.", "Another text.", False),
+        ("splats/loss.py", "a + 1", "(a  +  1)", False),
+        ("captures/options.py", "A = 1", "A = 2", True),
+        ("captures/pose.py", "B = 2", "B = 3", False),
+        ("workflow/x.py", "C = 3", "C = 4", False),
+        ("splats/__init__.py", "", "import os\n", True),
+    ],
+)
+def test_an_edit_changes_the_digest_of_what_depends_on_it(package, file, old, new, changes):
+    before = digest_of("captures.train", package)
+    path = package / file
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert (digest_of("captures.train", package) != before) is changes
+
+
+def test_a_copy_elsewhere_has_the_same_digest(package, tmp_path):
+    copy = tmp_path / "elsewhere" / "splatdag"
+    shutil.copytree(package, copy)
+    assert digest_of("captures.train", copy) == digest_of("captures.train", package)
+
+
+def test_training_depends_on_the_rasteriser_and_posing_does_not(repository, tmp_path):
+    copy = tmp_path / "splatdag"
+    shutil.copytree(repository / "scripts" / "splatdag", copy)
+    before = {stage: digest_of(stage, copy) for stage in ("captures.train", "captures.pose")}
+    assert before["captures.train"] == code_digest("captures.train")
+    (copy / "splats" / "render.py").write_text("changed = True\n")
+    assert digest_of("captures.train", copy) != before["captures.train"]
+    assert digest_of("captures.pose", copy) == before["captures.pose"]

@@ -1,0 +1,85 @@
+"""Photos are known by their content."""
+
+import os
+import time
+
+import pytest
+
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.inventory import check_photos, colmap_model, data_digest, photo_names, photos_folder
+
+
+@pytest.fixture
+def digest(photos, tmp_path):
+    return lambda: data_digest(photos, tmp_path / "cache")
+
+
+def test_touching_a_photo_changes_nothing(photos, digest):
+    before = digest()
+    os.utime(photos / "0.jpg", (time.time() + 100, time.time() + 100))
+    assert digest() == before
+
+
+def test_stray_files_change_nothing(photos, digest):
+    before = digest()
+    for name in ("Thumbs.db", ".DS_Store", "._0.jpg", "notes.txt"):
+        (photos / name).write_text("stray")
+    assert digest() == before
+
+
+@pytest.mark.parametrize("change", ["edit", "add", "remove", "rename"])
+def test_other_photos_are_other_photos(photos, digest, change):
+    before = digest()
+    photo = photos / "0.jpg"
+    if change == "edit":
+        data = bytearray(photo.read_bytes())
+        data[-3] ^= 1
+        photo.write_bytes(data)
+    elif change == "add":
+        (photos / "9.PNG").write_bytes(photo.read_bytes())
+    elif change == "remove":
+        photo.unlink()
+    else:
+        photo.rename(photos / "z.jpg")
+    assert digest() != before
+
+
+def test_a_photo_is_read_once(photos, digest, monkeypatch):
+    before = digest()
+    monkeypatch.setattr("splatdag.workflow.inventory.file_digest", lambda path: pytest.fail(f"{path} was read again"))
+    assert digest() == before
+
+
+def test_a_damaged_memory_is_made_again(photos, tmp_path):
+    before = data_digest(photos, tmp_path / "cache")
+    for path in (tmp_path / "cache").iterdir():
+        path.write_text('{"0.jpg": [1')
+    assert data_digest(photos, tmp_path / "cache") == before
+
+
+def test_a_model_counts_where_there_is_one(photos, digest):
+    before = digest()
+    (photos / "sparse" / "0").mkdir(parents=True)
+    (photos / "sparse" / "0" / "cameras.bin").write_bytes(b"1")
+    assert colmap_model(photos) == photos / "sparse" / "0"
+    assert digest() != before
+
+
+def test_photos_in_folders_are_found_and_hidden_ones_are_not(photos):
+    (photos / "left").mkdir()
+    (photos / "left" / "a.JPEG").write_bytes(b"x")
+    (photos / ".thumbs").mkdir()
+    (photos / ".thumbs" / "a.jpg").write_bytes(b"x")
+    assert photo_names(photos) == ["0.jpg", "1.jpg", "2.jpg", "left/a.JPEG"]
+
+
+def test_a_dataset_keeps_its_photos_in_images(photos):
+    (photos / "images").mkdir()
+    assert photos_folder(photos) == photos / "images"
+    with pytest.raises(UserError, match=r"row 3: no photos .* in .*images"):
+        check_photos(photos, "row 3")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match="row 3: no such folder"):
+        check_photos(tmp_path / "nowhere", "row 3")

@@ -1,0 +1,43 @@
+"""Who may import whom (design: The house)."""
+
+import ast
+
+LAYERS = {
+    "workflow": {"workflow"},
+    "samples": {"samples", "workflow"},
+    "splats": {"splats", "workflow"},
+    "captures": {"captures", "splats", "workflow"},
+}
+NO_TORCH = ("workflow", "samples")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+def test_packages_import_only_what_lies_below_them(repository):
+    package = repository / "scripts" / "splatdag"
+    wrong = []
+    for area in [p.name for p in package.iterdir() if (p / "__init__.py").is_file()]:
+        for path in (package / area).rglob("*.py"):
+            for name in imports(path):
+                parts = name.split(".")
+                if parts[0] == "splatdag" and len(parts) > 1 and parts[1] not in LAYERS[area]:
+                    wrong.append(f"{path.relative_to(package)} imports {name}")
+    assert wrong == []
+
+
+def test_workflow_and_samples_have_no_torch(repository):
+    package = repository / "scripts" / "splatdag"
+    found = [
+        str(path)
+        for area in NO_TORCH
+        for path in (package / area).rglob("*.py")
+        if any(name.split(".")[0] == "torch" for name in imports(path))
+    ]
+    assert found == []

@@ -1,0 +1,154 @@
+"""Options: one class gives flags, validation, help and docs."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import pytest
+import tyro
+from pydantic import Field
+
+from splatdag.captures.options import TrainOptions
+from splatdag.config import read_config
+from splatdag.generate import conda_environment, generated
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.options import Options, differences, documented, flags, overridden, validated
+
+
+class Inner(Options):
+    """Nested."""
+
+    rate: float = 0.5
+    """A rate."""
+    on: bool = False
+    """A switch."""
+
+
+class Outer(Options):
+    """Options with everything."""
+
+    presets: ClassVar = {"plain": {}, "fast": {"steps": 10, "inner": {"rate": 0.9, "on": True}}}
+
+    preset: Literal["plain", "fast"] = "plain"
+    """Preset."""
+    steps: int = Field(100, gt=0)
+    """Steps."""
+    marks: list[int] = [1, 2]
+    """Marks."""
+    cap: int | None = None
+    """Cap."""
+    inner: Inner = Inner()
+    """Inner."""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"steps": 7, "marks": [], "cap": 3},
+        {"preset": "fast"},
+        {"preset": "fast", "steps": 100, "inner": {"on": False}, "marks": [5, 6, 7]},
+    ],
+)
+def test_flags_on_a_command_line_give_the_options_back(given):
+    options = Outer(**given)
+    default = Outer(preset=options.preset)
+    assert tyro.cli(Outer, args=flags(options), default=default) == options
+
+
+def test_a_preset_fills_what_is_not_given_and_what_is_given_wins():
+    options = Outer(preset="fast", inner={"rate": 0.1})
+    assert (options.steps, options.inner.rate, options.inner.on) == (10, 0.1, True)
+
+
+def test_an_override_of_the_preset_keeps_what_was_set_beside_it():
+    options = overridden(Outer(preset="fast", marks=[9]), {"preset": "plain"}, "row")
+    assert (options.steps, options.marks) == (100, [9])
+    assert differences(options) == {"preset": "plain", "marks": [9]}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"stepz": 1}, "config.stepz: unknown key; the nearest is steps"),
+        ({"inner": {"ratte": 1}}, "config.inner.ratte: unknown key; the nearest is rate"),
+        (
+            {"steps": "many"},
+            "config.steps: input should be a valid integer, unable to parse string as an integer, not 'many'",
+        ),
+        ({"steps": 0}, "config.steps: input should be greater than 0, not 0"),
+        ({"preset": "slow"}, "config.preset: input should be 'plain' or 'fast', not 'slow'"),
+        ([1], "config: input should be a valid dictionary or instance of Outer, not [1]"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_key(given, message):
+    with pytest.raises(UserError) as caught:
+        validated(Outer, given, "config")
+    assert str(caught.value) == message
+
+
+def test_every_problem_has_its_own_line():
+    with pytest.raises(UserError) as caught:
+        read_config({"captures": {"train": {"max_stepz": 1, "seed": -1}}, "capture": {}})
+    assert str(caught.value).splitlines() == [
+        "config.captures.train.seed: input should be greater than or equal to 0, not -1",
+        "config.captures.train.max_stepz: unknown key; the nearest is max_steps",
+        "config.capture: unknown key; the nearest is captures",
+    ]
+
+
+def test_every_option_has_its_meaning_written_down():
+    from splatdag.config import Config
+
+    rows = list(documented(Config))
+    assert len(rows) > 40
+    assert [key for key, _, _, meaning in rows if len(meaning) < 5] == []
+
+
+def test_the_small_preset_is_a_set_of_valid_training_options():
+    assert TrainOptions(preset="small").strategy.max_gaussians == 12_000
+
+
+def test_generated_files_are_up_to_date(repository):
+    stale = [str(path) for path, text in generated(repository).items() if path.read_text(encoding="utf-8") != text]
+    assert stale == [], "run `make generate`"
+
+
+def test_the_conda_environment_has_every_pin(repository):
+    pins = (repository / "envs" / "core.txt").read_text()
+    environment = conda_environment(pins)
+    for line in pins.splitlines():
+        assert line.startswith("#") or line in environment
+
+
+def test_everything_that_is_installed_is_pinned(repository):
+    import re
+    from importlib.metadata import distributions
+
+    pins = (repository / "envs" / "core.txt").read_text()
+    pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in pins.splitlines() if "==" in line}
+    installed = {re.sub(r"[-_.]+", "-", d.name).lower() for d in distributions()}
+    beside = {"splatdag", "pip", "setuptools", "wheel"}
+    extra = {name for name in installed - pinned - beside if not name.startswith(("nvidia-", "cuda-", "triton"))}
+    assert extra == set(), "run `make pins`"
+
+
+def test_reading_the_config_imports_neither_torch_nor_numba():
+    code = "import sys, splatdag.config, splatdag.captures.sheet, splatdag.workflow.snakefile; "
+    code += "print(sorted({'torch', 'numba', 'cv2', 'pycolmap'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_schema_refuses_unknown_keys(repository: Path):
+    import json
+
+    import jsonschema
+    import yaml
+
+    schema = json.loads((repository / "config" / "config.schema.json").read_text())
+    config = yaml.safe_load((repository / "config" / "config.yaml").read_text())
+    jsonschema.validate(config, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"captures": {"trane": {}}}, schema)

@@ -1,0 +1,36 @@
+"""Every output is complete or absent."""
+
+import pytest
+
+from splatdag.workflow.publish import complete, write_json
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "deep" / "out.txt"
+    with complete(path) as temporary:
+        temporary.write_text("all")
+        assert not path.exists()
+        assert temporary.suffix == ".txt"
+    assert path.read_text() == "all"
+    assert [p.name for p in path.parent.iterdir()] == ["out.txt"]
+
+
+def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), complete(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_a_writer_that_wrote_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), complete(tmp_path / "out.txt"):
+        pass
+
+
+def test_json_without_a_number_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "out.json", {"psnr": float("nan")})
+    assert list(tmp_path.iterdir()) == []
