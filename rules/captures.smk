@@ -24,6 +24,8 @@ rule pose_capture:
         "<logs>/captures/{capture}/pose.log",
     benchmark:
         "<benchmarks>/captures/{capture}/pose.tsv"
+    conda:
+        "../envs/core.yaml"
     threads: 2
     resources:
         mem_mb=scaled(8_000),
@@ -32,8 +34,6 @@ rule pose_capture:
         data=capture_digest,
         flags=pose_flags,
         code=code_digest("captures.pose"),
-    conda:
-        "../envs/core.yaml"
     shell:
         "exec python -m splatdag.captures.pose --data-dir {input.data:q} --report {output.report}"
         " --threads {threads} --log {log} {params.flags:q}"
@@ -54,10 +54,12 @@ rule train_capture:
         "<logs>/captures/{capture}/{variant}/train.log",
     benchmark:
         "<benchmarks>/captures/{capture}/{variant}/train.tsv"
+    conda:
+        "../envs/core.yaml"
     threads: 2
     resources:
-        gpu=1,
         **site("any"),
+        gpu=1,
         mem_mb=scaled(32_000),
         runtime=scaled(720),
     params:
@@ -65,8 +67,6 @@ rule train_capture:
         flags=train_flags,
         code=code_digest("captures.train"),
         run=f"{RESULTS}/captures/{{capture}}/{{variant}}",
-    conda:
-        "../envs/core.yaml"
     shell:
         "exec python -m splatdag.captures.train --data-dir {input.data:q} --model {input.model}"
         " --result-dir {params.run} --device-count {resources.gpu} --threads {threads} --log {log} {params.flags:q}"

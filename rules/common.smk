@@ -14,7 +14,9 @@ from splatdag.workflow.options import flags
 from splatdag.workflow.sheets import NAME
 from splatdag.workflow.snakefile import scaled
 
-HERE = Path(str(workflow.current_basedir)).parent  # ours, also as a module of another workflow
+HERE = Path(
+    str(workflow.current_basedir)
+).parent  # ours, also as a module of another workflow
 
 snakefile.prepare_environment()
 
@@ -26,15 +28,17 @@ with snakefile.one_line_errors():
     if workflow.is_main_process:
         snakefile.check_profile(sys.argv, workflow.main_snakefile)
     site = snakefile.site_resources(HERE)
-    CONFIG = read_config({key: value for key, value in config.items() if key != "pathvars"})
+    CONFIG = read_config(
+        {key: value for key, value in config.items() if key != "pathvars"}
+    )
     CAPTURES_SHEET = snakefile.found(CONFIG.captures.sheet, HERE)
-    CAPTURES = read_captures(CAPTURES_SHEET, CONFIG.captures.pose, CONFIG.captures.train)
+    CAPTURES = read_captures(
+        CAPTURES_SHEET, CONFIG.captures.pose, CONFIG.captures.train
+    )
 
 
 RESULTS, LOGS = workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<logs>")
-REFRESH_COMPARISON = (
-    f"python -m splatdag.workflow.compare --results {RESULTS} --logs {LOGS} --out {RESULTS}/compare"
-)
+REFRESH_COMPARISON = f"python -m splatdag.workflow.compare --results {RESULTS} --logs {LOGS} --out {RESULTS}/compare"
 
 
 wildcard_constraints:
@@ -45,13 +49,21 @@ wildcard_constraints:
 def capture_data(wildcards):
     """The photos of a capture: a folder that may be touched freely, or a sample's, made by its own rule."""
     capture = CAPTURES[wildcards.capture]
-    return f"<results>/samples/{capture.sample}" if capture.sample else ancient(capture.data_dir)
+    return (
+        f"<results>/samples/{capture.sample}"
+        if capture.sample
+        else ancient(capture.data_dir)
+    )
 
 
 def capture_digest(wildcards):
     """What the photos are; a sample's are known by the rule that makes them."""
     capture = CAPTURES[wildcards.capture]
-    return f"sample:{capture.sample}" if capture.sample else remembered_digest(capture.data_dir)
+    return (
+        f"sample:{capture.sample}"
+        if capture.sample
+        else remembered_digest(capture.data_dir)
+    )
 
 
 @functools.cache

@@ -6,17 +6,25 @@ Snakemake's report shows.
 
 
 rule compare:
-    """Options and metrics of all finished runs side by side, and what failed: a CSV and an interactive page."""
-    localrule: True
     output:
         table=report("<results>/compare/runs.csv", category="Runs"),
         page=report("<results>/compare/index.html", category="Runs"),
         previews=report(
-            directory("<results>/compare/previews"), patterns=["{run}.jpg"], category="Prediction | ground truth"
+            directory("<results>/compare/previews"),
+            patterns=["{run}.jpg"],
+            category="Prediction | ground truth",
         ),
-        curves=report(directory("<results>/compare/curves"), patterns=["{run}.png"], category="Curves"),
+        curves=report(
+            directory("<results>/compare/curves"),
+            patterns=["{run}.png"],
+            category="Curves",
+        ),
     log:
         "<logs>/compare.log",
+    """Options and metrics of all finished runs side by side, and what failed: a CSV and an interactive page."""
+    localrule: True
+    conda:
+        "../envs/core.yaml"
     params:
         runs=finished_runs,
         command=REFRESH_COMPARISON,
@@ -25,10 +33,12 @@ rule compare:
 
 
 rule status:
-    """Print the state of every scene and stage: done, running, failed and why, or waiting."""
-    localrule: True
     log:
         "<logs>/status.log",
+    """Print the state of every scene and stage: done, running, failed and why, or waiting."""
+    localrule: True
+    conda:
+        "../envs/core.yaml"
     params:
         config=json.dumps(config),
         sheet=CAPTURES_SHEET,

@@ -12,6 +12,8 @@ rule make_sample_room:
         "<logs>/samples/room.log",
     benchmark:
         "<benchmarks>/samples/room.tsv"
+    conda:
+        "../envs/core.yaml"
     threads: 2
     resources:
         mem_mb=scaled(2_000),
@@ -19,7 +21,5 @@ rule make_sample_room:
     params:
         flags=flags(CONFIG.samples.room),
         code=code_digest("samples.room"),
-    conda:
-        "../envs/core.yaml"
     shell:
         "exec python -m splatdag.samples.room --out {output.room} --threads {threads} --log {log} {params.flags:q}"

@@ -12,7 +12,8 @@ def package(tmp_path):
     root = tmp_path / "splatdag"
     for name, text in {
         "captures/__init__.py": '"""Area."""\n',
-        "captures/train.py": "from splatdag.splats import loss\nfrom splatdag.captures.options import A\nfrom splatdag.workflow import x\n",
+        "captures/train.py": "from splatdag.splats import loss\nfrom splatdag.captures.options import A\n"
+        "from splatdag.workflow import x\n",
         "captures/options.py": "A = 1\n",
         "captures/pose.py": "B = 2\n",
         "splats/__init__.py": "",

@@ -43,17 +43,11 @@ def make_scene(count, cameras, width, height, *, harmonics=None, channels=3, see
         "Ks": K.double().expand(cameras, 3, 3).clone(),
         "backgrounds": normal(cameras, 3 if harmonics else channels).sigmoid(),
     }
-    # One opaque wall close to the camera, so that pixels end early, and one thin sliver far off the image centre.
     if count > 1:
-        inputs["means"][0], inputs["scales"][0], inputs["opacities"][0] = (
-            torch.tensor([-0.3, 0.1, 1.5]),
-            0.2,
-            0.9999,
-        )
-        inputs["means"][1], inputs["scales"][1] = (
-            torch.tensor([2.0, 0.4, 2.5]),
-            torch.tensor([1.0, 0.005, 0.005]),
-        )
+        # An opaque wall close to the camera, so that pixels end early, and a thin sliver beyond the border.
+        inputs["means"][:2] = torch.tensor([[-0.3, 0.1, 1.5], [2.0, 0.4, 2.5]])
+        inputs["scales"][:2] = torch.tensor([[0.2, 0.2, 0.2], [1.0, 0.005, 0.005]])
+        inputs["opacities"][0] = 0.9999
     return inputs
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from splatdag.splats.gaussians import Parameters
@@ -99,9 +100,9 @@ def _labelled(image: np.ndarray, text: str) -> np.ndarray:
     scale = _PREVIEW_WIDTH / max(image.shape[:2])
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    for color, thickness in ((0, 3), (255, 1)):
-        cv2.putText(image, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (color,) * 3, thickness, cv2.LINE_AA)
-    return image
+    picture = Image.fromarray(image)
+    ImageDraw.Draw(picture).text((6, 4), text, fill="white", stroke_width=2, stroke_fill="black")
+    return np.asarray(picture)
 
 
 def write_curves(path: Path, result: Trained, title: str) -> None:

@@ -24,7 +24,7 @@ _f = np.float32
 _index = np.uintp
 
 # The work is cut into tiles of fixed size, so that sums do not depend on the number of threads. One scratch
-# array per thread, with constant offsets, holds four lines of input and a band of blurred rows for four moments.
+# array per thread, with constant offsets, holds four lines of input and bands of blurred rows of four moments.
 _TILE_HEIGHT, _TILE_WIDTH = 32, 128
 _STRIDE = _TILE_WIDTH
 _LINE = _index(_TILE_WIDTH + WINDOW - 1)
@@ -174,21 +174,19 @@ def _similarity(begin, end, x, y, kept, down, across, slopes, sums):
             continue
         camera, channel = plane // channels, plane % channels
         for row in range(rows + WINDOW - 1):
-            for column in range(columns + WINDOW - 1):
-                a, b = (
-                    x[camera, top + row, left + column, channel],
-                    y[camera, top + row, left + column, channel],
-                )
-                if kept.shape[0] and not kept[camera, top + row, left + column]:
+            xs, ys = x[camera, top + row], y[camera, top + row]
+            for i in range(_index(columns + WINDOW - 1)):
+                column = _index(left) + i
+                a, b = xs[column, channel], ys[column, channel]
+                if kept.shape[0] and not kept[camera, top + row, column]:
                     a, b = _f(0.0), _f(0.0)
-                i = _index(column)
                 s[i] = a
                 s[_LINE + i] = b
                 s[_index(2) * _LINE + i] = a * a + b * b
                 s[_index(3) * _LINE + i] = a * b
             for moment in range(4):
-                out = _BLURRED + _index(moment) * _BAND + _index(row * _STRIDE)
-                _blur_row(s, _index(moment) * _LINE, out, _index(columns))
+                blurred = _BLURRED + _index(moment) * _BAND + _index(row * _STRIDE)
+                _blur_row(s, _index(moment) * _LINE, blurred, _index(columns))
         total = 0.0
         for row in range(rows):
             total += _similarity_row(
@@ -212,8 +210,8 @@ def _gradient(begin, end, x, y, kept, down, across, slopes, l1_weight, ssim_weig
                     source = slopes[plane, moment, top + row]
                     for i in range(_index(columns + WINDOW - 1)):
                         s[i] = source[_index(left) + i]
-                    out = _BLURRED + _index(moment) * _BAND + _index(row * _STRIDE)
-                    _blur_row(s, _index(0), out, _index(columns))
+                    blurred = _BLURRED + _index(moment) * _BAND + _index(row * _STRIDE)
+                    _blur_row(s, _index(0), blurred, _index(columns))
         total = 0.0
         for row in range(rows):
             at = _BLURRED + _index(row * _STRIDE)
@@ -222,20 +220,18 @@ def _gradient(begin, end, x, y, kept, down, across, slopes, l1_weight, ssim_weig
                     s[i] = _blur_column(s, at, i)
                     s[_LINE + i] = _blur_column(s, at + _BAND, i)
                     s[_index(2) * _LINE + i] = _blur_column(s, at + _index(2) * _BAND, i)
-            for column in range(columns):
-                if kept.shape[0] and not kept[camera, top + row, left + column]:
-                    gradient[camera, top + row, left + column, channel] = _f(0.0)
+            xs, ys, out = x[camera, top + row], y[camera, top + row], gradient[camera, top + row]
+            for i in range(_index(columns)):
+                column = _index(left) + i
+                if kept.shape[0] and not kept[camera, top + row, column]:
+                    out[column, channel] = _f(0.0)
                     continue
-                a, b = (
-                    x[camera, top + row, left + column, channel],
-                    y[camera, top + row, left + column, channel],
-                )
-                i = _index(column)
-                difference = a - b
+                difference = xs[column, channel] - ys[column, channel]
                 total += abs(difference)
                 slope = _f(l1_weight) * np.sign(difference)
                 if slopes.shape[0]:
-                    by_moments = s[i] + _f(2.0) * a * s[_LINE + i] + b * s[_index(2) * _LINE + i]
-                    slope -= _f(ssim_weight) * by_moments
-                gradient[camera, top + row, left + column, channel] = slope
+                    by_square, by_product = s[_LINE + i], s[_index(2) * _LINE + i]
+                    by_x = s[i] + _f(2.0) * xs[column, channel] * by_square + ys[column, channel] * by_product
+                    slope -= _f(ssim_weight) * by_x
+                out[column, channel] = slope
         sums[unit, 0] = total

@@ -109,7 +109,7 @@ class SplatOptions(Options):
     """Learning rate of the rotations."""
     sh0_lr: float = Field(2.5e-3, ge=0)
     """Learning rate of the base colour."""
-    shN_lr: float = Field(2.5e-3 / 20, ge=0)  # noqa: N815 - simple_trainer's name
+    shN_lr: float = Field(2.5e-3 / 20, ge=0)
     """Learning rate of the view-dependent colour."""
     opacity_reg: float = Field(0.0, ge=0)
     """Weight of the mean opacity in the loss."""

@@ -166,9 +166,9 @@ class Harmonics(torch.autograd.Function):
         for c in range(radii.shape[0]):
             partial = np.zeros((_BLOCKS, 3))
             share(
-                backward, _BLOCKS, 1 + _BLOCKS * 4096 // max(len(means), 1), ctx.degree, means.numpy(),
-                coefficients.numpy(), centres[c].numpy(), radii[c].numpy(), colors[c].numpy(), d_colors[c].numpy(),
-                d_means.numpy(), d_coefficients.numpy(), partial,
+                backward, _BLOCKS, 1 + _BLOCKS * 4096 // max(len(means), 1), ctx.degree,
+                means.numpy(), coefficients.numpy(), centres[c].numpy(), radii[c].numpy(), colors[c].numpy(),
+                d_colors[c].numpy(), d_means.numpy(), d_coefficients.numpy(), partial,
             )  # fmt: skip
             d_centres[c] = torch.from_numpy(partial.sum(0))
         return None, d_means, d_coefficients, d_centres, None

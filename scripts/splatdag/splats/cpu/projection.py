@@ -231,8 +231,8 @@ class Project(torch.autograd.Function):
         views, intrinsics = viewmats.numpy(), Ks.numpy()
         for c in range(cameras):
             share(
-                forward, count, 2048, *inputs, views[c], intrinsics[c], float(width), float(height), near, far,
-                antialiased, *(x[c] for x in outputs),
+                forward, count, 2048, *inputs, views[c], intrinsics[c], float(width), float(height),
+                float(near), float(far), antialiased, *(x[c] for x in outputs),
             )  # fmt: skip
         ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii)
         ctx.size = float(width), float(height)

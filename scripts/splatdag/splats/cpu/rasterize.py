@@ -25,7 +25,7 @@ from splatdag.splats.cpu.compositing import (
     undraw_rgb,
 )
 from splatdag.splats.cpu.threads import share
-from splatdag.splats.cpu.tiles import SPLAT, TILE_HEIGHT, TILE_PIXELS, TILE_WIDTH, list_pairs
+from splatdag.splats.cpu.tiles import SPLAT, TILE_HEIGHT, TILE_PIXELS, TILE_WIDTH, depth_order, gather, list_pairs
 
 LANES = 251
 """Tiles are dealt to this many lanes: prime, so that threads share dense and empty regions."""
@@ -154,8 +154,10 @@ class Rasterize(torch.autograd.Function):
         alphas = torch.empty(cameras, height, width)
         ctx.lists = []
         for c in range(cameras):
-            parts = [x[c].numpy() for x in (depths, radii, means2d, factors, opacities, colors)]
-            order, starts, slots, pairs, splats = list_pairs(*parts, width, height)
+            order = depth_order(depths[c].numpy(), radii[c].numpy())
+            parts = [x[c].numpy() for x in (means2d, factors, opacities)]
+            starts, slots, pairs = list_pairs(order, radii[c].numpy(), *parts, width, height)
+            splats = gather(order, *parts, colors[c].numpy())
             outputs = backgrounds[c].numpy(), images[c].numpy(), alphas[c].numpy()
             share(draw_lanes, LANES, 1, starts, pairs, splats, *outputs)
             ctx.lists.append((order, starts, slots, pairs, splats))

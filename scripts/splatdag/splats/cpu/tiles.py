@@ -67,30 +67,41 @@ def depth_order(depths, radii):
     return order
 
 
+@njit(cache=True)
+def _reserve(order, means2d, radii, width):
+    """First and last tile column that each Gaussian can touch [V,2], and room for its columns [V+1]."""
+    columns = np.empty((order.shape[0], 2), np.int32)
+    room = np.zeros(order.shape[0] + 1, np.int64)
+    for k in range(order.shape[0]):
+        i = order[k]
+        columns[k, 0] = int(max(means2d[i, 0] - radii[i, 0], 0.0)) // TILE_WIDTH
+        columns[k, 1] = int(min(means2d[i, 0] + radii[i, 0], width - 1.0)) // TILE_WIDTH
+        room[k + 1] = room[k] + columns[k, 1] - columns[k, 0] + 1
+    return columns, room
+
+
 @njit(cache=True, error_model="numpy")
-def _footprint(mean, factors, opacity, width):
-    """The ellipse where alpha >= MIN_ALPHA: its first and last tile column and what `_column_rows` needs."""
+def _ellipse(mean, factors, opacity):
+    """The ellipse where alpha >= MIN_ALPHA, as `_column_rows` needs it."""
     x, y = float(mean[0]), float(mean[1])
     f0, f1, f2 = float(factors[0]), float(factors[1]), float(factors[2])
     exponent = math.log(max(opacity / MIN_ALPHA, 1.0)) + _EXPONENT_SLACK
-    slope = f1 * f1 + f2 * f2
-    half_width = math.sqrt(exponent * slope) / (f0 * f2)
-    x_at_top = -f1 / f0 * math.sqrt(exponent) / f2
-    first = int(max(x - half_width, 0.0)) // TILE_WIDTH
-    last = int(min(x + half_width, width - 1.0)) // TILE_WIDTH
-    return first, last, (x, y, f0 * f1, (f0 * f2) ** 2, slope, exponent * slope, half_width, x_at_top)
+    inverse = 1.0 / (f1 * f1 + f2 * f2)
+    half_width = math.sqrt(exponent / inverse) / (f0 * f2)
+    x_at_top = -f1 * math.sqrt(inverse) * half_width
+    return x, y, f0 * f1 * inverse, (f0 * f2 * inverse) ** 2, exponent * inverse, half_width, x_at_top
 
 
 @njit(cache=True, error_model="numpy")
 def _column_rows(column, ellipse, height):
     """First and last pixel row of the ellipse within one column of tiles; TILE_HEIGHT and -1 for none."""
-    x, y, cross, det, slope, reach, half_width, x_at_top = ellipse
+    x, y, tilt, det, reach, half_width, x_at_top = ellipse
     left = max(column * TILE_WIDTH + 0.5 - x, -half_width)
     right = min(column * TILE_WIDTH + TILE_WIDTH - 0.5 - x, half_width)
     at_bottom = min(max(x_at_top, left), right)
     at_top = min(max(-x_at_top, left), right)
-    bottom = y + (-cross * at_bottom + math.sqrt(max(reach - det * at_bottom * at_bottom, 0.0))) / slope
-    top = y + (-cross * at_top - math.sqrt(max(reach - det * at_top * at_top, 0.0))) / slope
+    bottom = y - tilt * at_bottom + math.sqrt(max(reach - det * at_bottom * at_bottom, 0.0))
+    top = y - tilt * at_top - math.sqrt(max(reach - det * at_top * at_top, 0.0))
     first = int(max(top + 0.5, 0.0))
     last = int(min(bottom + 0.5, float(height))) - 1
     if left > right or bottom < 0.5 or first > last:
@@ -99,16 +110,20 @@ def _column_rows(column, ellipse, height):
 
 
 @njit(nogil=True, cache=True)
-def _count(begin, end, chunks, order, means2d, factors, opacities, width, height, per_tile, per_splat):
-    """Pairs of each tile [chunks,T] and of each Gaussian, for the chunks begin to end."""
+def _count(
+    begin, end, chunks, order, means2d, factors, opacities, columns, room, width, height, rows, per_tile, per_splat
+):  # fmt: skip
+    """Pixel rows [·,2] of each Gaussian by column, and pairs of each tile [chunks,T] and of each Gaussian."""
     across = (width + TILE_WIDTH - 1) // TILE_WIDTH
     for c in range(begin, end):
         for k in range(order.shape[0] * c // chunks, order.shape[0] * (c + 1) // chunks):
             i = order[k]
-            first, last, ellipse = _footprint(means2d[i], factors[i], opacities[i], width)
+            ellipse = _ellipse(means2d[i], factors[i], opacities[i])
             pairs = 0
-            for column in range(first, last + 1):
+            for column in range(columns[k, 0], columns[k, 1] + 1):
                 top, bottom = _column_rows(column, ellipse, height)
+                at = room[k] + column - columns[k, 0]
+                rows[at, 0], rows[at, 1] = top, bottom
                 for row in range(top // TILE_HEIGHT, bottom // TILE_HEIGHT + 1):
                     per_tile[c, row * across + column] += 1
                     pairs += 1
@@ -134,36 +149,16 @@ def _layout(per_tile, per_splat):
 
 
 @njit(nogil=True, cache=True)
-def _place(
-    begin,
-    end,
-    chunks,
-    order,
-    means2d,
-    factors,
-    opacities,
-    width,
-    height,
-    next_pair,
-    slots,
-    colors,
-    pairs,
-    splats,
-):
-    """Write the pairs of the chunks begin to end, and what the compositing reads of their Gaussians."""
+def _place(begin, end, chunks, columns, room, width, rows, next_pair, slots, pairs):
+    """Write the pairs of the chunks begin to end."""
     across = (width + TILE_WIDTH - 1) // TILE_WIDTH
+    count = columns.shape[0]
     for c in range(begin, end):
-        for k in range(order.shape[0] * c // chunks, order.shape[0] * (c + 1) // chunks):
-            i = order[k]
-            splats[k, 0], splats[k, 1] = means2d[i, 0], means2d[i, 1]
-            splats[k, 2], splats[k, 3], splats[k, 4] = factors[i, 0], factors[i, 1], factors[i, 2]
-            splats[k, 5] = opacities[i]
-            for channel in range(colors.shape[1]):
-                splats[k, SPLAT + channel] = colors[i, channel]
-            first, last, ellipse = _footprint(means2d[i], factors[i], opacities[i], width)
+        for k in range(count * c // chunks, count * (c + 1) // chunks):
             slot = slots[k]
-            for column in range(first, last + 1):
-                top, bottom = _column_rows(column, ellipse, height)
+            for column in range(columns[k, 0], columns[k, 1] + 1):
+                at = room[k] + column - columns[k, 0]
+                top, bottom = rows[at, 0], rows[at, 1]
                 for row in range(top // TILE_HEIGHT, bottom // TILE_HEIGHT + 1):
                     pair = next_pair[c, row * across + column]
                     next_pair[c, row * across + column] += 1
@@ -174,23 +169,40 @@ def _place(
                     slot += 1
 
 
-def list_pairs(depths, radii, means2d, factors, opacities, colors, width, height):
+@njit(cache=True)
+def gather(order, means2d, factors, opacities, colors):
+    """What the compositing reads of each visible Gaussian, front to back and side by side in memory.
+
+    splats [V,6+D]: x, y, three factors, opacity, channels.
+    """
+    splats = np.empty((order.shape[0], SPLAT + colors.shape[1]), np.float32)
+    for k in range(order.shape[0]):
+        i = order[k]
+        splats[k, 0], splats[k, 1] = means2d[i, 0], means2d[i, 1]
+        splats[k, 2], splats[k, 3], splats[k, 4] = factors[i, 0], factors[i, 1], factors[i, 2]
+        splats[k, 5] = opacities[i]
+        for channel in range(colors.shape[1]):
+            splats[k, SPLAT + channel] = colors[i, channel]
+    return splats
+
+
+def list_pairs(order, radii, means2d, factors, opacities, width, height):
     """Every (Gaussian, tile) pair that can show, by tile and front to back within a tile: a counting sort.
 
-    Returns order [V], the visible Gaussians front to back; tile starts [T+1]; slots [V+1] (the pairs of the
-    k-th Gaussian own the gradient slots slots[k] to slots[k+1]); pairs [P,4]: k, slot, first and last pixel
-    row within the tile; splats [V,6+D]: x, y, three factors, opacity and channels of the k-th Gaussian.
+    Of V Gaussians in this order. Returns tile starts [T+1]; slots [V+1] (the pairs of the k-th Gaussian own
+    the gradient slots slots[k] to slots[k+1]); pairs [P,4]: k, slot, first and last pixel row in the tile.
     """
-    order = depth_order(depths, radii)
-    count = len(order)
-    chunks = min(max(count // _CHUNK, 1), _MAX_CHUNKS)
+    chunks = min(max(len(order) // _CHUNK, 1), _MAX_CHUNKS)
     tiles = -(-width // TILE_WIDTH) * -(-height // TILE_HEIGHT)
+    columns, room = _reserve(order, means2d, radii, width)
+    rows = np.empty((room[-1], 2), np.int32)
     per_tile = np.zeros((chunks, tiles), np.int64)
-    slots = np.zeros(count + 1, np.int64)
-    where = (chunks, order, means2d, factors, opacities, width, height)
-    share(_count, chunks, 1, *where, per_tile, slots)
+    slots = np.zeros(len(order) + 1, np.int64)
+    share(
+        _count, chunks, 1, chunks, order, means2d, factors, opacities, columns, room, width, height, rows,
+        per_tile, slots,
+    )  # fmt: skip
     starts = _layout(per_tile, slots)
     pairs = np.empty((starts[-1], 4), np.int32)
-    splats = np.empty((count, SPLAT + colors.shape[1]), np.float32)
-    share(_place, chunks, 1, *where, per_tile, slots, colors, pairs, splats)
-    return order, starts, slots, pairs, splats
+    share(_place, chunks, 1, chunks, columns, room, width, rows, per_tile, slots, pairs)
+    return starts, slots, pairs
