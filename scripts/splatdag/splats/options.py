@@ -43,7 +43,7 @@ _SMALL: dict[str, Any] = {
     "eval_steps": [1_500],
     "sh_degree": 1,
     "sh_degree_interval": 200,
-    "init_num_pts": 6_000,
+    "init_num_pts": 12_000,
     "means_lr": 4.8e-4,
     "scales_lr": 1.5e-2,
     "opacities_lr": 1.5e-1,
@@ -52,12 +52,13 @@ _SMALL: dict[str, Any] = {
     "shN_lr": 3.75e-4,
     "strategy": {
         "prune_opa": 0.01,
-        "grow_grad2d": 0.0,
+        "absgrad": True,
+        "grow_grad2d": 0.002,
         "refine_start_iter": 200,
         "refine_stop_iter": 1_050,
         "reset_every": 100_000,
         "revised_opacity": True,
-        "max_gaussians": 12_000,
+        "max_gaussians": 16_000,
     },
 }
 
