@@ -5,24 +5,38 @@ Snakemake's report shows.
 """
 
 
+localrules:
+    compare,
+    status,
+
+
 rule compare:
+    """Options and metrics of all finished runs side by side, and what failed: a CSV and an interactive page."""
     output:
-        table=report("<results>/compare/runs.csv", category="Runs"),
-        page=report("<results>/compare/index.html", category="Runs"),
+        table=report(
+            "<results>/compare/runs.csv",
+            category="Runs",
+            labels={"what": "table of all runs (CSV)"},
+        ),
+        page=report(
+            "<results>/compare/index.html",
+            category="Runs",
+            labels={"what": "all runs side by side"},
+        ),
         previews=report(
             directory("<results>/compare/previews"),
             patterns=["{run}.jpg"],
             category="Prediction | ground truth",
+            labels={"run": "{run}"},
         ),
         curves=report(
             directory("<results>/compare/curves"),
             patterns=["{run}.png"],
             category="Curves",
+            labels={"run": "{run}"},
         ),
     log:
         "<logs>/compare.log",
-    """Options and metrics of all finished runs side by side, and what failed: a CSV and an interactive page."""
-    localrule: True
     conda:
         "../envs/core.yaml"
     params:
@@ -33,10 +47,9 @@ rule compare:
 
 
 rule status:
+    """Print the state of every scene and stage: done, running, failed and why, or waiting."""
     log:
         "<logs>/status.log",
-    """Print the state of every scene and stage: done, running, failed and why, or waiting."""
-    localrule: True
     conda:
         "../envs/core.yaml"
     params:
@@ -45,4 +58,5 @@ rule status:
         results=RESULTS,
         logs=LOGS,
     shell:
-        "exec python -m splatdag.status --config {params.config:q} --sheet {params.sheet:q} --results {params.results} --logs {params.logs}"
+        "exec python -m splatdag.status --config {params.config:q} --sheet {params.sheet:q}"
+        " --results {params.results} --logs {params.logs}"

@@ -88,7 +88,8 @@ def _view(image: Any, lens: _Lens, photos: Path, data_factor: int) -> View:
     pose[:3] = image.cam_from_world().matrix()
     if not np.isfinite(pose).all():
         raise UserError(f"{image.name}: its pose in the COLMAP model is not finite")
-    pixels, K = lens.undistorted(read_photo(photos / image.name))
+    path = photos / image.name
+    pixels, K = lens.undistorted(read_photo(path), path)
     height, width = (max(1, round(size / data_factor)) for size in pixels.shape[:2])
     K[0] *= width / pixels.shape[1]
     K[1] *= height / pixels.shape[0]
@@ -144,11 +145,11 @@ class _Lens:
         self.new_K[0, 2] -= left
         self.new_K[1, 2] -= top
 
-    def undistorted(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def undistorted(self, pixels: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """The photo without distortion, and its intrinsics."""
         if pixels.shape[1::-1] != self.size:
-            size = "×".join(map(str, pixels.shape[1::-1]))
-            raise UserError(f"a photo is {size} pixels, but its COLMAP camera is {'×'.join(map(str, self.size))}")
+            size, expected = ("×".join(map(str, pair)) for pair in (pixels.shape[1::-1], self.size))
+            raise UserError(f"{path}: the photo is {size} pixels, but its COLMAP camera is {expected}")
         if not self.distortion.any():
             return pixels, self.K.copy()
         return cv2.remap(pixels, *self.maps, interpolation=cv2.INTER_LINEAR), self.new_K.copy()

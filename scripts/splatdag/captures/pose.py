@@ -71,13 +71,19 @@ def _structure_from_motion(
         num_threads=threads, max_image_size=options.max_image_size, use_gpu=False
     )
     extraction.sift.max_num_features = options.max_num_features
+    layout: dict[str, Any] = {"camera_mode": pycolmap.CameraMode.PER_FOLDER, "image_names": names}
+    reader = pycolmap.ImageReaderOptions(camera_model=options.camera_model)
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = options.seed  # else each thread has a generator, and any pair may get either
     try:
+        # All photos are entered in name order first, else those whose features are found first get the lower ids.
+        pycolmap.Database.open(database).close()
+        pycolmap.import_images(database, photos, options=reader, **layout)
         _step("features", f"{len(names)} photos", pycolmap.extract_features)(
             database,
             photos,
-            image_names=names,
-            camera_mode=pycolmap.CameraMode.PER_FOLDER,
-            reader_options=pycolmap.ImageReaderOptions(camera_model=options.camera_model),
+            **layout,
+            reader_options=reader,
             extraction_options=extraction,
             device=pycolmap.Device.cpu,
         )
@@ -85,6 +91,7 @@ def _structure_from_motion(
         _step("matches", "all pairs" if exhaustive else "neighbours in name order", match)(
             database,
             matching_options=pycolmap.FeatureMatchingOptions(num_threads=threads, use_gpu=False),
+            verification_options=verification,
             device=pycolmap.Device.cpu,
         )
         # One thread: with more the same seed gives another model each time.

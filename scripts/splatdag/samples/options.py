@@ -10,7 +10,7 @@ from splatdag.workflow.options import Options
 class RoomOptions(Options):
     """The sample capture: photos of a room, ray-traced."""
 
-    photos: int = Field(40, ge=8, le=1000)
+    photos: int = Field(36, ge=8, le=1000)
     """Photos to take, half of them at each of two heights."""
     width: int = Field(320, ge=32)
     """Width of a photo (pixels)."""

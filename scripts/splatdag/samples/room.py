@@ -55,7 +55,7 @@ class Lens:
         return 0.5 * self.width / np.tan(np.radians(FIELD_OF_VIEW) / 2)
 
 
-def make_room(out: Path, width: int = 320, height: int = 240, photos: int = 40, seed: int = 0) -> None:
+def make_room(out: Path, width: int = 320, height: int = 240, photos: int = 36, seed: int = 0) -> None:
     """Write `images/IMG_0001.jpg` …, `cameras.json` (the truth) and, last, `photos.json` (SHA-256 sums).
 
     The same arguments give the same bytes, whatever the number of threads. A folder without `photos.json` is

@@ -120,6 +120,8 @@ class Strategy:
 
     def _reset_opacities(self, parameters: Parameters, optimizers: Optimizers) -> None:
         ceiling = 2 * self.options.prune_opa
+        if not 0 < ceiling < 1:  # nothing is pruned by opacity, or everything is already below
+            return
         parameters["opacities"].clamp_(max=math.log(ceiling / (1 - ceiling)))
         for value in _moments(optimizers["opacities"], parameters["opacities"]).values():
             value.zero_()

@@ -71,7 +71,7 @@ def normalisation(centers: np.ndarray, points: np.ndarray) -> Normalisation:
     distances = np.linalg.norm(centers - center, axis=1)
     depth = float(np.median(np.linalg.norm(points - center, axis=1))) if len(points) else 1.0
     scale = float(np.median(distances))
-    if scale < 1e-3 * depth:
+    if scale <= 1e-3 * depth:
         return Normalisation(center, depth or 1.0, 1.1)
     return Normalisation(center, scale, 1.1 * float(distances.max()) / scale)
 

@@ -1,0 +1,46 @@
+"""Compile all CPU kernels once, by a tiny use of each, so that no job waits for it. `make` runs this once per install."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from splatdag.samples.room import make_room
+from splatdag.splats.losses import photometric_loss
+from splatdag.splats.render import render
+
+import torch  # isort: skip - after splats, which sets up the thread pools
+
+
+def main() -> None:
+    """Render, differentiate and trace something small; numba keeps what it compiled for that."""
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        make_room(Path(folder) / "room", width=32, height=32, photos=8)
+    generator = torch.Generator().manual_seed(0)
+    means = (torch.rand((20, 3), generator=generator) + torch.tensor([-0.5, -0.5, 1.0])).requires_grad_()
+    for antialiased, absgrad in ((False, True), (True, False)):
+        image, _, info = render(
+            means,
+            torch.rand((20, 4), generator=generator).requires_grad_(),
+            torch.full((20, 3), 0.1, requires_grad=True),
+            torch.full((20,), 0.5, requires_grad=True),
+            torch.rand((20, 16, 3), generator=generator).requires_grad_(),
+            torch.eye(4)[None],
+            torch.tensor([[[32.0, 0.0, 16.0], [0.0, 32.0, 16.0], [0.0, 0.0, 1.0]]]),
+            32,
+            32,
+            sh_degree=3,
+            backgrounds=torch.zeros((1, 3)),
+            antialiased=antialiased,
+            absgrad=absgrad,
+        )
+        info["means2d"].retain_grad()
+        photometric_loss(image, torch.zeros_like(image), 0.2).backward()
+    print(f"kernels compiled in {time.monotonic() - begin:.0f} s, kept in {os.environ['NUMBA_CACHE_DIR']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""Photos and COLMAP models become views: geometry exact, no invalid pixels, every wrong input named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pycolmap
+import pytest
+from scenes import arc, colmap_model, look_at, write_model
+
+from splatdag.captures.photos import Scene, load_scene, read_photo
+from splatdag.workflow.errors import UserError
+
+WIDTH, HEIGHT = 200, 150
+LENSES = {
+    "barrel": ("SIMPLE_RADIAL", [150, 100, 75, -0.2]),
+    "pincushion": ("SIMPLE_RADIAL", [150, 100, 75, 0.2]),
+    "radial, off centre": ("RADIAL", [140, 93.3, 80.7, -0.25, 0.08]),
+    "tangential": ("OPENCV", [150, 140, 103, 72, 0.12, -0.05, 0.012, -0.015]),
+    "rational": ("FULL_OPENCV", [150, 150, 100, 75, 0.3, 0.05, 0.002, 0.001, 0.01, 0.15, 0.02, 0.001]),
+}
+lenses = pytest.mark.parametrize("lens", LENSES)
+
+
+def camera_of(lens: str) -> pycolmap.Camera:
+    model, params = LENSES[lens]
+    return pycolmap.Camera(model=model, width=WIDTH, height=HEIGHT, params=params)
+
+
+def pinhole() -> pycolmap.Camera:
+    return pycolmap.Camera(model="SIMPLE_PINHOLE", width=WIDTH, height=HEIGHT, params=[150, 100, 75])
+
+
+def dataset(
+    folder: Path, photos: dict[str, np.ndarray], camera: pycolmap.Camera, points: np.ndarray | None = None
+) -> Path:
+    """Photos (BGR, as OpenCV writes them), posed on an arc, and their model; returns the model's folder."""
+    for name, pixels in photos.items():
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / "images" / name), pixels)
+    points = np.zeros((1, 3)) if points is None else points
+    poses = dict(zip(photos, arc(max(2, len(photos))), strict=False))
+    return write_model(folder / "model", colmap_model(poses, camera, points, np.full((len(points), 3), 128)))
+
+
+def loaded(folder: Path, data_factor: int = 1) -> Scene:
+    return load_scene(folder / "model", folder / "images", data_factor, threads=1)
+
+
+def white() -> np.ndarray:
+    return np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+
+
+def distorted(camera: pycolmap.Camera, pixels: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Where a pixel of a pinhole view lies in the photo, by COLMAP's own camera."""
+    rays = np.column_stack([(pixels - K[:2, 2]) / K[[0, 1], [0, 1]], np.ones(len(pixels))])
+    return np.asarray(camera.img_from_cam(rays))
+
+
+def in_photo(pixels: np.ndarray) -> np.ndarray:
+    """Whether bilinear interpolation has all its pixels."""
+    return ((pixels >= 0.5 - 1e-3) & (pixels <= np.array([WIDTH, HEIGHT]) - 0.5 + 1e-3)).all(axis=1)
+
+
+@lenses
+def test_an_undistorted_photo_has_no_invalid_pixels(tmp_path: Path, lens: str) -> None:
+    dataset(tmp_path, {"a.png": white()}, camera_of(lens))
+    assert int(loaded(tmp_path).views[0].image_HW3.min()) == 255
+
+
+def grid(left: float, top: float, right: float, bottom: float, step: float = 1.0) -> np.ndarray:
+    """Pixel centres of a rectangle, given by those of its corners."""
+    x, y = np.meshgrid(np.arange(left, right + 1e-6, step), np.arange(top, bottom + 1e-6, step))
+    return np.column_stack([x.ravel(), y.ravel()])
+
+
+@lenses
+def test_an_undistorted_photo_cannot_grow_by_two_pixels_on_any_side(tmp_path: Path, lens: str) -> None:
+    camera = camera_of(lens)
+    dataset(tmp_path, {"a.png": white()}, camera)
+    view = loaded(tmp_path).views[0]
+    height, width = view.image_HW3.shape[:2]
+    box = np.array([0.5, 0.5, width - 0.5, height - 0.5])
+    assert in_photo(distorted(camera, grid(*box), view.K)).all()
+    for side in np.diag([-2.0, -2.0, 2.0, 2.0]):
+        assert not in_photo(distorted(camera, grid(*(box + side)), view.K)).all()
+
+
+def largest_rectangle(valid: np.ndarray) -> int:
+    """Area of the largest rectangle of True, by the textbook histogram sweep."""
+    best, heights = 0, np.zeros(valid.shape[1] + 1, int)
+    for row in valid:
+        heights[:-1] = np.where(row, heights[:-1] + 1, 0)
+        stack: list[int] = []
+        for i, height in enumerate(heights):
+            while stack and heights[stack[-1]] >= height:
+                top = heights[stack.pop()]
+                best = max(best, top * (i - (stack[-1] + 1 if stack else 0)))
+            stack.append(i)
+    return best
+
+
+@lenses
+def test_an_undistorted_photo_shows_nearly_the_largest_rectangle_there_is(tmp_path: Path, lens: str) -> None:
+    camera = camera_of(lens)
+    dataset(tmp_path, {"a.png": white()}, camera)
+    view = loaded(tmp_path).views[0]
+    seen = view.image_HW3.shape[0] * view.image_HW3.shape[1] / (view.K[0, 0] * view.K[1, 1])
+    K = np.array(camera.calibration_matrix())
+    pixels = grid(-60.5, -60.5, WIDTH + 60.5, HEIGHT + 60.5)
+    valid = in_photo(distorted(camera, pixels, K)).reshape(HEIGHT + 122, WIDTH + 122)
+    assert seen > 0.95 * largest_rectangle(valid) / (K[0, 0] * K[1, 1])
+
+
+DOTS = np.array(
+    [[0, 0, 0], [0.6, 0.4, 0.2], [-0.7, 0.35, 0], [0.5, -0.5, 0.3], [-0.5, -0.5, -0.2], [1.1, 0.0, 0.5]], float
+)
+
+
+def photo_with_dots(centers: np.ndarray, fine: int = 8) -> np.ndarray:
+    """Round blurred dots at pixel positions (first pixel's centre 0.5, 0.5), integrated over each pixel."""
+    x = (np.arange(WIDTH * fine) + 0.5) / fine
+    y = (np.arange(HEIGHT * fine) + 0.5) / fine
+    image = np.zeros((HEIGHT, WIDTH))
+    for cx, cy in centers:
+        bell_x = np.exp(-0.5 * ((x - cx) / 1.7) ** 2).reshape(WIDTH, fine).mean(axis=1)
+        bell_y = np.exp(-0.5 * ((y - cy) / 1.7) ** 2).reshape(HEIGHT, fine).mean(axis=1)
+        image += 250 * np.outer(bell_y, bell_x)
+    return np.repeat(image.clip(0, 255).round().astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def centroid(image: np.ndarray, near: np.ndarray, radius: int) -> np.ndarray:
+    """Centre of brightness around a position; pixel centres are at half-integers."""
+    column, row = np.floor(near).astype(int)
+    top, left = row - radius, column - radius
+    patch = image[top : row + radius + 1, left : column + radius + 1].astype(float)
+    assert patch.shape == (2 * radius + 1, 2 * radius + 1)
+    y, x = np.indices(patch.shape)
+    return np.array([(patch * (x + left + 0.5)).sum(), (patch * (y + top + 0.5)).sum()]) / patch.sum()
+
+
+@pytest.mark.parametrize("data_factor", [1, 2])
+@pytest.mark.parametrize("lens", ["none", *LENSES])
+def test_a_point_is_seen_where_the_view_s_camera_projects_it(tmp_path: Path, lens: str, data_factor: int) -> None:
+    camera = pinhole() if lens == "none" else camera_of(lens)
+    poses = [look_at(np.array([0.3 * i, -0.2, -2.6])) for i in range(2)]
+    names = ["a.png", "b.png"]
+    photos = tmp_path / "images"
+    photos.mkdir()
+    for name, pose in zip(names, poses, strict=True):
+        local = DOTS @ pose[:3, :3].T + pose[:3, 3]
+        cv2.imwrite(str(photos / name), photo_with_dots(np.asarray(camera.img_from_cam(local))))
+    write_model(
+        tmp_path / "model",
+        colmap_model(dict(zip(names, poses, strict=True)), camera, DOTS, np.full((len(DOTS), 3), 255)),
+    )
+    for view, pose in zip(loaded(tmp_path, data_factor).views, poses, strict=True):
+        np.testing.assert_allclose(view.world_to_camera, pose, atol=1e-12)
+        local = DOTS @ view.world_to_camera[:3, :3].T + view.world_to_camera[:3, 3]
+        expected = (local / local[:, 2:]) @ view.K.T
+        image = view.image_HW3.numpy()[:, :, 0]
+        found = [centroid(image, at[:2], 8 // data_factor) for at in expected]
+        np.testing.assert_allclose(found, expected[:, :2], atol=0.1)
+
+
+def test_an_odd_size_scales_each_axis_by_what_it_really_shrank(tmp_path: Path) -> None:
+    camera = pycolmap.Camera(model="PINHOLE", width=201, height=151, params=[150, 140, 99, 70])
+    dataset(tmp_path, {"a.png": np.zeros((151, 201, 3), np.uint8)}, camera)
+    view = loaded(tmp_path, data_factor=4).views[0]
+    height, width = view.image_HW3.shape[:2]
+    assert (width, height) == (50, 38)
+    np.testing.assert_allclose(view.K, np.diag([50 / 201, 38 / 151, 1]) @ camera.calibration_matrix())
+
+
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [
+        ("OPENCV_FISHEYE", [150, 150, 100, 75, 0.1, 0, 0, 0]),
+        ("SIMPLE_RADIAL_FISHEYE", [150, 100, 75, 0.1]),
+        ("FOV", [150, 150, 100, 75, 0.9]),
+    ],
+)
+def test_a_fisheye_camera_is_refused_in_one_line_with_advice(tmp_path: Path, model: str, params: list[float]) -> None:
+    dataset(tmp_path, {"a.png": white()}, pycolmap.Camera(model=model, width=WIDTH, height=HEIGHT, params=params))
+    with pytest.raises(UserError, match=rf"{model} is not supported.*image_undistorter") as caught:
+        loaded(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_photo_is_named(tmp_path: Path) -> None:
+    dataset(tmp_path, {"a.png": white(), "b.png": white()}, pinhole())
+    (tmp_path / "images" / "b.png").unlink()
+    with pytest.raises(UserError, match=r"images/b\.png.*not there"):
+        loaded(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no photo", b"\x89PNG\r\n\x1a\n"])
+def test_a_photo_that_is_not_one_is_named(tmp_path: Path, content: bytes) -> None:
+    dataset(tmp_path, {"a.png": white(), "b.png": white()}, pinhole())
+    (tmp_path / "images" / "b.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"images/b\.png.*can't be decoded"):
+        loaded(tmp_path)
+
+
+def test_a_photo_of_another_size_than_its_camera_is_named(tmp_path: Path) -> None:
+    dataset(tmp_path, {"a.png": white(), "b.png": np.zeros((20, 30, 3), np.uint8)}, pinhole())
+    with pytest.raises(UserError, match=r"b\.png.*30×20.*200×150"):
+        loaded(tmp_path)
+
+
+def test_a_pose_that_is_not_finite_names_its_photo(tmp_path: Path) -> None:
+    dataset(tmp_path, {"a.png": white(), "b.png": white()}, pinhole())
+    model = pycolmap.Reconstruction(str(tmp_path / "model"))
+    lost = model.images[2].frame
+    lost.set_cam_from_world(1, pycolmap.Rigid3d(np.array([[1, 0, 0, np.nan], [0, 1, 0, 0], [0, 0, 1, 0]])))
+    write_model(tmp_path / "model", model)
+    with pytest.raises(UserError, match=r"b\.png.*not finite"):
+        loaded(tmp_path)
+
+
+def test_camera_parameters_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    dataset(tmp_path, {"a.png": white()}, pinhole())
+    model = pycolmap.Reconstruction(str(tmp_path / "model"))
+    model.cameras[1].params = [float("nan"), 100, 75]
+    write_model(tmp_path / "model", model)
+    with pytest.raises(UserError, match=r"camera 1 .*not finite"):
+        loaded(tmp_path)
+
+
+def test_a_model_without_registered_images_is_refused(tmp_path: Path) -> None:
+    model = pycolmap.Reconstruction()
+    model.add_camera_with_trivial_rig(pinhole())
+    write_model(tmp_path / "model", model)
+    with pytest.raises(UserError, match=r"model.*no registered images"):
+        loaded(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["empty folder", "truncated"])
+def test_a_model_that_cannot_be_read_is_one_line(tmp_path: Path, damage: str) -> None:
+    dataset(tmp_path, {"a.png": white()}, pinhole())
+    for path in (tmp_path / "model").iterdir():
+        if damage == "truncated":
+            path.write_bytes(path.read_bytes()[:5])
+        else:
+            path.unlink()
+    with pytest.raises(UserError, match="can't read the COLMAP model") as caught:
+        loaded(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_colour_photo_keeps_red_first(tmp_path: Path) -> None:
+    bgr = np.zeros((4, 6, 3), np.uint8)
+    bgr[:] = (10, 20, 200)
+    cv2.imwrite(str(tmp_path / "a.png"), bgr)
+    assert (read_photo(tmp_path / "a.png") == (200, 20, 10)).all()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        pytest.param(np.full((4, 6), 77, np.uint8), (77, 77, 77), id="grey"),
+        pytest.param(np.full((4, 6, 3), (0x0A11, 0x1422, 0xC833), np.uint16), (200, 20, 10), id="16 bit"),
+        pytest.param(np.full((4, 6), 0x4D80, np.uint16), (77, 77, 77), id="16 bit grey"),
+        pytest.param(np.full((4, 6, 4), (10, 20, 200, 255), np.uint8), (200, 20, 10), id="alpha"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_other_kinds_of_photos_load_as_8_bit_rgb(
+    tmp_path: Path, pixels: np.ndarray, expected: tuple[int, int, int], suffix: str
+) -> None:
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), pixels)
+    read = read_photo(tmp_path / f"a{suffix}")
+    assert read.dtype == np.uint8
+    assert read.shape == (4, 6, 3)
+    assert (abs(read.astype(int) - expected) <= 1).all()
+
+
+def test_a_photo_is_not_turned_by_its_exif_orientation(tmp_path: Path) -> None:
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_photo(tmp_path / "a.jpg").shape == (20, 30, 3)
+
+
+def test_points_seen_in_most_photos_come_first(tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(5)]
+    for name in names:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "images" / name), white())
+    lengths = [2, 5, 3, 4, 5]
+    points = np.column_stack([np.arange(5), np.zeros(5), np.zeros(5)]).astype(float)
+    colors = np.arange(15).reshape(5, 3) * 17
+    model = colmap_model(dict(zip(names, arc(5), strict=True)), pinhole(), points, colors, lengths)
+    write_model(tmp_path / "model", model)
+    scene = loaded(tmp_path)
+    order = scene.points[:, 0].astype(int).tolist()
+    assert [lengths[i] for i in order] == sorted(lengths, reverse=True)
+    np.testing.assert_allclose(scene.colors, colors[order] / 255)
+
+
+def test_views_are_in_name_order_and_only_registered_photos_count(tmp_path: Path) -> None:
+    photos = {name: white() for name in ("c.png", "sub/a.png", "b.png")}
+    dataset(tmp_path, photos, pinhole())
+    model = pycolmap.Reconstruction(str(tmp_path / "model"))
+    model.add_image_with_trivial_frame(pycolmap.Image(name="lost.png", camera_id=1, image_id=9))
+    write_model(tmp_path / "model", model)
+    assert [view.name for view in loaded(tmp_path).views] == ["b.png", "c.png", "sub/a.png"]

@@ -1,0 +1,257 @@
+"""Camera poses: a given model is used as it is, structure from motion repeats bit for bit, failures say what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pycolmap
+import pytest
+from scenes import arc, colmap_model, write_model
+
+from splatdag.captures import pose
+from splatdag.captures.options import PoseOptions
+from splatdag.samples.room import make_room
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.stage import Job
+
+MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin")
+UNRELATED = ["unrelated_1.jpg", "unrelated_2.jpg"]
+
+
+def solve(data_dir: Path, report: Path, threads: int = 2, **options: Any) -> dict[str, Any]:
+    pose.main(data_dir, report, PoseOptions(**options), Job(threads=threads))
+    return json.loads(report.read_text())
+
+
+def published(folder: Path) -> list[str]:
+    """Outputs in a folder that a run wrote to; its state/ is none."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in files if path.parts[0] != "state")
+
+
+def write_noise(path: Path, seed: int, size: tuple[int, int] = (180, 240)) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    cv2.imwrite(str(path), pixels)
+
+
+def start_cli(*arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "splatdag.captures.pose", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+NAMES = ["0.jpg", "1.jpg", "2.jpg"]  # those of the `photos` fixture
+
+
+def given_model() -> pycolmap.Reconstruction:
+    rng = np.random.default_rng(3)
+    poses = dict(zip(NAMES, arc(3), strict=True))
+    camera = pycolmap.Camera(model="OPENCV", width=32, height=24, params=[30.1, 30.2, 16, 12, 0.01, 0.02, 1e-3, -1e-3])
+    return colmap_model(poses, camera, rng.normal(size=(20, 3)), rng.integers(0, 255, (20, 3)))
+
+
+@pytest.fixture
+def dataset(photos: Path, tmp_path: Path) -> Path:
+    """A COLMAP dataset whose model is still to be written."""
+    photos.rename(tmp_path / "images")
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["bin", "txt"])
+@pytest.mark.parametrize("folder", ["sparse", "sparse/0"])
+def test_a_given_model_is_used_as_it_is(dataset: Path, folder: str, kind: str) -> None:
+    source = pycolmap.Reconstruction(str(write_model(dataset / folder, given_model(), kind)))
+    solve(dataset, dataset / "out" / "registration.json")
+    assert published(dataset / "out") == [
+        "registration.json", "registration.txt", *(f"sparse/0/{name}" for name in MODEL_FILES),
+    ]  # fmt: skip
+    used = pycolmap.Reconstruction(str(dataset / "out" / "sparse" / "0"))
+    assert used.reg_image_ids() == source.reg_image_ids()
+    for index, image in source.images.items():
+        assert used.images[index].name == image.name
+        expected, found = image.cam_from_world(), used.images[index].cam_from_world()
+        np.testing.assert_array_equal(found.rotation.quat, expected.rotation.quat)
+        np.testing.assert_array_equal(found.translation, expected.translation)
+    assert used.points3D.keys() == source.points3D.keys()
+    for index, point in source.points3D.items():
+        np.testing.assert_array_equal(used.points3D[index].xyz, point.xyz)
+        np.testing.assert_array_equal(used.points3D[index].color, point.color)
+        assert used.points3D[index].track.length() == point.track.length()
+    np.testing.assert_array_equal(used.cameras[1].params, source.cameras[1].params)
+
+
+def test_the_model_can_be_read_without_colmap_s_newer_files(dataset: Path) -> None:
+    """Older readers know cameras, images and points only; poses must not hang on frames.bin."""
+    write_model(dataset / "sparse", given_model())
+    solve(dataset, dataset / "out" / "registration.json")
+    alone = pycolmap.Reconstruction(str(dataset / "out" / "sparse" / "0"))
+    assert not (dataset / "out" / "sparse" / "0" / "frames.bin").exists()
+    for name, expected in zip(NAMES, arc(3), strict=True):
+        matrix = alone.find_image_with_name(name).cam_from_world().matrix()
+        np.testing.assert_allclose(matrix, expected[:3], atol=1e-12)
+
+
+def test_the_report_counts_what_the_model_holds_and_names_what_it_lacks(dataset: Path) -> None:
+    write_model(dataset / "sparse" / "0", given_model())
+    write_noise(dataset / "images" / "extra.jpg", 0, (24, 32))
+    facts = solve(dataset, dataset / "out" / "registration.json")
+    assert facts.pop("seconds") >= 0
+    assert facts == {
+        "source": "given",
+        "photos": 4,
+        "registered": 3,
+        "not_registered": ["extra.jpg"],
+        "points": 20,
+        "mean_reprojection_error_px": 0.0,
+        "mean_track_length": 3.0,
+        "cameras": [
+            {"model": "OPENCV", "width": 32, "height": 24, "params": [30.1, 30.2, 16, 12, 0.01, 0.02, 1e-3, -1e-3]}
+        ],
+    }
+    text = (dataset / "out" / "registration.txt").read_text()
+    assert "registered 3 of 4 photos (given poses)" in text
+    assert "20 points, seen in 3.0 photos on average" in text
+    assert "camera OPENCV 32×24: 30.1, 30.2, 16, 12, 0.01, 0.02, 0.001, -0.001" in text
+    assert "not registered: extra.jpg" in text
+
+
+def test_a_model_of_photos_that_are_not_there_lists_them_and_publishes_nothing(dataset: Path) -> None:
+    write_model(dataset / "sparse" / "0", given_model())
+    for name in ("0.jpg", "2.jpg"):
+        (dataset / "images" / name).unlink()
+    with pytest.raises(UserError, match=r"^2 photos of the COLMAP model are not in .*images: 0\.jpg, 2\.jpg$"):
+        solve(dataset, dataset / "out" / "registration.json")
+    assert published(dataset / "out") == []
+
+
+def test_a_damaged_given_model_is_an_error_and_not_replaced_by_an_estimate(dataset: Path) -> None:
+    write_model(dataset / "sparse" / "0", given_model())
+    path = dataset / "sparse" / "0" / "images.bin"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(UserError, match="can't read the COLMAP model"):
+        solve(dataset, dataset / "out" / "registration.json")
+    assert published(dataset / "out") == []
+
+
+def test_a_folder_without_photos_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty"):
+        solve(tmp_path / "empty", tmp_path / "out" / "registration.json")
+
+
+def test_photos_that_cannot_be_placed_end_in_one_line_with_advice(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for index in range(4):
+        write_noise(tmp_path / "photos" / f"{index}.png", index, (90, 120))
+    process = start_cli("--data-dir", tmp_path / "photos", "--report", tmp_path / "out" / "registration.json")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "Traceback" not in errors
+    failed = [line for line in errors.splitlines() if "failed:" in line]
+    assert len(failed) == 1
+    assert failed[0] == errors.splitlines()[-1]
+    assert "no two of the 4 photos could be placed together; try more photos with at least 60 % overlap" in failed[0]
+    assert published(tmp_path / "out") == []
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample room, small, with two photos of noise among its own."""
+    folder = tmp_path_factory.mktemp("room")
+    make_room(folder, 240, 180, photos=16)
+    for index, name in enumerate(UNRELATED):
+        write_noise(folder / "images" / name, index)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def solved(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("solved")
+    solve(room, out / "registration.json")
+    return out
+
+
+@pytest.mark.slow
+def test_structure_from_motion_names_the_photos_that_do_not_belong(solved: Path) -> None:
+    facts = json.loads((solved / "registration.json").read_text())
+    assert facts["source"] == "estimated"
+    assert (facts["photos"], facts["registered"]) == (18, 16)
+    assert facts["not_registered"] == UNRELATED
+    assert f"not registered: {', '.join(UNRELATED)}" in (solved / "registration.txt").read_text()
+
+
+@pytest.mark.slow
+def test_structure_from_motion_finds_the_true_cameras(room: Path, solved: Path) -> None:
+    truth = json.loads((room / "cameras.json").read_text())
+    model = pycolmap.Reconstruction(str(solved / "sparse" / "0"))
+    (camera,) = model.cameras.values()
+    assert camera.params[0] == pytest.approx(truth["fx"], rel=0.02)
+    expected = np.array([photo["world_to_camera"] for photo in truth["photos"]])
+    images = [model.find_image_with_name(photo["name"]) for photo in truth["photos"]]
+    found = np.array([image.cam_from_world().matrix() for image in images])
+    turns = np.einsum("nji,njk->nik", found[:, :3, :3], expected[:, :3, :3])  # the same for all, but for errors
+    degrees = np.degrees(np.arccos(np.clip((np.einsum("nij,ij->n", turns, turns[0]) - 1) / 2, -1, 1)))
+    assert degrees.max() < 1
+    distances = [
+        np.linalg.norm(centers[:, None] - centers[None], axis=2)
+        for centers in (-np.einsum("nji,nj->ni", m[:, :3, :3], m[:, :3, 3]) for m in (found, expected))
+    ]
+    scale = distances[1].sum() / distances[0].sum()
+    np.testing.assert_allclose(scale * distances[0], distances[1], atol=0.03)  # metres, in a room of 3.6 × 2.9
+
+
+@pytest.mark.slow
+def test_two_threads_give_the_same_model_bit_for_bit(room: Path, solved: Path, tmp_path: Path) -> None:
+    solve(room, tmp_path / "registration.json")
+    for name in MODEL_FILES:
+        assert (tmp_path / "sparse" / "0" / name).read_bytes() == (solved / "sparse" / "0" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_one_thread_gives_the_same_model_as_two(room: Path, solved: Path, tmp_path: Path) -> None:
+    solve(room, tmp_path / "registration.json", threads=1)
+    for name in MODEL_FILES:
+        assert (tmp_path / "sparse" / "0" / name).read_bytes() == (solved / "sparse" / "0" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_too_few_registered_photos_fail_with_their_names(
+    room: Path, solved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = pycolmap.Reconstruction(str(solved / "sparse" / "0"))
+    monkeypatch.setattr(pose, "_structure_from_motion", lambda *_: model)
+    with pytest.raises(UserError, match=r"only 16 of 18 photos.*95%.*unrelated_1\.jpg, unrelated_2\.jpg;.*overlap"):
+        solve(room, tmp_path / "out" / "registration.json", min_registered=0.95)
+    assert published(tmp_path / "out") == []
+
+
+@pytest.mark.slow
+def test_a_damaged_photo_costs_only_itself(room: Path, tmp_path: Path) -> None:
+    shutil.copytree(room / "images", tmp_path / "photos")
+    (tmp_path / "photos" / "IMG_0004.jpg").write_bytes(b"no photo")
+    facts = solve(tmp_path / "photos", tmp_path / "out" / "registration.json")
+    assert facts["not_registered"] == ["IMG_0004.jpg", *UNRELATED]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["features", "matches"])
+def test_sigterm_ends_structure_from_motion_and_publishes_nothing(room: Path, tmp_path: Path, step: str) -> None:
+    log = tmp_path / "pose.log"
+    process = start_cli("--data-dir", room, "--report", tmp_path / "out" / "registration.json", "--log", log)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if f"] {step}: " in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 75
+    assert "Traceback" not in errors
+    assert "stopped: told to stop (SIGTERM)" in log.read_text().splitlines()[-1]
+    assert published(tmp_path / "out") == []
