@@ -12,7 +12,7 @@ from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.inventory import data_digest
 from splatdag.workflow.options import flags
 from splatdag.workflow.sheets import NAME
-from splatdag.workflow.snakefile import scaled
+from splatdag.workflow.snakefile import for_every_job, scaled
 
 HERE = Path(
     str(workflow.current_basedir)
@@ -46,6 +46,7 @@ wildcard_constraints:
     variant="single|combined|filtered",
 
 
+@for_every_job
 def capture_data(wildcards):
     """The photos of a capture: a folder that may be touched freely, or a sample's, made by its own rule."""
     capture = CAPTURES[wildcards.capture]
@@ -56,6 +57,7 @@ def capture_data(wildcards):
     )
 
 
+@for_every_job
 def capture_digest(wildcards):
     """What the photos are; a sample's are known by the rule that makes them."""
     capture = CAPTURES[wildcards.capture]
@@ -71,10 +73,12 @@ def remembered_digest(data_dir):
     return data_digest(data_dir, snakefile.CACHE)
 
 
+@for_every_job
 def pose_flags(wildcards):
     return CAPTURES[wildcards.capture].pose_flags
 
 
+@for_every_job
 def train_flags(wildcards):
     return CAPTURES[wildcards.capture].train_flags
 

@@ -119,6 +119,7 @@ def write_gaussian_scene(folder: Path) -> Path:
         model="PINHOLE", width=SIZE[0], height=SIZE[1], params=[K[0, 0], K[1, 1], K[0, 2], K[1, 2]]
     )
     write_model(
-        folder / "sparse" / "0", colmap_model({view.name: view.world_to_camera for view in views}, camera, points, colors)
+        folder / "sparse" / "0",
+        colmap_model({view.name: view.world_to_camera for view in views}, camera, points, colors),
     )
     return folder

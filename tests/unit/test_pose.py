@@ -79,7 +79,7 @@ def test_a_given_model_is_used_as_it_is(dataset: Path, folder: str, kind: str) -
         expected, found = image.cam_from_world(), used.images[index].cam_from_world()
         np.testing.assert_array_equal(found.rotation.quat, expected.rotation.quat)
         np.testing.assert_array_equal(found.translation, expected.translation)
-    assert used.points3D.keys() == source.points3D.keys()
+    assert set(used.points3D) == set(source.points3D)
     for index, point in source.points3D.items():
         np.testing.assert_array_equal(used.points3D[index].xyz, point.xyz)
         np.testing.assert_array_equal(used.points3D[index].color, point.color)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -118,15 +119,17 @@ def _step(name: str, what: str, function: Callable[..., Any]) -> Callable[..., A
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         begin = time.monotonic()
-        logger.info("%s: %s", name, what)
         token = pycolmap.CancellationToken()
-        with ThreadPoolExecutor(1) as pool:
-            result = pool.submit(function, *args, cancellation_token=token, **kwargs)
-            try:
-                value = result.result()
-            except Stopped:
-                token.cancel()
-                raise
+        # Nothing is raised from the handler: whatever Python does at that moment, the thread must be joined.
+        former = signal.signal(signal.SIGTERM, lambda number, frame: token.cancel())
+        try:
+            logger.info("%s: %s", name, what)
+            with ThreadPoolExecutor(1) as pool:
+                value = pool.submit(function, *args, cancellation_token=token, **kwargs).result()
+        except InterruptedError:
+            raise Stopped("told to stop (SIGTERM); nothing was published, run the same command again") from None
+        finally:
+            signal.signal(signal.SIGTERM, former)
         logger.info("%s: %.1f s", name, time.monotonic() - begin)
         return value
 

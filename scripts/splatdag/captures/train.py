@@ -93,6 +93,7 @@ def _publish(
 ) -> None:
     """Write the run contract, the manifest last."""
     begin = time.perf_counter()
+    (run_dir / "manifest.json").unlink(missing_ok=True)  # of an older run, whose files are now replaced
     write_ply(run_dir / "splat.ply", result.parameters, frame)
     write_preview(run_dir / "preview.jpg", result.parameters, held_out, frame, options, device)
     write_curves(run_dir / "curves.png", result, f"{run_dir.parent.name} / {run_dir.name}")

@@ -2,7 +2,7 @@
 
 import os
 
-from splatdag.workflow.kernel_cache import use_kernel_cache
+from splatdag.workflow.user_cache import use_kernel_cache
 
 # numba and torch each bring a pool of OpenMP threads. A pool that spins while the other works makes every
 # step five to ten times slower, and the choice is read once, when the first of them is loaded.

@@ -21,7 +21,10 @@ def photos_folder(data_dir: Path) -> Path:
 
 def colmap_model(data_dir: Path) -> Path | None:
     """The COLMAP model of a dataset (`sparse/0` or `sparse`, binary or text), or None for plain photos."""
-    for folder in (data_dir / "sparse" / "0", data_dir / "sparse"):
+    sparse = data_dir / "sparse"
+    if not sparse.is_dir():
+        return None
+    for folder in (sparse / "0", sparse):
         if (folder / "cameras.bin").is_file() or (folder / "cameras.txt").is_file():
             return folder
     return None

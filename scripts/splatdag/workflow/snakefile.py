@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import splatdag
 from splatdag.workflow.errors import USER_ERROR, UserError
@@ -65,9 +66,18 @@ def digest_of_files(paths: Iterable[Path]) -> str:
     return hashlib.blake2b(json.dumps(files, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def for_every_job(function: F) -> F:
+    """Keep a function's signature beside it: Snakemake looks it up several times for every job that it plans."""
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function
+
+
 def scaled(amount: int) -> Callable[[Any, int], int]:
     """A resource that grows with each attempt: MB or minutes."""
-    return lambda wildcards, attempt: amount * attempt
+    return for_every_job(lambda wildcards, attempt: amount * attempt)
 
 
 def site_resources(workflow_dir: Path) -> Callable[[str], dict[str, str]]:

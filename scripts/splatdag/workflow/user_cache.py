@@ -1,7 +1,8 @@
-"""Where numba keeps compiled kernels: one folder per state of their sources."""
+"""What is remembered between processes of one user: compiled kernels, one folder per state of their sources."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import tempfile
@@ -21,13 +22,15 @@ def use_kernel_cache() -> None:
     for area in _WITH_KERNELS:
         for path in sorted((_PACKAGE / area).rglob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(_writable_cache() / "splatdag" / f"kernels-{digest.hexdigest()}"))
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(user_cache() / f"kernels-{digest.hexdigest()}"))
 
 
-def _writable_cache() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+@functools.cache
+def user_cache() -> Path:
+    """A folder that can be written to and may be deleted at any time: `~/.cache/splatdag`, or a temporary one."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "splatdag"
     try:
-        (folder / "splatdag").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="splatdag-"))
     except OSError:
-        return Path(tempfile.gettempdir())
-    return folder if os.access(folder / "splatdag", os.W_OK) else Path(tempfile.gettempdir())
+        return Path(tempfile.mkdtemp(prefix="splatdag-"))
