@@ -62,6 +62,13 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
 
+# DATA=folder of a COLMAP dataset such as fox: also what training and poses reach on it
+bench: $(INSTALLED)
+	$(BIN)/python bench/planning.py
+	$(BIN)/python bench/rasterizer.py
+	@if [ -n "$(DATA)" ]; then $(BIN)/python bench/captures.py --data-dir "$(DATA)" --photos-alone; \
+	else echo 'DATA=<COLMAP dataset> measures training and poses too'; fi
+
 # the pins of everything that the first part of envs/core.txt pulls in, from what is installed
 pins: $(INSTALLED)
 	$(BIN)/python -m splatdag.generate --pins

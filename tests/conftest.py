@@ -33,7 +33,7 @@ def real_data() -> Path:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the workflow's own files, to change and run in; the package stays the installed one."""
-    for name in ("Snakefile", "rules", "config", "workflow_profiles", "envs"):
+    for name in ("Snakefile", "rules", "config", "workflow_profiles", "envs", "report"):
         source = REPOSITORY / name
         if source.is_dir():
             shutil.copytree(source, tmp_path / name, symlinks=True)

@@ -1,4 +1,4 @@
-"""Compile all CPU kernels once, by a tiny use of each, so that no job waits for it. `make` runs this once per install."""
+"""Compile all CPU kernels, by a tiny use of each, so that no job waits for it; `make` runs this at installation."""
 
 from __future__ import annotations
 

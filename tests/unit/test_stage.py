@@ -125,6 +125,7 @@ def test_a_stage_that_ends_well_says_so_and_exits_with_0(toy: Path) -> None:
     )
 
 
+# TO FIX in workflow/stage.py: --debug formats the traceback after the except block and shows "NoneType: None".
 @pytest.mark.parametrize(
     ("end", "code", "message"),
     [
@@ -175,6 +176,7 @@ def test_under_a_folder_named_logs_the_terminal_shows_which_job_speaks(toy: Path
     assert done.stderr.startswith("[captures/room/toy] working")
 
 
+# TO FIX in workflow/stage.py: a bad value of a nested option ends in tyro's box of ten lines.
 @pytest.mark.parametrize(
     ("flags", "shown"),
     [
@@ -235,6 +237,7 @@ def test_a_second_process_on_the_same_log_is_refused_in_one_line(toy: Path) -> N
     assert run(toy, "--log", "toy.log").returncode == 0
 
 
+# TO FIX in workflow/stage.py: an OSError from opening the log escapes `run`.
 def test_a_log_that_cannot_be_opened_is_one_line(toy: Path) -> None:
     (toy / "file").write_text("")
     done = run(toy, "--log", "file/toy.log")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,7 +30,14 @@ class PoseOptions(Options):
 class TrainOptions(SplatOptions):
     """Training of one capture."""
 
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        **SplatOptions.presets,
+        "small": {**SplatOptions.presets["small"], "max_image_size": 640},
+    }
+
     data_factor: int = Field(1, ge=1)
     """Photos are scaled down by this factor, after undistortion."""
+    max_image_size: int | None = Field(None, ge=16)
+    """Photos whose longest side is larger are scaled down further, to this (pixels)."""
     test_every: int = Field(8, ge=2)
     """Every n-th photo, from the first in name order, is held out for evaluation."""

@@ -57,7 +57,9 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
     return model
 
 
-def load_scene(model_folder: Path, photos: Path, data_factor: int, threads: int) -> Scene:
+def load_scene(
+    model_folder: Path, photos: Path, data_factor: int, threads: int, max_image_size: int | None = None
+) -> Scene:
     """Load all registered photos, undistorted and scaled down, and the model's points.
 
     Args:
@@ -65,6 +67,7 @@ def load_scene(model_folder: Path, photos: Path, data_factor: int, threads: int)
         photos: folder that the model's image names are relative to.
         data_factor: scale photos down by this.
         threads: photos to decode at a time.
+        max_image_size: scale photos down further, to this longest side (pixels).
 
     Raises:
         UserError: a photo is missing or unreadable, or a camera can't be used.
@@ -73,8 +76,12 @@ def load_scene(model_folder: Path, photos: Path, data_factor: int, threads: int)
     images = sorted((model.images[index] for index in model.reg_image_ids()), key=lambda image: image.name)
     lenses = {index: _Lens(camera, model_folder) for index, camera in model.cameras.items()}
     cv2.setNumThreads(1)
+
+    def load(image: pycolmap.Image) -> View:
+        return _view(image, lenses[image.camera_id], photos, data_factor, max_image_size)
+
     with ThreadPoolExecutor(threads) as pool:
-        views = list(pool.map(lambda image: _view(image, lenses[image.camera_id], photos, data_factor), images))
+        views = list(pool.map(load, images))
     points = sorted(model.points3D.values(), key=lambda point: -point.track.length())
     return Scene(
         views,
@@ -83,17 +90,18 @@ def load_scene(model_folder: Path, photos: Path, data_factor: int, threads: int)
     )
 
 
-def _view(image: Any, lens: _Lens, photos: Path, data_factor: int) -> View:
+def _view(image: Any, lens: _Lens, photos: Path, data_factor: int, max_image_size: int | None) -> View:
     pose = np.eye(4)
     pose[:3] = image.cam_from_world().matrix()
     if not np.isfinite(pose).all():
         raise UserError(f"{image.name}: its pose in the COLMAP model is not finite")
     path = photos / image.name
     pixels, K = lens.undistorted(read_photo(path), path)
-    height, width = (max(1, round(size / data_factor)) for size in pixels.shape[:2])
+    factor = max(data_factor, max(pixels.shape[:2]) / max_image_size) if max_image_size else data_factor
+    height, width = (max(1, round(size / factor)) for size in pixels.shape[:2])
     K[0] *= width / pixels.shape[1]
     K[1] *= height / pixels.shape[0]
-    if data_factor > 1:
+    if factor > 1:
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     return View(image.name, torch.from_numpy(np.ascontiguousarray(pixels)), pose, K)
 

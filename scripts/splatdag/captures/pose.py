@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import signal
@@ -122,14 +123,15 @@ def _step(name: str, what: str, function: Callable[..., Any]) -> Callable[..., A
         token = pycolmap.CancellationToken()
         # Nothing is raised from the handler: whatever Python does at that moment, the thread must be joined.
         former = signal.signal(signal.SIGTERM, lambda number, frame: token.cancel())
+        value = None
         try:
             logger.info("%s: %s", name, what)
-            with ThreadPoolExecutor(1) as pool:
+            with ThreadPoolExecutor(1) as pool, contextlib.suppress(InterruptedError):
                 value = pool.submit(function, *args, cancellation_token=token, **kwargs).result()
-        except InterruptedError:
-            raise Stopped("told to stop (SIGTERM); nothing was published, run the same command again") from None
         finally:
             signal.signal(signal.SIGTERM, former)
+        if token.is_cancelled:
+            raise Stopped("told to stop (SIGTERM); nothing was published, run the same command again")
         logger.info("%s: %.1f s", name, time.monotonic() - begin)
         return value
 

@@ -44,7 +44,9 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     model = model if model.is_dir() else model.parent
     state = result_dir / "state"
     inputs = {"photos": data_digest(data_dir, state), "model": digest_of_folder(model)}
-    scene = load_scene(model, photos_folder(data_dir), options.data_factor, job.threads)
+    scene = load_scene(
+        model, photos_folder(data_dir), options.data_factor, job.threads, max_image_size=options.max_image_size
+    )
     views, held_out = _split(scene, options)
     frame = normalisation(torch.stack([torch.tensor(view.center) for view in scene.views]).numpy(), scene.points)
     checkpoint = Checkpoint(

@@ -1,0 +1,104 @@
+"""The workflow on small captures: what finishes, what fails, what reruns, what the report says."""
+
+import csv
+import json
+import os
+import re
+
+import pytest
+from scenes import write_gaussian_scene
+
+STEPS = 30
+GOOD, BAD = ("apple", "pear"), "worm"
+
+
+@pytest.fixture
+def captures(project):
+    """Three captures with given poses, one of which has a photo that is not one."""
+    for name in (*GOOD, BAD):
+        write_gaussian_scene(project / "data" / name)
+    (project / "data" / BAD / "images" / "3.png").write_text("no photo")
+    rows = "".join(f"{name}\t../data/{name}\n" for name in (*GOOD, BAD))
+    (project / "config" / "captures.tsv").write_text("capture\tdata_dir\n" + rows)
+    options = {"max_steps": STEPS, "preset": "small", "checkpoint_every": 10}
+    (project / "config" / "config.yaml").write_text(json.dumps({"captures": {"train": options}}))
+    return project
+
+
+def jobs(done) -> list[str]:
+    """Names of the rules that were run, in order."""
+    return re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)
+
+
+def test_one_failing_capture_costs_neither_the_others_nor_the_report(captures, snakemake, repository):
+    done = snakemake("captures", "--cores", "2")
+    assert done.returncode == 1
+    run = {name: captures / "results" / "captures" / name / "single" for name in (*GOOD, BAD)}
+    for name in GOOD:
+        assert json.loads((run[name] / "manifest.json").read_text())["exit_reason"] == "finished"
+        assert {path.name for path in run[name].iterdir()} == {
+            "splat.ply", "metrics.json", "preview.jpg", "curves.png", "manifest.json"
+        }  # fmt: skip
+    assert not (run[BAD] / "manifest.json").exists()
+
+    # The comparison is there although the run failed; it has the good runs and names the bad one.
+    compared = captures / "results" / "compare"
+    with (compared / "runs.csv").open() as table:
+        assert [row["scene"] for row in csv.DictReader(table)] == list(GOOD)
+    reason = r"3\.png: can't be decoded"
+    assert re.search(reason, (compared / "index.html").read_text())
+
+    told = snakemake("status").stdout
+    assert re.search(r"worm +done +failed", told)
+    assert re.search(reason, told)
+    assert "logs/captures/worm/single/train.log" in told
+
+    done = snakemake("compare", "captures", "--report", "report.html")
+    assert done.returncode == 0, done.stderr
+    report = (captures / "report.html").read_text()
+    assert "captures__apple__single" in report
+    assert "http-equiv" in report or "<html" in report
+
+    # Once the photo is mended, only what was missing or depends on it is done.
+    good = captures / "data" / "apple" / "images" / "3.png"
+    (captures / "data" / BAD / "images" / "3.png").write_bytes(good.read_bytes())
+    done = snakemake("captures", "--cores", "2")
+    assert done.returncode == 0, done.stderr
+    assert sorted(jobs(done)) == ["captures", "pose_capture", "train_capture"]
+    assert jobs(snakemake("captures", "--cores", "2")) == []
+
+
+def test_what_reruns_after_a_change_is_what_depends_on_it(captures, snakemake):
+    """One table of change and planned rules; a dry run each, on finished results of one capture."""
+    (captures / "config" / "captures.tsv").write_text("capture\tdata_dir\napple\t../data/apple\n")
+    assert snakemake("captures", "--cores", "2").returncode == 0
+    photo = captures / "data" / "apple" / "images" / "1.png"
+    config = captures / "config" / "config.yaml"
+    manifest = captures / "results" / "captures" / "apple" / "single" / "manifest.json"
+
+    def planned():
+        names = jobs(snakemake("-n", "captures", "--cores", "2"))
+        return sorted(set(names) - {"captures"})
+
+    def edit_config(**options):
+        given = json.loads(config.read_text())
+        given["captures"]["train"].update(options)
+        config.write_text(json.dumps(given))
+
+    assert planned() == []
+    for path in (photo, captures / "Snakefile", captures / "rules" / "captures.smk", config):
+        os.utime(path)
+    assert planned() == [], "touched files"
+    (photo.parent / "Thumbs.db").write_text("stray")
+    assert planned() == [], "a stray file"
+    edit_config(means_lr=1e-4)
+    assert planned() == ["train_capture"], "a learning rate"
+    edit_config(means_lr=4.8e-4)
+    assert planned() == [], "the learning rate of the preset, written out"
+    original = photo.read_bytes()
+    photo.write_bytes((photo.parent / "2.png").read_bytes())
+    assert planned() == ["pose_capture", "train_capture"], "an edited photo"
+    photo.write_bytes(original)
+    assert planned() == [], "the edit undone"
+    manifest.unlink()
+    assert planned() == ["train_capture"], "a deleted result"
