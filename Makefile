@@ -19,7 +19,7 @@ TORCH_REQUIREMENT_ := torch==$(TORCH_PIN)
 TORCH_REQUIREMENT_cpu := torch==$(TORCH_PIN)+cpu
 TORCH_REQUIREMENT_cuda := torch===$(TORCH_PIN)
 
-.PHONY: demo test lint format generate picture bench pins clean
+.PHONY: demo test lint format generate bench pins clean FORCE
 .DEFAULT_GOAL := demo
 
 INSTALLED := .venv/installed
@@ -73,11 +73,7 @@ bench: $(INSTALLED)
 pins: $(INSTALLED)
 	$(BIN)/python -m splatdag.generate --pins
 
-# the rule graph in the README
-picture: $(INSTALLED)
-	$(BIN)/snakemake --rulegraph mermaid-js all compare status
-
-# what is generated from the options and the pins: schema, docs table, envs/core.yaml
+# what is generated: the rule graph in the README, the config's schema and table, envs/core.yaml
 generate: $(INSTALLED)
 	$(BIN)/python -m splatdag.generate
 
