@@ -15,8 +15,8 @@ class UserError(Exception):
     """An input is wrong. The message is one line: what, where, what was expected, what to do."""
 
 
-class Stopped(Exception):
-    """SIGTERM arrived and the state is saved; running the same command again continues."""
+class Stopped(BaseException):
+    """SIGTERM arrived. Like KeyboardInterrupt, it is no Exception, so that no library takes it for a failure."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

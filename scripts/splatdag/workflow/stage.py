@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import inspect
+import io
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -13,7 +15,7 @@ import time
 import traceback
 import typing
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stderr
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -48,19 +50,34 @@ def run(main: Callable[..., None]) -> None:
     `main` takes its files as keyword arguments, its options as one argument whose type is an `Options` class,
     and `job: Job`. Flags are the names of the arguments and of the options' fields.
     """
-    try:
-        arguments = tyro.cli(_with_flat_options(main, sys.argv[1:]), prog=f"python -m {_module_name(main)}")
-    except ValidationError as error:
-        raise SystemExit(_report(explained(error, Options, "command line"))) from None
-    except UserError as error:
-        raise SystemExit(_report(str(error))) from None
+    arguments = _parsed(main)
     job: Job = arguments["job"]
     with ExitStack() as stack:
         try:
             stack.enter_context(_logging_to(job.log, _module_name(main)))
         except UserError as error:
             raise SystemExit(_report(str(error))) from None
+        except OSError as error:
+            raise SystemExit(_report(f"--log: {error.strerror}: {error.filename}")) from None
         raise SystemExit(_attempt(main, arguments, job))
+
+
+def _parsed(main: Callable[..., None]) -> dict[str, Any]:
+    """The arguments of `main` from the command line; what is wrong with it becomes one line."""
+    shown = io.StringIO()
+    try:
+        with redirect_stderr(shown):
+            return tyro.cli(_with_flat_options(main, sys.argv[1:]), prog=f"python -m {_module_name(main)}")
+    except ValidationError as error:
+        raise SystemExit(_report(explained(error, Options, "command line"))) from None
+    except UserError as error:
+        raise SystemExit(_report(str(error))) from None
+    except SystemExit as end:
+        if not end.code:
+            raise
+        text = " ".join(re.sub(r"[\u2500-\u257f]", " ", shown.getvalue()).split())
+        text = re.sub(r"\[type=[^\]]*\]|For further information visit \S+ ?", "", text)
+        raise SystemExit(_report(f"command line: {text}")) from None
 
 
 def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> int:
@@ -68,29 +85,30 @@ def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> 
     try:
         signal.signal(signal.SIGTERM, _raise_stopped)
         main(**arguments)
-    except UserError as error:
-        code, words = USER_ERROR, f"{FAILED}: {error}"
-    except Stopped as error:
-        code, words = RESUMABLE, f"{STOPPED}: {error}"
-    except KeyboardInterrupt:
-        code, words = 130, f"{FAILED}: interrupted"
-    except MemoryError:
-        code, words = 1, f"{FAILED}: out of memory; give the job more memory or lower data size (data_factor)"
-    except OSError as error:
-        code, words = (
-            1,
-            f"{FAILED}: {error.strerror}: {error.filename}" if error.filename else f"{FAILED}: {error}",
-        )
-    except Exception as error:
-        code, words = 1, f"{FAILED}: {type(error).__name__}: {error}"
-        logger.error("%s", traceback.format_exc(), extra=_FILE_ONLY)
-    else:
-        logger.info("%s in %.1f s", FINISHED, time.monotonic() - begin)
-        return 0
-    if job.debug:
-        logger.error("%s", traceback.format_exc())
-    logger.error("%s", " ".join(words.split()))
-    return code
+    except (Exception, Stopped, KeyboardInterrupt) as error:
+        code, words = _end(error)
+        expected = isinstance(error, UserError | Stopped | KeyboardInterrupt)
+        if job.debug or not expected:
+            logger.error("%s", traceback.format_exc(), extra={} if job.debug else _FILE_ONLY)
+        logger.error("%s", " ".join(words.split()))
+        return code
+    logger.info("%s in %.1f s", FINISHED, time.monotonic() - begin)
+    return 0
+
+
+def _end(error: BaseException) -> tuple[int, str]:
+    """Exit code and closing words of an attempt that did not finish."""
+    if isinstance(error, UserError):
+        return USER_ERROR, f"{FAILED}: {error}"
+    if isinstance(error, Stopped):
+        return RESUMABLE, f"{STOPPED}: {error}"
+    if isinstance(error, KeyboardInterrupt):
+        return 130, f"{FAILED}: interrupted"
+    if isinstance(error, MemoryError):
+        return 1, f"{FAILED}: out of memory; give the job more memory or lower data size (data_factor)"
+    if isinstance(error, OSError) and error.filename:
+        return 1, f"{FAILED}: {error.strerror}: {error.filename}"
+    return 1, f"{FAILED}: {type(error).__name__}: {error}"
 
 
 def _raise_stopped(number: int, frame: Any) -> None:

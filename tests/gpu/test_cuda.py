@@ -1,0 +1,138 @@
+"""The CUDA path against the CPU path: rendering with all gradients, the loss, and a training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from splatdag.splats.checkpoint import Checkpoint
+from splatdag.splats.gaussians import from_points
+from splatdag.splats.losses import photometric_loss
+from splatdag.splats.metrics import psnr, ssim
+from splatdag.splats.options import SplatOptions
+from splatdag.splats.render import render
+from splatdag.splats.trainer import draw, train
+from splatdag.splats.views import View, camera_tensors, normalisation
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+SIZES = [(64, 48), (135, 240), (333, 251)]
+
+
+def gaussians(count: int, sh_degree: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(count)
+    return {
+        "means": torch.randn((count, 3), generator=generator) * 0.7 + torch.tensor([0.0, 0.0, 4.0]),
+        "quats": torch.randn((count, 4), generator=generator),
+        "scales": 0.02 + 0.2 * torch.rand((count, 3), generator=generator) ** 2,
+        "opacities": torch.rand((count,), generator=generator) * 0.95 + 0.02,
+        "colors": torch.randn((count, (sh_degree + 1) ** 2, 3), generator=generator) * 0.3,
+        "viewmats": torch.eye(4)[None],
+    }
+
+
+def rendered(inputs, width, height, device, **kwargs):
+    leaves = {name: value.detach().clone().to(device).requires_grad_() for name, value in inputs.items()}
+    Ks = torch.tensor([[[0.9 * width, 0, width / 2 + 3], [0, 0.9 * width, height / 2 - 2], [0, 0, 1]]], device=device)
+    viewmats = leaves.pop("viewmats")
+    image, alpha, info = render(**leaves, viewmats=viewmats, Ks=Ks, width=width, height=height, **kwargs)
+    info["means2d"].retain_grad()
+    weights = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(device)
+    ((image * weights).sum() + alpha.square().sum()).backward()
+    gradients = {name: leaf.grad.cpu() for name, leaf in {**leaves, "viewmats": viewmats}.items()}
+    gradients["means2d"] = info["means2d"].grad.cpu()
+    if kwargs.get("absgrad"):
+        gradients["absgrad"] = info["means2d"].absgrad.cpu()
+    return image.detach().cpu(), alpha.detach().cpu(), gradients
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("sh_degree", [0, 1, 2, 3])
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_cpu_and_gsplat_render_the_same_and_have_the_same_gradients(width, height, sh_degree, antialiased):
+    inputs = gaussians(800, sh_degree)
+    kwargs = {"sh_degree": sh_degree, "antialiased": antialiased, "render_mode": "RGB+ED", "absgrad": True}
+    ours, theirs = (rendered(inputs, width, height, device, **kwargs) for device in (CPU, CUDA))
+    # A pixel where rounding decides on a threshold may differ by the contribution of one Gaussian.
+    for name, mine, other in zip(("image", "alpha"), ours[:2], theirs[:2], strict=True):
+        assert ((mine - other).abs() > 1e-3).float().mean() < 2e-3, name
+    for name, mine in ours[2].items():
+        other = theirs[2][name]
+        error = float((mine - other).norm() / other.norm())
+        print(f"{width}x{height} SH {sh_degree} antialiased {antialiased} {name}: {error:.1e}")
+        assert error < 1e-2, name
+
+
+def test_the_loss_is_the_same_on_both():
+    generator = torch.Generator().manual_seed(0)
+    image, target = (torch.rand((1, 60, 80, 3), generator=generator) for _ in range(2))
+    values, gradients = [], []
+    for device in (CPU, CUDA):
+        leaf = image.clone().to(device).requires_grad_()
+        loss = photometric_loss(leaf, target.to(device), 0.2)
+        loss.backward()
+        values.append(loss.item())
+        gradients.append(leaf.grad.cpu())
+    assert values[0] == pytest.approx(values[1], abs=1e-5)
+    assert float((gradients[0] - gradients[1]).norm() / gradients[1].norm()) < 1e-4
+
+
+def scene(views: int = 12, size: tuple[int, int] = (96, 64)) -> tuple[list[View], np.ndarray]:
+    """Photos of a textured ball of known Gaussians, rendered on the CPU."""
+    generator = torch.Generator().manual_seed(5)
+    points = torch.nn.functional.normalize(torch.randn((600, 3), generator=generator), dim=1)
+    truth = from_points(
+        points.numpy(), torch.rand((600, 3), generator=generator).numpy(),
+        sh_degree=0, init_opacity=0.9, init_scale=1.0, generator=generator,
+    )  # fmt: skip
+    made = []
+    for index, angle in enumerate(np.linspace(0, 2 * np.pi, views, endpoint=False)):
+        eye = 3 * np.array([np.sin(angle), 0.2 * (-1) ** index, np.cos(angle)])
+        forward = -eye / np.linalg.norm(eye)
+        right = np.cross([0.0, 1.0, 0.0], forward)
+        right /= np.linalg.norm(right)
+        pose = np.eye(4)
+        pose[:3, :3] = right, np.cross(forward, right), forward
+        pose[:3, 3] = -pose[:3, :3] @ eye
+        K = np.array([[90.0, 0, size[0] / 2], [0, 90.0, size[1] / 2], [0, 0, 1.0]])
+        view = View(f"{index}.png", torch.zeros((size[1], size[0], 3), dtype=torch.uint8), pose, K)
+        world = normalisation(np.zeros((1, 3)), np.ones((1, 3)))
+        world = type(world)(np.zeros(3), 1.0, 1.0)
+        with torch.no_grad():
+            image = draw(truth, camera_tensors(view, world, CPU), *size, SplatOptions(), 0)[0][0]
+        view.image_HW3 = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+        made.append(view)
+    return made, points.double().numpy()
+
+
+def trained(device, folder, steps=300):
+    views, points = scene()
+    held_out, kept = views[::6], [view for index, view in enumerate(views) if index % 6]
+    frame = normalisation(np.array([view.center for view in views]), points)
+    options = SplatOptions(preset="small", max_steps=steps, eval_steps=[steps], checkpoint_every=100)
+    start = from_points(
+        frame.points(points[::2]), np.full((300, 3), 0.5), sh_degree=1, init_opacity=0.1, init_scale=1.0,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+
+    def evaluate(parameters):
+        with torch.no_grad():
+            scores = []
+            for view in held_out:
+                image = draw(parameters, camera_tensors(view, frame, device), 96, 64, options, 1)[0][0].clamp(0, 1)
+                target = view.image_HW3.to(device).float() / 255
+                scores.append((float(psnr(image, target)), float(ssim(image, target))))
+        return {"mean": dict(zip(("psnr", "ssim"), np.mean(scores, axis=0).tolist(), strict=True))}
+
+    return train(kept, frame, start, options, Checkpoint(folder, {}), evaluate, device)
+
+
+def test_a_training_on_cuda_is_as_good_as_on_the_cpu(tmp_path):
+    quality = {device.type: trained(device, tmp_path / device.type).evaluations[-1]["mean"] for device in (CPU, CUDA)}
+    print(quality)
+    assert quality["cuda"]["psnr"] == pytest.approx(quality["cpu"]["psnr"], abs=0.5)
+    assert quality["cuda"]["psnr"] > 22
