@@ -10,27 +10,28 @@ AREA ?= all
 TORCH ?=
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-export RERUN_ANALYTICS := 0
-export HF_HUB_DISABLE_XET := 1
 
 # `===` takes the build without a local version, which is the CUDA one; `+cpu` is the other.
 TORCH_PIN := $(shell sed -n 's/^torch==//p' envs/core.txt)
 TORCH_REQUIREMENT_ := torch==$(TORCH_PIN)
 TORCH_REQUIREMENT_cpu := torch==$(TORCH_PIN)+cpu
 TORCH_REQUIREMENT_cuda := torch===$(TORCH_PIN)
+$(if $(TORCH_REQUIREMENT_$(TORCH)),,$(error TORCH is cpu or cuda, not $(TORCH)))
 
 .PHONY: demo test lint format generate bench pins clean FORCE
 .DEFAULT_GOAL := demo
 
-INSTALLED := .venv/installed
+# One stamp per build of torch; without TORCH the build that is there stays.
+INSTALLED := $(if $(TORCH),.venv/installed-$(TORCH),$(firstword $(wildcard .venv/installed-*) .venv/installed-any))
 
 $(INSTALLED): envs/core.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "splatdag needs Python 3.11 or newer; set PYTHON=")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check '$(TORCH_REQUIREMENT_$(TORCH))'
-	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/core.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check '$(TORCH_REQUIREMENT_$(TORCH))'
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -r envs/core.txt | grep -v 'already satisfied'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	$(BIN)/python -m splatdag.compile_kernels
+	rm -f .venv/installed-*
 	touch $@
 
 demo: results/report.html
@@ -43,12 +44,14 @@ results/report.html: $(INSTALLED) FORCE
 	$(BIN)/snakemake compare --quiet all || exit 1; \
 	if [ ! -f $@ ] || [ results/compare/index.html -nt $@ ]; then \
 		$(BIN)/snakemake compare $(AREA) --report $@ --quiet all || exit 1; \
-	fi; exit $$code
+	fi; \
+	if [ $$code -ne 0 ]; then echo 'Some scenes failed; results/compare/index.html names them with their reasons.'; fi; \
+	exit $$code
 
 FORCE:
 
 test: $(INSTALLED)
-	$(BIN)/pytest -m 'not gpu'
+	$(BIN)/pytest -n 2
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -65,7 +68,7 @@ format: $(INSTALLED)
 # DATA=folder of a COLMAP dataset such as fox: also what training and poses reach on it
 bench: $(INSTALLED)
 	$(BIN)/python bench/planning.py
-	$(BIN)/python bench/rasterizer.py
+	$(BIN)/python bench/rasterizer.py $(if $(SKETCH),--sketch $(SKETCH))
 	@if [ -n "$(DATA)" ]; then $(BIN)/python bench/captures.py --data-dir "$(DATA)" --photos-alone; \
 	else echo 'DATA=<COLMAP dataset> measures training and poses too'; fi
 

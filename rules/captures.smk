@@ -19,6 +19,7 @@ rule pose_capture:
         cameras="<results>/captures/{capture}/sparse/0/cameras.bin",
         images="<results>/captures/{capture}/sparse/0/images.bin",
         points="<results>/captures/{capture}/sparse/0/points3D.bin",
+        text="<results>/captures/{capture}/registration.txt",
         report="<results>/captures/{capture}/registration.json",
     log:
         "<logs>/captures/{capture}/pose.log",
@@ -28,6 +29,7 @@ rule pose_capture:
         "../envs/core.yaml"
     threads: 2
     resources:
+        **site("cpu"),
         mem_mb=scaled(8_000),
         runtime=scaled(240),
     params:
@@ -35,15 +37,17 @@ rule pose_capture:
         flags=pose_flags,
         code=code_digest("captures.pose"),
     shell:
-        "exec python -m splatdag.captures.pose --data-dir {input.data:q} --report {output.report}"
-        " --threads {threads} --log {log} {params.flags:q}"
+        "exec python -m splatdag.captures.pose --data-dir {input.data:q} --report {output.report:q}"
+        " --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule train_capture:
     """Train Gaussians on one posed capture; resumes after a kill."""
     input:
         data=capture_data,
-        model=rules.pose_capture.output.points,
+        cameras=rules.pose_capture.output.cameras,
+        images=rules.pose_capture.output.images,
+        points=rules.pose_capture.output.points,
     output:
         splat="<results>/captures/{capture}/{variant}/splat.ply",
         metrics="<results>/captures/{capture}/{variant}/metrics.json",
@@ -68,5 +72,5 @@ rule train_capture:
         code=code_digest("captures.train"),
         run=f"{RESULTS}/captures/{{capture}}/{{variant}}",
     shell:
-        "exec python -m splatdag.captures.train --data-dir {input.data:q} --model {input.model}"
-        " --result-dir {params.run} --device-count {resources.gpu} --threads {threads} --log {log} {params.flags:q}"
+        "exec python -m splatdag.captures.train --data-dir {input.data:q} --model {input.points:q}"
+        " --result-dir {params.run:q} --device-count {resources.gpu} --threads {threads} --log {log:q} {params.flags:q}"

@@ -43,7 +43,7 @@ rule compare:
         runs=finished_runs,
         command=REFRESH_COMPARISON,
     shell:
-        "exec {params.command} --log {log}"
+        "exec {params.command} --log {log:q}"
 
 
 rule status:
@@ -53,10 +53,10 @@ rule status:
     conda:
         "../envs/core.yaml"
     params:
-        config=json.dumps(config),
+        config=json.dumps(GIVEN),
         sheet=CAPTURES_SHEET,
         results=RESULTS,
         logs=LOGS,
     shell:
         "exec python -m splatdag.status --config {params.config:q} --sheet {params.sheet:q}"
-        " --results {params.results} --logs {params.logs}"
+        " --results {params.results:q} --logs {params.logs:q} --log {log:q}"

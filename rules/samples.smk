@@ -16,10 +16,11 @@ rule make_sample_room:
         "../envs/core.yaml"
     threads: 2
     resources:
+        **site("cpu"),
         mem_mb=scaled(2_000),
         runtime=scaled(10),
     params:
         flags=flags(CONFIG.samples.room),
         code=code_digest("samples.room"),
     shell:
-        "exec python -m splatdag.samples.room --out {output.room} --threads {threads} --log {log} {params.flags:q}"
+        "exec python -m splatdag.samples.room --out {output.room:q} --threads {threads} --log {log:q} {params.flags:q}"

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("SPLATDAG_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
-"""Real photo sets, which are not part of the repository; tests that need them skip where they are absent."""
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -24,21 +22,15 @@ def repository() -> Path:
 
 
 @pytest.fixture
-def real_data() -> Path:
-    if not DATA.is_dir():
-        pytest.skip(f"no real photo sets in {DATA} (SPLATDAG_TEST_DATA says where)")
-    return DATA
-
-
-@pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the workflow's own files, to change and run in; the package stays the installed one."""
+    """A copy of the workflow's own files with the sheet as shipped, to change and run in."""
     for name in ("Snakefile", "rules", "config", "workflow_profiles", "envs", "report"):
         source = REPOSITORY / name
         if source.is_dir():
             shutil.copytree(source, tmp_path / name, symlinks=True)
         else:
             shutil.copy2(source, tmp_path / name)
+    (tmp_path / "config" / "captures.tsv").write_text("capture\tdata_dir\nroom\tsample:room\n")
     (tmp_path / "profiles").symlink_to("workflow_profiles")
     return tmp_path
 

@@ -17,7 +17,7 @@ class CapturesConfig(Options):
     """Table of captures; looked for in the working directory, then beside the Snakefile."""
     pose: PoseOptions = PoseOptions()
     """Camera poses."""
-    train: TrainOptions = TrainOptions(preset="small")
+    train: TrainOptions = TrainOptions()
     """Training."""
 
 

@@ -60,9 +60,21 @@ def test_a_damaged_memory_is_made_again(photos, tmp_path):
 def test_a_model_counts_where_there_is_one(photos, digest):
     before = digest()
     (photos / "sparse" / "0").mkdir(parents=True)
-    (photos / "sparse" / "0" / "cameras.bin").write_bytes(b"1")
+    (photos / "sparse" / "0" / "images.bin").write_bytes(b"1")
+    with pytest.raises(UserError, match="no COLMAP model in it"):
+        check_photos(photos, "row 3")
+    for name in ("cameras.bin", "points3D.bin"):
+        (photos / "sparse" / "0" / name).write_bytes(b"1")
     assert colmap_model(photos) == photos / "sparse" / "0"
     assert digest() != before
+
+
+def test_what_only_looks_like_a_photo_is_passed_over(photos, digest):
+    before = digest()
+    (photos / "gone.jpg").symlink_to(photos / "nowhere.jpg")
+    (photos / "folder.jpg").mkdir()
+    (photos / "loop").symlink_to(photos)
+    assert digest() == before
 
 
 def test_photos_in_folders_are_found_and_hidden_ones_are_not(photos):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from splatdag.captures.options import TrainOptions
 from splatdag.config import read_config
-from splatdag.generate import conda_environment, generated, pinned
+from splatdag.generate import conda_environment, generated
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import Options, differences, documented, flags, overridden, validated
 
@@ -122,9 +122,17 @@ def test_the_conda_environment_has_every_pin(repository):
         assert line.startswith("#") or line in environment
 
 
-def test_everything_that_is_installed_is_pinned(repository):
-    pins = (repository / "envs" / "core.txt").read_text()
-    assert pinned(pins) == pins, "run `make pins`, or install from envs/core.txt"
+def test_the_preset_does_not_depend_on_what_else_is_given():
+    for given in ({}, {"captures": {}}, {"captures": {"train": {"seed": 1}}}):
+        assert read_config(given).captures.train.preset == "default"
+
+
+@pytest.mark.parametrize(
+    "given", [{"preset": ["small"]}, {"preset": {"a": 1}}, {"means_lr": float("inf")}, {"eval_steps": [0]}]
+)
+def test_values_of_odd_kinds_are_refused(given):
+    with pytest.raises(UserError, match=r"config\.captures\.train\."):
+        read_config({"captures": {"train": given}})
 
 
 def test_reading_the_config_imports_neither_torch_nor_numba():

@@ -225,7 +225,7 @@ def test_camera_parameters_that_are_not_finite_are_refused(tmp_path: Path) -> No
     model = pycolmap.Reconstruction(str(tmp_path / "model"))
     model.cameras[1].params = [float("nan"), 100, 75]
     write_model(tmp_path / "model", model)
-    with pytest.raises(UserError, match=r"camera 1 .*not finite"):
+    with pytest.raises(UserError, match=r"a camera of the COLMAP model .*not finite"):
         loaded(tmp_path)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.profiles import profile_folder, requested_profile
-from splatdag.workflow.site import gpu_request, read_site
+from splatdag.workflow.site import read_site, request
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_the_nearest_profile_is_named(repository):
 
 def test_the_site_says_what_a_gpu_class_is_called(repository):
     site = read_site(repository / "workflow_profiles" / "slurm" / "site.yaml")
-    assert gpu_request(site, "h100") == {"slurm_partition": "h100", "gpu_model": "h100"}
-    assert gpu_request(site, "any") == {"slurm_partition": "gpu"}
+    assert request(site, "h100") == {"slurm_partition": "h100", "gpu_model": "h100"}
+    assert request(site, "any") == {"slurm_partition": "gpu"}
 
 
 def test_an_unknown_key_in_the_site_file_is_named(tmp_path):

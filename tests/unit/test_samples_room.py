@@ -223,7 +223,7 @@ def test_colmap_registers_every_photo_and_recovers_the_cameras(tmp_path: Path) -
     cameras = read(tmp_path / "cameras.json")
     assert len(models) == 1
     model = models[0]
-    assert model.num_reg_images() == len(cameras["photos"]) == 40
+    assert model.num_reg_images() == len(cameras["photos"]) >= 30
     assert model.compute_mean_reprojection_error() < 0.5
     (camera,) = model.cameras.values()
     focal, _, _, k = camera.params

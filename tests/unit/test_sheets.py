@@ -24,9 +24,9 @@ def test_paths_are_relative_to_the_sheet(read, photos):
 def test_a_row_overrides_options_of_its_stages(read):
     rows = read(
         "# mine\ncapture\tdata_dir\ttrain.max_steps\ttrain.eval_steps\ttrain.strategy.absgrad\tpose.matching\n"
-        "dog\tphotos\t7\t[1, 2]\ttrue\tsequential\ncat\tphotos\n"
+        "dog\tphotos\t7\t[1, 2]\tfalse\tsequential\ncat\tphotos\n"
     )
-    dog = "--preset=small --max-steps=7 --eval-steps 1 2 --strategy.absgrad"
+    dog = "--preset=small --max-steps=7 --eval-steps 1 2 --strategy.no-absgrad"
     assert (rows["dog"].train_flags, rows["dog"].pose_flags) == (dog.split(), ["--matching=sequential"])
     assert (rows["cat"].train_flags, rows["cat"].pose_flags) == (["--preset=small"], [])
 

@@ -351,7 +351,7 @@ def test_the_state_of_another_training_is_set_aside_and_named(
     main(data, tmp_path / "run", **changes)
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     aside = tmp_path / "run" / "state" / "checkpoint.old.pt"
-    assert warning == f"state not continued: {reason}; it is kept as {aside}"
+    assert warning == f"state not continued: {reason}; it is kept as {aside} until this run is published"
     assert not any("continuing" in message for message in caplog.messages)
     assert (tmp_path / "run" / "splat.ply").read_bytes() != (reference / "splat.ply").read_bytes()
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())

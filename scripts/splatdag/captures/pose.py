@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pycolmap
+from PIL import Image
 
+from splatdag.captures.model import read_model
 from splatdag.captures.options import PoseOptions
-from splatdag.captures.photos import read_model
 from splatdag.workflow.errors import Stopped, UserError
 from splatdag.workflow.inventory import check_photos, colmap_model, photo_names, photos_folder
 from splatdag.workflow.publish import complete, write_json, write_text
@@ -62,6 +63,7 @@ def _structure_from_motion(
     photos: Path, names: list[str], work: Path, options: PoseOptions, threads: int
 ) -> pycolmap.Reconstruction:
     """Features, matches and incremental mapping; the model with the most photos."""
+    _warn_of_odd_sizes(photos, names)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR
@@ -138,6 +140,24 @@ def _step(name: str, what: str, function: Callable[..., Any]) -> Callable[..., A
     return timed
 
 
+def _warn_of_odd_sizes(photos: Path, names: list[str]) -> None:
+    """Name photos that can't share their folder's camera, since they are of another size; COLMAP leaves them out."""
+    sizes: dict[str, dict[tuple[int, int], list[str]]] = {}
+    for name in names:
+        try:
+            with Image.open(photos / name) as photo:
+                sizes.setdefault(name.rpartition("/")[0], {}).setdefault(photo.size, []).append(name)
+        except (OSError, Image.DecompressionBombError):
+            continue  # what can't be read is reported as not registered
+    for folder in sizes.values():
+        *odd, usual = sorted(folder, key=lambda size: len(folder[size]))
+        if odd:
+            logger.warning(
+                "left out, since they are not %d×%d as the others in their folder: %s; photos of one size belong in"
+                " one folder, so put these in a sub-folder", *usual, _listed([n for size in odd for n in folder[size]])
+            )  # fmt: skip
+
+
 def _check_photos_of(model: pycolmap.Reconstruction, names: list[str], photos: Path) -> None:
     known = set(names)
     missing = sorted(image.name for image in model.images.values() if image.has_pose and image.name not in known)
@@ -206,7 +226,7 @@ def _publish(model: pycolmap.Reconstruction, facts: dict[str, Any], report: Path
     for name in _MODEL_FILES:
         with complete(sparse / name) as temporary:
             (staged / name).replace(temporary)
-    shutil.rmtree(staged)
+    shutil.rmtree(report.parent / "state")
     write_text(report.with_suffix(".txt"), "\n".join(report_lines(facts)) + "\n")
     write_json(report, facts)
 

@@ -57,7 +57,7 @@ def _capture(row: Row, folder: Path, shared: dict[str, tuple[Options, list[str]]
     sample = given.removeprefix("sample:") if given.startswith("sample:") else None
     if sample is not None and sample not in SAMPLES:
         raise UserError(f"{where}: data_dir: no sample {sample!r}{nearest(sample, SAMPLES)}")
-    data_dir = Path() if sample else folder / given
+    data_dir = Path() if sample else folder / Path(given).expanduser()
     if not sample:
         check_photos(data_dir, f"{where}: data_dir")
     own = {

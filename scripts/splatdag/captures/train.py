@@ -21,7 +21,7 @@ from splatdag.splats.trainer import Trained, train
 from splatdag.splats.views import Normalisation, View, normalisation, split_views
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.inventory import data_digest, digest_of_folder, photos_folder
+from splatdag.workflow.inventory import check_photos, data_digest, digest_of_folder, photos_folder
 from splatdag.workflow.manifest import write_manifest
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, run
@@ -40,8 +40,11 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
         job: how to run.
         device_count: CUDA devices to use; 0 is the CPU.
     """
-    device = use_device(device_count, job.threads)
+    check_photos(data_dir, "data_dir")
+    if not model.exists():
+        raise UserError(f"model: no such file or folder: {model}")
     model = model if model.is_dir() else model.parent
+    device = use_device(device_count, job.threads)
     state = result_dir / "state"
     inputs = {"photos": data_digest(data_dir, state), "model": digest_of_folder(model)}
     scene = load_scene(
@@ -67,6 +70,9 @@ def _split(scene: Scene, options: TrainOptions) -> tuple[list[View], list[View]]
         raise UserError(f"only {len(scene.views)} registered photo; training needs at least two")
     if not len(scene.points):
         raise UserError("the COLMAP model has no points to start from")
+    least = min(min(view.image_HW3.shape[:2]) for view in scene.views)
+    if least < 11:  # the window of SSIM
+        raise UserError(f"photos are only {least} pixels wide or high after scaling; lower data_factor")
     train_ids, held_out_ids = split_views(len(scene.views), options.test_every)
     logger.info("%d photos to train on, %d held out, %d points", len(train_ids), len(held_out_ids), len(scene.points))
     return [scene.views[i] for i in train_ids], [scene.views[i] for i in held_out_ids]

@@ -45,7 +45,7 @@ class Checkpoint:
     def _set_aside(self, reason: str) -> None:
         aside = self.path.with_suffix(".old.pt")
         self.path.replace(aside)
-        logger.warning("state not continued: %s; it is kept as %s", reason, aside)
+        logger.warning("state not continued: %s; it is kept as %s until this run is published", reason, aside)
 
     def remove(self) -> None:
         """Remove the state folder; the run is published."""

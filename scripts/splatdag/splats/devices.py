@@ -8,7 +8,9 @@ import numba
 import torch
 
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.gpu_slots import take_gpus
 from splatdag.workflow.manifest import processor_name
+from splatdag.workflow.user_cache import ensure_kernels
 
 
 def use_device(count: int, threads: int) -> torch.device:
@@ -20,18 +22,21 @@ def use_device(count: int, threads: int) -> torch.device:
 
     Raises:
         UserError: a GPU was asked for and can't be used.
+
+    A job takes one device; more are for several GPUs per training, which is not there yet.
     """
     # torch's own pool stays at one thread: numba does the parallel work, and two pools get in each other's way.
     torch.set_num_threads(1)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     if count == 0:
+        ensure_kernels()
         return torch.device("cpu")
+    if torch.version.cuda is None:
+        raise UserError("a GPU asked for, but this torch is a CPU build; `make demo TORCH=cuda`, or --resources gpu=0")
+    take_gpus(count)
     if not torch.cuda.is_available():
-        built = torch.version.cuda
-        why = "there is no CUDA device or its driver is too old" if built else "this torch is a build without CUDA"
         raise UserError(
-            f"{count} GPU asked for, but {why}; run on the CPU (--resources gpu=0) or see `nvidia-smi`"
-            + ("" if built else " and install with TORCH=cuda")
+            "a GPU asked for, but CUDA can't use it (old driver?); see `nvidia-smi`, or --resources gpu=0"
         )
     if importlib.util.find_spec("gsplat") is None:
         raise UserError("gsplat is not installed; pip install -r envs/core.txt")

@@ -60,7 +60,8 @@ def evaluate(
 
 
 def _scores(image: Tensor, target: Tensor) -> dict[str, float]:
-    return {"psnr": round(float(psnr(image, target)), 4), "ssim": round(float(ssim(image, target)), 5)}
+    """PSNR (100 dB stands for an image that is equal, since JSON has no infinity) and SSIM."""
+    return {"psnr": round(min(float(psnr(image, target)), 100.0), 4), "ssim": round(float(ssim(image, target)), 5)}
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:

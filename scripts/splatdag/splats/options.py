@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from splatdag.workflow.options import Options
 
@@ -64,7 +64,7 @@ _SMALL: dict[str, Any] = {
 
 
 class SplatOptions(Options):
-    """Training of one scene. Steps are counted from 1 here, from 0 in file names, as simple_trainer does."""
+    """Training of one scene. Steps are counted from 1."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "small": _SMALL}
 
@@ -72,7 +72,7 @@ class SplatOptions(Options):
     """Where the other defaults come from: simple_trainer's, or a small budget that suits a CPU."""
     max_steps: int = Field(30_000, gt=0)
     """Optimisation steps."""
-    eval_steps: list[int] = [7_000, 30_000]
+    eval_steps: list[PositiveInt] = [7_000, 30_000]
     """Steps after which the held-out photos are evaluated; the last step always is."""
     checkpoint_every: int = Field(1_000, gt=0)
     """Steps between two saves of the training state."""

@@ -19,7 +19,7 @@ from splatdag.splats.losses import photometric_loss
 from splatdag.splats.options import SplatOptions
 from splatdag.splats.render import render
 from splatdag.splats.views import Normalisation, View, camera_tensors
-from splatdag.workflow.errors import Stopped
+from splatdag.workflow.errors import Stopped, UserError
 
 logger = logging.getLogger(__name__)
 _NOTE_EVERY = 10
@@ -130,6 +130,8 @@ def train(
         result.step = step + 1
 
         if step % _NOTE_EVERY == 0 or result.step == options.max_steps:
+            if not torch.isfinite(loss):
+                raise UserError(f"the loss is not finite at step {result.step}; lower the learning rates")
             error = (image.detach().clamp(0, 1) - target).square().mean()
             result.curve.append([result.step, loss.item(), -10 * torch.log10(error).item()])
         if time.perf_counter() - reported > _REPORT_SECONDS:

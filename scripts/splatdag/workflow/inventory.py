@@ -10,8 +10,9 @@ from pathlib import Path
 
 from splatdag.workflow.errors import UserError
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
-_MODEL_NAMES = tuple(f"{part}{suffix}" for part in ("cameras", "images", "points3D") for suffix in (".bin", ".txt"))
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
+_MODEL_PARTS = ("cameras", "images", "points3D")
+_MODEL_NAMES = tuple(f"{part}{suffix}" for part in _MODEL_PARTS for suffix in (".bin", ".txt"))
 
 
 def photos_folder(data_dir: Path) -> Path:
@@ -20,14 +21,20 @@ def photos_folder(data_dir: Path) -> Path:
 
 
 def colmap_model(data_dir: Path) -> Path | None:
-    """The COLMAP model of a dataset (`sparse/0` or `sparse`, binary or text), or None for plain photos."""
+    """The COLMAP model of a dataset (`sparse/0` or `sparse`, binary or text), or None for plain photos.
+
+    Raises:
+        UserError: there is a folder `sparse` without a whole model in it.
+    """
     sparse = data_dir / "sparse"
     if not sparse.is_dir():
         return None
     for folder in (sparse / "0", sparse):
-        if (folder / "cameras.bin").is_file() or (folder / "cameras.txt").is_file():
-            return folder
-    return None
+        for suffix in (".bin", ".txt"):
+            if all((folder / f"{part}{suffix}").is_file() for part in _MODEL_PARTS):
+                return folder
+    parts = ", ".join(_MODEL_PARTS)
+    raise UserError(f"{sparse}: no COLMAP model in it or in its folder 0 ({parts}, all .bin or all .txt)")
 
 
 def photo_names(folder: Path) -> list[str]:
@@ -41,22 +48,31 @@ def _photos(folder: str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[st
             if entry.name.startswith("."):
                 continue
             if os.path.splitext(entry.name)[1].lower() in PHOTO_SUFFIXES:  # noqa: PTH122 - a hot loop
-                yield prefix + entry.name, entry
-            elif entry.is_dir():
+                if entry.is_file():
+                    yield prefix + entry.name, entry
+            elif entry.is_dir(follow_symlinks=False):
                 yield from _photos(entry.path, f"{prefix}{entry.name}/")
 
 
 def check_photos(data_dir: Path, where: str) -> None:
-    """Stop early when a capture has no photos.
+    """Stop early when a capture has no photos, or half a COLMAP model.
 
     Raises:
-        UserError: the folder is missing, or holds no photo.
+        UserError: what is missing and where.
     """
     if not data_dir.is_dir():
         raise UserError(f"{where}: no such folder: {data_dir}")
     folder = photos_folder(data_dir)
-    if next(_photos(str(folder)), None) is None:
-        raise UserError(f"{where}: no photos ({' '.join(sorted(PHOTO_SUFFIXES))}) in {folder}")
+    try:
+        found = next(_photos(str(folder)), None)
+        colmap_model(data_dir)
+    except OSError as error:
+        raise UserError(f"{where}: can't read {error.filename}: {error.strerror}") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    if found is None:
+        suffixes = " ".join(sorted(PHOTO_SUFFIXES))
+        raise UserError(f"{where}: no photos ({suffixes}; convert others, such as HEIC) in {folder}")
 
 
 def data_digest(data_dir: Path, cache: Path) -> str:
@@ -67,7 +83,17 @@ def data_digest(data_dir: Path, cache: Path) -> str:
     Args:
         data_dir: folder of photos, or of a COLMAP dataset.
         cache: folder for the remembered digests.
+
+    Raises:
+        UserError: a file can't be read.
     """
+    try:
+        return _data_digest(data_dir, cache)
+    except OSError as error:
+        raise UserError(f"{error.filename}: can't be read: {error.strerror}") from None
+
+
+def _data_digest(data_dir: Path, cache: Path) -> str:
     files = {name: (entry.stat(), entry.path) for name, entry in _photos(str(photos_folder(data_dir)))}
     model = colmap_model(data_dir)
     if model is not None:

@@ -44,7 +44,7 @@ class Manifest(BaseModel):
     offset: list[float]
     """What to add to splat.ply's positions to be in the input's world frame (zero but for georeferenced inputs)."""
     exit_reason: str
-    """`finished`, or why it ended early."""
+    """How the training ended: `finished`."""
     finished: str
     """When, in UTC."""
 

@@ -22,7 +22,7 @@ class Options(BaseModel):
     the defaults, and whatever is given beside it wins.
     """
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False)
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     @model_validator(mode="before")
@@ -31,7 +31,7 @@ class Options(BaseModel):
         if not cls.presets or not isinstance(given, dict):
             return given
         name = given.get("preset", cls.model_fields["preset"].default)
-        return _merged(cls.presets.get(name, {}), given)
+        return _merged(cls.presets.get(name, {}), given) if isinstance(name, str) else given
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

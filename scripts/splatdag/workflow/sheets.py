@@ -23,7 +23,7 @@ class Row:
     """One row of a sheet."""
 
     where: str
-    """Sheet and line, for messages: `captures.tsv, row 3`."""
+    """Sheet and line, for messages: `captures.tsv, line 3`."""
     name: str
     """The scene's name (first column)."""
     cells: dict[str, str]
@@ -125,5 +125,8 @@ def _value(cell: str, where: str) -> Any:
 
 def _set(options: dict[str, Any], path: list[str], value: Any) -> None:
     for part in path[:-1]:
-        options = options.setdefault(part, {})
+        inner = options.setdefault(part, {})
+        if not isinstance(inner, dict):
+            return  # `train.strategy` beside `train.strategy.absgrad`: the first is refused for its type
+        options = inner
     options[path[-1]] = value

@@ -35,6 +35,10 @@ class GpuClasses(Options):
 class Site(Options):
     """All that differs from one cluster to another."""
 
+    slurm_account: str | None = None
+    """Account that jobs are charged to."""
+    cpu_partition: str | None = "cpu"
+    """Partition of jobs without a GPU."""
     gpu_classes: GpuClasses = GpuClasses()
     """What each GPU class is called here."""
 
@@ -52,6 +56,8 @@ def read_site(path: Path) -> Site:
     return validated(Site, given, str(path))
 
 
-def gpu_request(site: Site, gpu_class: str) -> dict[str, str]:
-    """Snakemake resources that get a GPU of this class (`any` or `h100`) at this site."""
-    return getattr(site.gpu_classes, gpu_class).model_dump(exclude_none=True)
+def request(site: Site, node: str) -> dict[str, str]:
+    """Snakemake resources that get a node at this site: `cpu`, or one with a GPU of class `any` or `h100`."""
+    asked = GpuClass(slurm_partition=site.cpu_partition) if node == "cpu" else getattr(site.gpu_classes, node)
+    account = {"slurm_account": site.slurm_account} if site.slurm_account else {}
+    return account | asked.model_dump(exclude_none=True)

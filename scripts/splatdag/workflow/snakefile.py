@@ -16,7 +16,7 @@ import splatdag
 from splatdag.workflow.errors import USER_ERROR, UserError
 from splatdag.workflow.inventory import file_digest
 from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile
-from splatdag.workflow.site import gpu_request, read_site
+from splatdag.workflow.site import read_site, request
 
 CACHE = Path(".snakemake") / "splatdag"
 """What may be remembered from one parse to the next; safe to delete."""
@@ -81,6 +81,6 @@ def scaled(amount: int) -> Callable[[Any, int], int]:
 
 
 def site_resources(workflow_dir: Path) -> Callable[[str], dict[str, str]]:
-    """A function from GPU class (`any`, `h100`) to the resources that get one at this site."""
+    """A function from `cpu`, or a GPU class (`any`, `h100`), to the resources that get such a node at this site."""
     site = read_site(workflow_dir / FOLDER / "slurm" / "site.yaml")
-    return lambda gpu_class: gpu_request(site, gpu_class)
+    return lambda node: request(site, node)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
+import logging
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _WITH_KERNELS = ("samples", "splats")
@@ -25,12 +31,34 @@ def use_kernel_cache() -> None:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(user_cache() / f"kernels-{digest.hexdigest()}"))
 
 
+def ensure_kernels() -> None:
+    """Have all kernels compiled, by a process of its own, before this one calls any.
+
+    What a process has just compiled differs in the last bit from what it would have loaded, so a run that compiled
+    would not be the same as one that did not. The lock lets one of several jobs compile and the others wait.
+    """
+    folder = Path(os.environ["NUMBA_CACHE_DIR"])
+    done = folder / "complete"
+    if done.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            logger.info("compiling the CPU kernels, once per version (about half a minute)")
+            subprocess.run([sys.executable, "-m", "splatdag.compile_kernels"], check=True, stdout=subprocess.DEVNULL)
+
+
 @functools.cache
 def user_cache() -> Path:
     """A folder that can be written to and may be deleted at any time: `~/.cache/splatdag`, or a temporary one."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "splatdag"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "splatdag"
         folder.mkdir(parents=True, exist_ok=True)
-        return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="splatdag-"))
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="splatdag-"))
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
+        pass
+    folder = Path(tempfile.gettempdir()) / f"splatdag-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

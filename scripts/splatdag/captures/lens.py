@@ -1,0 +1,90 @@
+"""Lenses: how a COLMAP camera's photos are freed of distortion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pycolmap
+
+from splatdag.workflow.errors import UserError
+
+_DISTORTION = {
+    "SIMPLE_PINHOLE": lambda p: (0.0, 0.0, 0.0, 0.0),
+    "PINHOLE": lambda p: (0.0, 0.0, 0.0, 0.0),
+    "SIMPLE_RADIAL": lambda p: (p[3], 0.0, 0.0, 0.0),
+    "RADIAL": lambda p: (p[3], p[4], 0.0, 0.0),
+    "OPENCV": lambda p: tuple(p[4:8]),
+    "FULL_OPENCV": lambda p: tuple(p[4:12]),
+}
+"""COLMAP camera model to OpenCV's (k1, k2, p1, p2, ...)."""
+
+
+class Lens:
+    """A camera's undistortion, worked out once for all its photos."""
+
+    def __init__(self, name: str, size: tuple[int, int], parameters: tuple[float, ...]) -> None:
+        """Prepare the undistortion of a COLMAP camera.
+
+        Args:
+            name: COLMAP's name of the camera model.
+            size: width and height (pixels).
+            parameters: in COLMAP's order.
+
+        Raises:
+            UserError: the camera model is not supported, or a parameter is not finite.
+        """
+        if name not in _DISTORTION:
+            raise UserError(
+                f"camera model {name} is not supported; undistort the photos with"
+                " `colmap image_undistorter`, or estimate another (pose.camera_model: OPENCV)"
+            )
+        if not np.isfinite(parameters).all():
+            raise UserError(f"a camera of the COLMAP model ({name}) has parameters that are not finite")
+        self.size = size
+        camera = pycolmap.Camera(model=name, width=size[0], height=size[1], params=list(parameters))
+        self.K = np.array(camera.calibration_matrix())
+        self.distortion = np.array(_DISTORTION[name](parameters))
+        if self.distortion.any():
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Choose the largest image without invalid pixels; black rims would hold most of the error."""
+        shifted = _shifted(self.K, -0.5)  # OpenCV's first pixel has its centre at 0, COLMAP's at 0.5
+        new, (left, top, width, height) = cv2.getOptimalNewCameraMatrix(shifted, self.distortion, self.size, 0)
+        maps = cv2.initUndistortRectifyMap(shifted, self.distortion, None, new, self.size, cv2.CV_32FC1)
+        x, y = (m[top : top + height, left : left + width] for m in maps)
+        inside = (x >= 0) & (x <= self.size[0] - 1) & (y >= 0) & (y <= self.size[1] - 1)
+        while not inside.all():
+            inside, (x, y), trim = _trimmed(inside, (x, y))
+            left, top = left + trim[0], top + trim[1]
+        self.maps = (np.ascontiguousarray(x), np.ascontiguousarray(y))
+        self.new_K = _shifted(new, 0.5)
+        self.new_K[0, 2] -= left
+        self.new_K[1, 2] -= top
+
+    def undistorted(self, pixels: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """The photo without distortion, and its intrinsics."""
+        if pixels.shape[1::-1] != self.size:
+            size, expected = ("×".join(map(str, pair)) for pair in (pixels.shape[1::-1], self.size))
+            raise UserError(f"{path}: the photo is {size} pixels, but its COLMAP camera is {expected}")
+        if not self.distortion.any():
+            return pixels, self.K.copy()
+        return cv2.remap(pixels, *self.maps, interpolation=cv2.INTER_LINEAR), self.new_K.copy()
+
+
+def _shifted(K: np.ndarray, by: float) -> np.ndarray:
+    shifted = K.copy()
+    shifted[:2, 2] += by
+    return shifted
+
+
+def _trimmed(
+    inside: np.ndarray, maps: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], tuple[int, int]]:
+    """Cut the rim row or column that holds the largest share of invalid pixels."""
+    shares = [(~line).mean() for line in (inside[0], inside[-1], inside[:, 0], inside[:, -1])]
+    side = int(np.argmax(shares))
+    cut = [np.s_[1:, :], np.s_[:-1, :], np.s_[:, 1:], np.s_[:, :-1]][side]
+    return inside[cut], (maps[0][cut], maps[1][cut]), (int(side == 2), int(side == 0))
