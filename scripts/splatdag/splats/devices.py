@@ -35,9 +35,7 @@ def use_device(count: int, threads: int) -> torch.device:
         raise UserError("a GPU asked for, but this torch is a CPU build; `make demo TORCH=cuda`, or --resources gpu=0")
     take_gpus(count)
     if not torch.cuda.is_available():
-        raise UserError(
-            "a GPU asked for, but CUDA can't use it (old driver?); see `nvidia-smi`, or --resources gpu=0"
-        )
+        raise UserError("a GPU asked for, but CUDA can't use it (old driver?); see `nvidia-smi`, or --resources gpu=0")
     if importlib.util.find_spec("gsplat") is None:
         raise UserError("gsplat is not installed; pip install -r envs/core.txt")
     return torch.device("cuda")
