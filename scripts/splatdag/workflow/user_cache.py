@@ -24,7 +24,7 @@ def use_kernel_cache() -> None:
     Numba itself looks only at the file that a kernel is called from, so that an edit in a file it calls into
     would run the old code.
     """
-    digest = hashlib.blake2b(digest_size=8)
+    digest = hashlib.blake2b(str(_PACKAGE).encode(), digest_size=8)  # numba keeps kernels apart by their folder too
     for area in _WITH_KERNELS:
         for path in sorted((_PACKAGE / area).rglob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
