@@ -1,4 +1,4 @@
-"""Splats as PLY files in the layout of Inria's 3D Gaussian splatting, which all viewers read."""
+"""Splats as PLY files in the layout of Inria's 3D Gaussian splatting."""
 
 from __future__ import annotations
 
