@@ -250,7 +250,7 @@ def test_under_a_cap_the_largest_gradients_grow(room: int) -> None:
     norms = (info["means2d"].grad[0] * torch.tensor([32.0, 24.0])).norm(dim=-1) * visible
     assert (norms > LOW["grow_grad2d"]).sum() > 40
     ours = training()
-    strategy(**settings, max_gaussians=N + room).after_step(5, *ours, info)
+    strategy(**settings, cap_max=N + room).after_step(5, *ours, info)
     assert len(ours[0]["means"]) == N + room
 
     few = rendered(N, seed=5, cameras=1)
@@ -264,7 +264,7 @@ def test_under_a_cap_the_largest_gradients_grow(room: int) -> None:
 @pytest.mark.parametrize("cap", [N // 2, N, N + 13])
 def test_a_cap_is_never_exceeded_by_growth(cap: int) -> None:
     parameters, optimizers = training()
-    ours = strategy(**{**LOW, "grow_grad2d": 1e-6, "prune_opa": 0.001}, max_gaussians=cap)
+    ours = strategy(**{**LOW, "grow_grad2d": 1e-6, "prune_opa": 0.001}, cap_max=cap)
     largest = 0
     for step in range(1, 60):
         ours.after_step(step, parameters, optimizers, rendered(len(parameters["means"]), seed=step))

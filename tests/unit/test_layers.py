@@ -41,3 +41,17 @@ def test_workflow_and_samples_have_no_torch(repository):
         if any(name.split(".")[0] == "torch" for name in imports(path))
     ]
     assert found == []
+
+
+def test_kernels_lie_where_the_kernel_cache_looks_and_use_nothing_from_elsewhere(repository):
+    package = repository / "scripts" / "splatdag"
+    inside = {path for folder in ("samples", "splats/cpu") for path in (package / folder).rglob("*.py")}
+    wrong = []
+    for path in package.rglob("*.py"):
+        names = list(imports(path))
+        if path not in inside and "njit" in path.read_text():
+            wrong.append(f"{path.name} has kernels")
+        if path in inside:
+            allowed = ("splatdag.samples", "splatdag.splats.cpu", "splatdag.workflow")
+            wrong += [f"{path.name} uses {n}" for n in names if n.startswith("splatdag.") and not n.startswith(allowed)]
+    assert wrong == []

@@ -107,7 +107,7 @@ def test_every_option_has_its_meaning_written_down():
 
 
 def test_the_small_preset_is_a_set_of_valid_training_options():
-    assert TrainOptions(preset="small").strategy.max_gaussians == 16_000
+    assert TrainOptions(preset="small").strategy.cap_max == 16_000
 
 
 def test_generated_files_are_up_to_date(repository):

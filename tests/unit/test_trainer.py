@@ -43,7 +43,7 @@ OPTIONS: dict[str, Any] = {
     "sh_degree_interval": 20,
     "strategy": {
         "refine_start_iter": 4, "refine_every": 5, "refine_stop_iter": 50, "reset_every": 30, "grow_grad2d": 0.001,
-        "max_gaussians": 400,
+        "cap_max": 400,
     },
 }  # fmt: skip
 

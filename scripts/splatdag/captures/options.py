@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -34,10 +35,39 @@ class TrainOptions(SplatOptions):
         **SplatOptions.presets,
         "small": {**SplatOptions.presets["small"], "max_image_size": 640},
     }
+    refused: ClassVar[dict[str, str]] = {
+        **SplatOptions.refused,
+        "ncore*": "NCore data is not supported; a capture is photos, a video, a COLMAP dataset or a transforms.json",
+        "data_type": "only COLMAP data and photos are supported; leave data_type out",
+        "camera_model": "photos are undistorted to pinhole views when they are loaded; leave camera_model out",
+    }
 
     data_factor: int = Field(1, ge=1)
-    """Photos are scaled down by this factor, after undistortion."""
+    """Photos are scaled down by this factor; `images_<factor>/` is used where it is there."""
     max_image_size: int | None = Field(None, ge=16)
     """Photos whose longest side is larger are scaled down further, to this (pixels)."""
-    test_every: int = Field(8, ge=2)
-    """Every n-th photo, from the first in name order, is held out for evaluation."""
+    split: str = "test_every"
+    """What is held out: `test_every`, `all` (train on all and evaluate on the same), or a list file's path."""
+    test_every: int = Field(8, ge=1)
+    """Every n-th photo, from the first in name order, is held out for evaluation; 1 is `split: all`."""
+    match_string: str | None = None
+    """Train only on photos with this word in their names (any case, letters and digits around it do not match)."""
+    eval_match_string: str | None = None
+    """Evaluate only on photos with this word; unset: as match_string; empty: all that are held out."""
+    normalize_world_space: bool = True
+    """Train in a frame where the cameras are centred and of median distance one."""
+    global_scale: float = Field(1.0, gt=0)
+    """Factor on the scene scale, which learning rate and densification use."""
+
+    @classmethod
+    def _refuses(cls, key: str, value: Any) -> bool:
+        return super()._refuses(key, None if value == _ACCEPTED.get(key) else value)
+
+    def _notices(self) -> Iterator[str]:
+        yield from super()._notices()
+        if self.split != "test_every" and self.test_every != TrainOptions.model_fields["test_every"].default:
+            yield f"test_every: without effect, since split is {self.split}"
+
+
+_ACCEPTED = {"data_type": "colmap", "camera_model": "pinhole"}
+"""Values that say what is done anyway."""

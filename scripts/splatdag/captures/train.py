@@ -80,8 +80,8 @@ def _split(scene: Scene, options: TrainOptions) -> tuple[list[View], list[View]]
 
 def _start(scene: Scene, frame: Normalisation, options: TrainOptions) -> Parameters:
     return from_points(
-        frame.points(scene.points[: options.init_num_pts]),
-        scene.colors[: options.init_num_pts],
+        frame.points(scene.points[: options.max_init_points]),
+        scene.colors[: options.max_init_points],
         sh_degree=options.sh_degree,
         init_opacity=options.init_opa,
         init_scale=options.init_scale,

@@ -1,7 +1,7 @@
 """Where Gaussians are added and removed: gsplat's default strategy in plain torch, for CPU and CUDA.
 
 Source: Kerbl et al. 2023, section 5.2, as in gsplat 1.5.3's DefaultStrategy, whose opacity reset never runs (an
-operator-precedence slip); here it does. `max_gaussians` and its ranking by gradient are ours.
+operator-precedence slip); here it does. `cap_max` and its ranking by gradient are ours.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class Strategy:
         options = self.options
         gradient = self.gradient_N / self.seen_N.clamp(min=1)
         grows = gradient > options.grow_grad2d
-        if options.max_gaussians is not None:
-            room = max(0, options.max_gaussians - len(gradient))
+        if options.cap_max is not None:
+            room = max(0, options.cap_max - len(gradient))
             if int(grows.sum()) > room:
                 best = torch.topk(torch.where(grows, gradient, -1.0), room).indices
                 grows = torch.zeros_like(grows).index_fill_(0, best, True)

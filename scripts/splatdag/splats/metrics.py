@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from splatdag.splats.losses import C1, C2, SIGMA, WINDOW
+from splatdag.splats.cpu.photometric import C1, C2, SIGMA, WINDOW
 
 MIN_COVERAGE = 0.5
 """Weight of a window that must lie on the mask for the window to count."""

@@ -2,85 +2,113 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
-from splatdag.workflow.options import Options
+from splatdag.splats.presets import PRESETS
+from splatdag.workflow.options import Options, changed
+
+_OF_DEFAULT = (
+    "prune_opa", "grow_grad2d", "grow_scale3d", "grow_scale2d", "prune_scale3d", "prune_scale2d",
+    "refine_scale2d_stop_iter", "reset_every", "pause_refine_after_reset", "absgrad", "revised_opacity",
+)  # fmt: skip
+_OF_MCMC = ("noise_lr", "min_opacity")
 
 
 class StrategyOptions(Options):
-    """Densification and pruning, as gsplat's DefaultStrategy."""
+    """Where Gaussians are added and removed: gsplat's DefaultStrategy or MCMCStrategy."""
 
-    prune_opa: float = Field(0.005, ge=0, lt=1)
-    """Gaussians of lower opacity are removed."""
-    grow_grad2d: float = Field(0.0002, ge=0)
-    """Gaussians whose mean screen-space gradient is above this are duplicated or split."""
-    grow_scale3d: float = Field(0.01, gt=0)
-    """Up to this size (times scene scale) a Gaussian is duplicated, above it is split."""
-    prune_scale3d: float = Field(0.1, gt=0)
-    """Gaussians larger than this (times scene scale) are removed, once step > reset_every."""
+    kind: Literal["default", "mcmc"] = "default"
+    """Densification by screen-space gradients, or Markov-chain Monte Carlo: relocation and noise."""
     refine_start_iter: int = Field(500, ge=0)
     """First step of densification."""
     refine_stop_iter: int = Field(15_000, ge=0)
     """No densification from this step on."""
     refine_every: int = Field(100, gt=0)
     """Steps between two densifications."""
+    cap_max: int | None = Field(None, gt=0)
+    """Cap on the number of Gaussians; in `default`, those with the largest gradients grow while there is room."""
+
+    prune_opa: float = Field(0.005, ge=0, lt=1)
+    """`default`: Gaussians of lower opacity are removed."""
+    grow_grad2d: float = Field(0.0002, ge=0)
+    """`default`: Gaussians whose mean screen-space gradient is above this are duplicated or split."""
+    grow_scale3d: float = Field(0.01, gt=0)
+    """`default`: up to this size (times scene scale) a Gaussian is duplicated, above it is split."""
+    grow_scale2d: float = Field(0.05, gt=0)
+    """`default`: larger ones on screen (radius over the longest side) are split, until refine_scale2d_stop_iter."""
+    prune_scale3d: float = Field(0.1, gt=0)
+    """`default`: larger ones (times scene scale) are removed, once step > reset_every."""
+    prune_scale2d: float = Field(0.15, gt=0)
+    """`default`: larger ones on screen are removed, once step > reset_every, until refine_scale2d_stop_iter."""
+    refine_scale2d_stop_iter: int = Field(0, ge=0)
+    """`default`: size on screen counts up to this step."""
     reset_every: int = Field(3_000, gt=0)
-    """Steps between two resets of the opacities."""
+    """`default`: steps between two resets of the opacities."""
     pause_refine_after_reset: int = Field(0, ge=0)
-    """Steps after a reset without densification."""
+    """`default`: steps after a reset without densification."""
     absgrad: bool = False
-    """Sum absolute instead of signed gradients over pixels (needs a larger grow_grad2d, such as 0.0006)."""
+    """`default`: sum absolute instead of signed gradients over pixels (with a larger grow_grad2d, such as 0.0006)."""
     revised_opacity: bool = False
-    """Opacity of split Gaussians chosen so that the pair covers what the one did."""
-    max_gaussians: int | None = Field(None, gt=0)
-    """Cap on the number of Gaussians; when there is not room for all, those with the largest gradients grow."""
+    """`default`: opacity of split Gaussians chosen so that the pair covers what the one did."""
 
-
-_SMALL: dict[str, Any] = {
-    "max_steps": 1_500,
-    "eval_steps": [1_500],
-    "sh_degree": 1,
-    "sh_degree_interval": 200,
-    "init_num_pts": 12_000,
-    "means_lr": 4.8e-4,
-    "scales_lr": 1.5e-2,
-    "opacities_lr": 1.5e-1,
-    "quats_lr": 3e-3,
-    "sh0_lr": 7.5e-3,
-    "shN_lr": 3.75e-4,
-    "strategy": {
-        "prune_opa": 0.01,
-        "absgrad": True,
-        "grow_grad2d": 0.002,
-        "refine_start_iter": 200,
-        "refine_stop_iter": 1_050,
-        "reset_every": 100_000,
-        "revised_opacity": True,
-        "max_gaussians": 16_000,
-    },
-}
+    noise_lr: float = Field(5e5, ge=0)
+    """`mcmc`: strength of the noise on positions, times their learning rate."""
+    min_opacity: float = Field(0.005, ge=0, lt=1)
+    """`mcmc`: Gaussians of lower opacity are moved to where the opaque ones are."""
 
 
 class SplatOptions(Options):
     """Training of one scene. Steps are counted from 1."""
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "small": _SMALL}
+    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    refused: ClassVar[dict[str, str]] = {
+        "compression": "compressed splats are not supported; publish splat.ply",
+        "use_bilateral_grid": "bilateral grids are not supported; app_opt evens out exposure",
+        "use_fused_bilagrid": "bilateral grids are not supported; app_opt evens out exposure",
+        "bilateral_grid_*": "bilateral grids are not supported; app_opt evens out exposure",
+        "with_ut": "3DGUT is not supported; photos are undistorted when they are loaded",
+        "with_eval3d": "3DGUT is not supported; photos are undistorted when they are loaded",
+        "ckpt": "use python -m splatdag.captures.evaluate; a killed training continues by itself",
+    }
 
-    preset: Literal["default", "small"] = "default"
-    """Where the other defaults come from: simple_trainer's, or a small budget that suits a CPU."""
+    preset: Literal["default", "mcmc", "tuned", "small"] = "default"
+    """Where the other defaults come from: simple_trainer's two, the old scripts' list, or a budget for a CPU."""
     max_steps: int = Field(30_000, gt=0)
     """Optimisation steps."""
+    steps_scaler: float = Field(1.0, gt=0)
+    """Factor on all numbers of steps: max_steps, *_steps, sh_degree_interval and the strategy's."""
+    batch_size: int = Field(1, gt=0)
+    """Views per step; learning rates grow with its root. Larger than the number of views, it is lowered to that."""
     eval_steps: list[PositiveInt] = [7_000, 30_000]
     """Steps after which the held-out photos are evaluated; the last step always is."""
+    save_steps: list[PositiveInt] = [7_000, 30_000]
+    """Steps after which `ckpts/` gets a file; the last step always."""
+    save_ply: bool = False
+    """Also write `ply/` at ply_steps and the last step."""
+    ply_steps: list[PositiveInt] = [7_000, 30_000]
+    """Steps after which `ply/` gets a file, with save_ply."""
+    disable_video: bool = False
+    """No fly-through in `videos/` after evaluations."""
+    render_traj_path: Literal["interp", "ellipse", "spiral", "raw"] = "interp"
+    """Path of the fly-through: through the cameras, around the scene, a spiral, or from camera to camera."""
+    lpips_net: Literal["alex", "vgg"] = "alex"
+    """Network of LPIPS, which is measured where its weights are on disk."""
     checkpoint_every: int = Field(1_000, gt=0)
     """Steps between two saves of the training state."""
     seed: int = Field(42, ge=0)
     """Seed of initialisation, sampling and densification."""
 
-    init_num_pts: int | None = Field(None, gt=0)
-    """Points to start from; of more, those seen in most photos are taken. Unset: all."""
+    init_type: Literal["sfm", "random"] = "sfm"
+    """Start from the model's points, or from random ones."""
+    init_num_pts: int = Field(100_000, gt=0)
+    """Random points to start from."""
+    init_extent: float = Field(3.0, gt=0)
+    """Half the side of the cube of random points, times the scene scale."""
+    max_init_points: int | None = Field(None, gt=0)
+    """Of more points in the model, those seen in most photos are taken. Unset: all."""
     init_opa: float = Field(0.1, gt=0, lt=1)
     """Opacity at the start."""
     init_scale: float = Field(1.0, gt=0)
@@ -97,8 +125,14 @@ class SplatOptions(Options):
     """Farthest distance that is drawn (normalised scene units)."""
     antialiased: bool = False
     """Opacity is lowered where the screen-space blur enlarges a Gaussian (Mip-Splatting)."""
+    packed: bool = False
+    """CUDA: keep only what is visible during rasterisation; less memory, a little slower."""
     random_bkgd: bool = False
     """A random background colour in each step, which discourages transparency."""
+    white_bg: bool = False
+    """A white background in place of a black one."""
+    patch_size: int | None = Field(None, ge=16)
+    """Train on random crops of this side (pixels)."""
 
     means_lr: float = Field(1.6e-4, ge=0)
     """Learning rate of the positions, times the scene scale; falls to 1 % over the run."""
@@ -112,9 +146,142 @@ class SplatOptions(Options):
     """Learning rate of the base colour."""
     shN_lr: float = Field(2.5e-3 / 20, ge=0)
     """Learning rate of the view-dependent colour."""
+    visible_adam: bool = False
+    """Update only what the step's views show (Taming 3DGS)."""
+    sparse_grad: bool = False
+    """Sparse gradients and lazy moments (SparseAdam); needs packed."""
+
     opacity_reg: float = Field(0.0, ge=0)
     """Weight of the mean opacity in the loss."""
     scale_reg: float = Field(0.0, ge=0)
     """Weight of the mean size in the loss."""
+    depth_loss: bool = False
+    """Hold the rendered disparity to that of the model's points (L1)."""
+    depth_lambda: float = Field(1e-2, ge=0)
+    """Weight of the depth loss."""
+    validation_views: int = Field(0, ge=0)
+    """Training photos set aside to choose the best step by: what did best on them is the result (0: none)."""
+    validate_every: int = Field(100, gt=0)
+    """Steps between two looks at the validation views."""
+    patience: int = Field(10, gt=0)
+    """Looks without a better result after which the training ends."""
+
+    pose_opt: bool = False
+    """Optimise the cameras of the training photos."""
+    pose_opt_lr: float = Field(1e-5, ge=0)
+    """Learning rate of the cameras; falls to 1 % over the run."""
+    pose_opt_reg: float = Field(1e-6, ge=0)
+    """Weight decay of the cameras' changes."""
+    pose_noise: float = Field(0.0, ge=0)
+    """Disturb the cameras of the training photos, to test pose_opt."""
+    app_opt: bool = False
+    """Colours from a small network with a code per training photo, for changing light; PLY files get the mean look."""
+    app_embed_dim: int = Field(16, ge=0)
+    """Length of the code of a photo."""
+    app_opt_lr: float = Field(1e-3, ge=0)
+    """Learning rate of the network; ten times as much for the codes."""
+    app_opt_reg: float = Field(1e-6, ge=0)
+    """Weight decay of the codes."""
+
+    disable_viewer: bool = False
+    """Does nothing: there is no viewer to disable."""
+    port: int = 8080
+    """Does nothing: there is no viewer."""
+    tb_every: int = 100
+    """Does nothing: the curves are in curves.png."""
+    tb_save_image: bool = False
+    """Does nothing: pictures are in renders/."""
     strategy: StrategyOptions = StrategyOptions()
     """Densification and pruning."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.sparse_grad and not self.packed:
+            raise ValueError("sparse_grad needs packed")
+        if self.sparse_grad and self.visible_adam:
+            raise ValueError("sparse_grad and visible_adam exclude each other")
+        if self.strategy.kind == "mcmc" and self.strategy.cap_max is None:
+            raise ValueError("strategy.cap_max: the mcmc strategy needs a cap, such as 1000000 (preset mcmc has it)")
+        return self
+
+    def notices(self) -> list[str]:
+        """Settings without effect, a line each."""
+        return list(self._notices())
+
+    def _notices(self) -> Iterator[str]:
+        given, strategy = changed(self), self.scaled().strategy
+        steps = self.scaled().max_steps
+
+        def some(names: tuple[str, ...]) -> str:
+            return " and ".join(name for name in names if name in given)
+
+        unused = some(("disable_viewer", "port", "tb_every", "tb_save_image"))
+        if unused:
+            yield f"{unused}: without effect, since there is no viewer and no TensorBoard"
+        own, others = (_OF_MCMC, _OF_DEFAULT) if strategy.kind == "mcmc" else (_OF_DEFAULT, _OF_MCMC)
+        foreign = some(tuple(f"strategy.{name}" for name in others))
+        if foreign:
+            yield f"{foreign}: without effect, since strategy.kind is {strategy.kind}"
+        last = min(strategy.refine_stop_iter, steps)
+        if strategy.kind == "default":
+            sizes = some(("strategy.prune_scale3d", "strategy.prune_scale2d"))
+            if sizes and last <= strategy.reset_every + 1:
+                yield (
+                    f"{sizes}: without effect, since size is looked at after step {strategy.reset_every:,}"
+                    f" (strategy.reset_every) and densification ends at step {last:,}"
+                )
+            elif "strategy.prune_scale2d" in given and strategy.refine_scale2d_stop_iter <= strategy.reset_every:
+                yield "strategy.prune_scale2d: without effect, since refine_scale2d_stop_iter is not beyond reset_every"
+            if "strategy.grow_scale2d" in given and not strategy.refine_scale2d_stop_iter:
+                yield "strategy.grow_scale2d: without effect, since strategy.refine_scale2d_stop_iter is 0"
+            if strategy.pause_refine_after_reset >= strategy.reset_every:
+                yield "strategy.pause_refine_after_reset: not below reset_every, so nothing is ever densified"
+        if some(tuple(f"strategy.{name}" for name in own)) and last <= strategy.refine_start_iter:
+            yield f"strategy: without effect, since densification would begin after step {strategy.refine_start_iter:,}"
+        for switch, names in _NEEDED.items():
+            if not getattr(self, switch) and some(names):
+                yield f"{some(names)}: without effect without {switch}"
+        if self.init_type == "sfm" and some(("init_num_pts", "init_extent")):
+            yield f"{some(('init_num_pts', 'init_extent'))}: without effect, since init_type is sfm"
+        if self.random_bkgd and self.white_bg:
+            yield "random_bkgd: without effect, since white_bg is on"
+        for name in ("eval_steps", "save_steps", "ply_steps"):
+            late = [step for step in getattr(self.scaled(), name) if step > steps]
+            if name in given and late:
+                yield f"{name}: {', '.join(map(str, late))} will not be reached, since max_steps is {steps:,}"
+
+    def scaled(self) -> Self:
+        """The options with `steps_scaler` applied."""
+        factor = self.steps_scaler
+        if factor == 1:
+            return self
+
+        def times(steps: int) -> int:
+            return max(1, int(steps * factor))
+
+        lists = {
+            name: [times(step) for step in getattr(self, name)] for name in ("eval_steps", "save_steps", "ply_steps")
+        }
+        single = {name: times(getattr(self, name)) for name in ("max_steps", "sh_degree_interval", "validate_every")}
+        strategy = {
+            name: times(value) if (value := getattr(self.strategy, name)) else 0
+            for name in (
+                "refine_start_iter",
+                "refine_stop_iter",
+                "refine_every",
+                "reset_every",
+                "refine_scale2d_stop_iter",
+            )
+        }
+        changed_strategy = self.strategy.model_copy(update=strategy)
+        return self.model_copy(update={**lists, **single, "strategy": changed_strategy, "steps_scaler": 1.0})
+
+
+_NEEDED = {
+    "save_ply": ("ply_steps",),
+    "depth_loss": ("depth_lambda",),
+    "validation_views": ("validate_every", "patience"),
+    "pose_opt": ("pose_opt_lr", "pose_opt_reg"),
+    "app_opt": ("app_embed_dim", "app_opt_lr", "app_opt_reg"),
+}
+"""Options that only count when another is on."""

@@ -20,6 +20,12 @@ class View:
     """[4, 4] float64, OpenCV axes (x right, y down, z forward)."""
     K: np.ndarray
     """[3, 3] intrinsics in pixels; the centre of the first pixel is at (0.5, 0.5)."""
+    mask_HW: Tensor | None = None
+    """Which pixels count, bool; None is all."""
+    alpha_HW: Tensor | None = None
+    """Opacity of a photo with transparency, uint8; None is opaque. Colours are not multiplied by it."""
+    points_M3: np.ndarray | None = None
+    """[M, 3] float64 points of the model that were seen in this photo, in the world (for the depth loss)."""
 
     @property
     def center(self) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -19,19 +20,41 @@ class Options(BaseModel):
     """Base of all options: unknown keys are errors, field docstrings are the help.
 
     A class with a field `preset` lists its presets in `presets`: the values of the named preset stand in for
-    the defaults, and whatever is given beside it wins.
+    the defaults, and whatever is given beside it wins. What others call an option and splatdag does not do is
+    in `refused`: the name, or a pattern, and why; values that switch it off are accepted.
     """
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False)
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    refused: ClassVar[dict[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, given: Any) -> Any:
-        if not cls.presets or not isinstance(given, dict):
+        if not isinstance(given, dict):
+            return given
+        given = {key: value for key, value in given.items() if not cls._refuses(str(key), value)}
+        if not cls.presets:
             return given
         name = given.get("preset", cls.model_fields["preset"].default)
         return _merged(cls.presets.get(name, {}), given) if isinstance(name, str) else given
+
+    @classmethod
+    def _refuses(cls, key: str, value: Any) -> bool:
+        """Whether an option that splatdag does not have is switched off; raises ValueError if it is on."""
+        reason = cls.reason_against(key)
+        if reason is not None and value and key not in cls.model_fields:
+            raise ValueError(f"{key}: {reason}")
+        return reason is not None and key not in cls.model_fields
+
+    @classmethod
+    def reason_against(cls, key: str) -> str | None:
+        """Why an option of this name is refused, or None."""
+        return next((reason for pattern, reason in cls.refused.items() if fnmatchcase(key, pattern)), None)
+
+    def notices(self) -> list[str]:
+        """What the user should know about these values, such as settings without effect; a line each."""
+        return []
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +112,18 @@ def _known_keys(options: type[Options], path: list[str]) -> list[str]:
 
 def _is_options(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Options)
+
+
+def changed(options: Options, prefix: str = "") -> set[str]:
+    """Dotted names of all values that differ from the defaults of the class, by a preset or by the user."""
+    names = set()
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        if isinstance(value, Options):
+            names |= changed(value, f"{prefix}{name}.")
+        elif value != field.get_default(call_default_factory=True):
+            names.add(prefix + name)
+    return names
 
 
 def differences(options: Options) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def run(main: Callable[..., None]) -> None:
 def _parsed(main: Callable[..., None]) -> dict[str, Any]:
     """The arguments of `main` from the command line; what is wrong with it becomes one line."""
     shown = io.StringIO()
+    _check_refused(main, sys.argv[1:])
     try:
         with redirect_stderr(shown):
             return tyro.cli(_with_flat_options(main, sys.argv[1:]), prog=f"python -m {_module_name(main)}")
@@ -78,6 +79,17 @@ def _parsed(main: Callable[..., None]) -> dict[str, Any]:
         text = " ".join(re.sub(r"[\u2500-\u257f]", " ", shown.getvalue()).split())
         text = re.sub(r"\[type=[^\]]*\]|For further information visit \S+ ?", "", text)
         raise SystemExit(_report(f"command line: {text}")) from None
+
+
+def _check_refused(main: Callable[..., None], arguments: list[str]) -> None:
+    """Stop with one line at a flag that others have and splatdag refuses."""
+    flags = [word.partition("=")[0].lstrip("-").replace("-", "_") for word in arguments if word.startswith("--")]
+    for kind in typing.get_type_hints(main).values():
+        if isinstance(kind, type) and issubclass(kind, Options):
+            for flag in flags:
+                reason = kind.reason_against(flag)
+                if reason is not None and flag not in kind.model_fields:
+                    raise SystemExit(_report(f"command line: --{flag}: {reason}"))
 
 
 def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> int:

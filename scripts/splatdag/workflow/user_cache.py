@@ -15,7 +15,8 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_WITH_KERNELS = ("samples", "splats")
+_WITH_KERNELS = ("samples", "splats/cpu")
+"""Folders of all modules with kernels and of what these import (a test looks)."""
 
 
 def use_kernel_cache() -> None:

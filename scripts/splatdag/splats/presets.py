@@ -1,0 +1,66 @@
+"""Presets: what stands in for the defaults of a training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MCMC: dict[str, Any] = {
+    "init_opa": 0.5,
+    "init_scale": 0.1,
+    "opacity_reg": 0.01,
+    "scale_reg": 0.01,
+    "strategy": {"kind": "mcmc", "refine_stop_iter": 25_000, "cap_max": 1_000_000},
+}
+"""`simple_trainer.py mcmc`."""
+
+TUNED: dict[str, Any] = {
+    "save_ply": True,
+    "pose_opt": True,
+    "antialiased": True,
+    "eval_steps": [3_000, 7_000, 30_000],
+    "ply_steps": [3_000, 7_000, 30_000],
+    "scale_reg": 0.0005,
+    "scales_lr": 0.003,
+    "means_lr": 0.00012,
+    "strategy": {
+        "reset_every": 100_000,
+        "pause_refine_after_reset": 0,
+        "prune_scale3d": 0.22,
+        "prune_scale2d": 0.12,
+        "prune_opa": 0.006,
+        "grow_grad2d": 0.00035,
+        "grow_scale3d": 0.012,
+        "refine_stop_iter": 26_000,
+        "refine_scale2d_stop_iter": 26_000,
+    },
+}
+"""The hyper-parameters of the old training scripts."""
+
+SMALL: dict[str, Any] = {
+    "max_steps": 1_500,
+    "eval_steps": [1_500],
+    "save_steps": [1_500],
+    "ply_steps": [1_500],
+    "sh_degree": 1,
+    "sh_degree_interval": 200,
+    "max_init_points": 12_000,
+    "means_lr": 4.8e-4,
+    "scales_lr": 1.5e-2,
+    "opacities_lr": 1.5e-1,
+    "quats_lr": 3e-3,
+    "sh0_lr": 7.5e-3,
+    "shN_lr": 3.75e-4,
+    "strategy": {
+        "prune_opa": 0.01,
+        "absgrad": True,
+        "grow_grad2d": 0.002,
+        "refine_start_iter": 200,
+        "refine_stop_iter": 1_050,
+        "reset_every": 100_000,
+        "revised_opacity": True,
+        "cap_max": 16_000,
+    },
+}
+"""A budget that suits a CPU."""
+
+PRESETS: dict[str, dict[str, Any]] = {"default": {}, "mcmc": MCMC, "tuned": TUNED, "small": SMALL}
