@@ -10,9 +10,11 @@ from splatdag.splats.checkpoint import Checkpoint
 from splatdag.splats.gaussians import from_points
 from splatdag.splats.losses import photometric_loss
 from splatdag.splats.metrics import psnr, ssim
+from splatdag.splats.model import SplatModel
 from splatdag.splats.options import SplatOptions
+from splatdag.splats.records import RunFiles
 from splatdag.splats.render import render
-from splatdag.splats.trainer import draw, train
+from splatdag.splats.trainer import train
 from splatdag.splats.views import View, camera_tensors, normalisation
 
 pytestmark = [
@@ -103,7 +105,7 @@ def scene(views: int = 12, size: tuple[int, int] = (96, 64)) -> tuple[list[View]
         world = normalisation(np.zeros((1, 3)), np.ones((1, 3)))
         world = type(world)(np.zeros(3), 1.0, 1.0)
         with torch.no_grad():
-            image = draw(truth, camera_tensors(view, world, CPU), *size, SplatOptions(), 0)[0][0]
+            image = SplatModel(truth, SplatOptions(sh_degree=0)).draw(*camera_tensors(view, world, CPU), *size)[0][0]
         view.image_HW3 = (image.clamp(0, 1) * 255).round().to(torch.uint8)
         made.append(view)
     return made, points.double().numpy()
@@ -119,16 +121,17 @@ def trained(device, folder, steps=300):
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
 
-    def evaluate(parameters):
+    def evaluate(model, step):
         with torch.no_grad():
             scores = []
             for view in held_out:
-                image = draw(parameters, camera_tensors(view, frame, device), 96, 64, options, 1)[0][0].clamp(0, 1)
+                image = model.draw(*camera_tensors(view, frame, device), 96, 64)[0][0].clamp(0, 1)
                 target = view.image_HW3.to(device).float() / 255
                 scores.append((float(psnr(image, target)), float(ssim(image, target))))
         return {"mean": dict(zip(("psnr", "ssim"), np.mean(scores, axis=0).tolist(), strict=True))}
 
-    return train(kept, frame, start, options, Checkpoint(folder, {}), evaluate, device)
+    files = RunFiles(folder, options, frame, {})
+    return train(kept, frame, start, options, Checkpoint(folder / "state", {}), evaluate, files, device)
 
 
 def test_a_training_on_cuda_is_as_good_as_on_the_cpu(tmp_path):

@@ -10,8 +10,8 @@ import pycolmap
 import torch
 
 from splatdag.splats.gaussians import SH_C0, Parameters
+from splatdag.splats.model import SplatModel
 from splatdag.splats.options import SplatOptions
-from splatdag.splats.trainer import draw
 from splatdag.splats.views import View
 
 SIZE = (48, 32)
@@ -92,7 +92,7 @@ def photo_of(parameters: Parameters, pose: np.ndarray, K: np.ndarray, size: tupl
     """What a camera sees of Gaussians in the world: [H, W, 3] float32 in [0, 1]."""
     degree = round((parameters["shN"].shape[1] + 1) ** 0.5) - 1
     camera = torch.tensor(pose[None], dtype=torch.float32), torch.tensor(K[None], dtype=torch.float32)
-    return draw(parameters, camera, *size, SplatOptions(), degree)[0][0].clamp(0, 1).numpy()
+    return SplatModel(parameters, SplatOptions(sh_degree=degree)).draw(*camera, *size)[0][0].clamp(0, 1).numpy()
 
 
 def gaussian_scene(count: int = 300, views: int = 8) -> tuple[Parameters, list[View]]:

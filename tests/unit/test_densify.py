@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gsplat.strategy import DefaultStrategy
+from gsplat.strategy import DefaultStrategy as GsplatStrategy
 
-from splatdag.splats.densify import Strategy, rotation_matrices
+from splatdag.splats.densify import DefaultStrategy
+from splatdag.splats.gaussians import rotation_matrices
 from splatdag.splats.options import StrategyOptions
 
 N, NOISE_SEED = 400, 11
@@ -50,23 +51,25 @@ def rendered(count: int, seed: int, cameras: int = 2) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def strategy(scene_scale: float = 1.0, **options: Any) -> Strategy:
-    return Strategy(StrategyOptions(**options), scene_scale, torch.Generator().manual_seed(NOISE_SEED))
+def strategy(scene_scale: float = 1.0, **options: Any) -> DefaultStrategy:
+    return DefaultStrategy(StrategyOptions(**options), scene_scale, torch.Generator().manual_seed(NOISE_SEED))
 
 
-def run_ours(made: Training, steps: list[int], scene_scale: float = 1.0, **options: Any) -> Training:
+def run_ours(made: Training, steps: list[int], scene_scale: float = 1.0, cameras: int = 2, **options: Any) -> Training:
     ours = strategy(scene_scale, **options)
     for step in steps:
-        ours.after_step(step, *made, rendered(len(made[0]["means"]), seed=step))
+        ours.after_step(step, *made, [rendered(len(made[0]["means"]), step, cameras)], 0.0)
     return made
 
 
-def run_gsplat(made: Training, steps: list[int], scene_scale: float = 1.0, **options: Any) -> Training:
-    theirs = DefaultStrategy(**options)
+def run_gsplat(
+    made: Training, steps: list[int], scene_scale: float = 1.0, cameras: int = 2, **options: Any
+) -> Training:
+    theirs = GsplatStrategy(**options)
     state = theirs.initialize_state(scene_scale)
     torch.manual_seed(NOISE_SEED)
     for step in steps:
-        theirs.step_post_backward(*made, state, step, rendered(len(made[0]["means"]), seed=step))
+        theirs.step_post_backward(*made, state, step, rendered(len(made[0]["means"]), step, cameras))
     return made
 
 
@@ -96,6 +99,47 @@ CASES = [
 ]
 
 
+ON_SCREEN = [
+    pytest.param({"refine_scale2d_stop_iter": 9, "grow_scale2d": 0.05}, id="large on screen split"),
+    pytest.param(
+        {"refine_scale2d_stop_iter": 9, "reset_every": 3, "prune_scale2d": 0.04, "grow_scale2d": 1.0},
+        id="large on screen pruned",
+    ),
+    pytest.param({"refine_scale2d_stop_iter": 5, "grow_scale2d": 0.01}, id="size on screen no more looked at"),
+    pytest.param({"refine_scale2d_stop_iter": 9, "grow_scale2d": 0.02, "grow_scale3d": 1e9}, id="split and duplicated"),
+]
+
+
+@pytest.mark.parametrize("options", ON_SCREEN)
+def test_size_on_screen_counts_as_in_gsplat(options: dict[str, Any]) -> None:
+    """One camera a step: of several, gsplat takes the size in any one of them, we take the largest."""
+    settings, steps = {**LOW, **options}, [4, 5]
+    theirs = run_gsplat(training(), steps, cameras=1, **settings)
+    assert_same(run_ours(training(), steps, cameras=1, **settings), theirs)
+
+
+def test_of_several_cameras_the_largest_size_on_screen_counts() -> None:
+    settings = {**LOW, "grow_grad2d": 1.0, "prune_opa": 0.0, "refine_scale2d_stop_iter": 9, "grow_scale2d": 0.05}
+    info = rendered(N, seed=5)
+    visible = (info["radii"] > 0).all(dim=-1)
+    large = ((info["radii"].amax(dim=-1) > 0.05 * 64) & visible).any(dim=0)
+    made = training()
+    strategy(**settings).after_step(5, *made, [info], 0.0)
+    assert len(made[0]["means"]) == N + int(large.sum())
+
+
+def test_batches_of_several_sizes_count_as_their_views_do() -> None:
+    """A Gaussian seen in one batch of one view and in another of two: three views, and the mean over them."""
+    one, two = rendered(N, seed=1, cameras=1), rendered(N, seed=2, cameras=2)
+    ours = strategy(**LOW)
+    ours.after_step(4, *training(), [one, two], 0.0)
+    expected = torch.zeros(N)
+    for info in (one, two):
+        visible = (info["radii"] > 0).all(dim=-1)
+        expected += ((info["means2d"].grad * torch.tensor([32.0, 24.0]) * 3).norm(dim=-1) * visible).sum(dim=0)
+    torch.testing.assert_close(ours.gradient_N, expected)
+
+
 @pytest.mark.parametrize(("scene_scale", "options"), CASES)
 def test_one_refinement_does_what_gsplat_does(scene_scale: float, options: dict[str, Any]) -> None:
     settings = {**LOW, **options}
@@ -107,7 +151,7 @@ def test_one_refinement_does_what_gsplat_does(scene_scale: float, options: dict[
 
 def test_the_usual_case_duplicates_splits_and_prunes() -> None:
     """The comparison above would mean little if nothing happened in it."""
-    options = DefaultStrategy(**LOW)
+    options = GsplatStrategy(**LOW)
     state = options.initialize_state(1.0)
     parameters, optimizers = training()
     for step in (4, 5):
@@ -250,12 +294,12 @@ def test_under_a_cap_the_largest_gradients_grow(room: int) -> None:
     norms = (info["means2d"].grad[0] * torch.tensor([32.0, 24.0])).norm(dim=-1) * visible
     assert (norms > LOW["grow_grad2d"]).sum() > 40
     ours = training()
-    strategy(**settings, cap_max=N + room).after_step(5, *ours, info)
+    strategy(**settings, cap_max=N + room).after_step(5, *ours, [info], 0.0)
     assert len(ours[0]["means"]) == N + room
 
     few = rendered(N, seed=5, cameras=1)
     few["means2d"].grad[0, norms.argsort(descending=True)[room:]] = 0
-    theirs, reference = training(), DefaultStrategy(**settings)
+    theirs, reference = training(), GsplatStrategy(**settings)
     torch.manual_seed(NOISE_SEED)
     reference.step_post_backward(*theirs, reference.initialize_state(1.0), 5, few)
     assert_same(ours, theirs)
@@ -267,7 +311,7 @@ def test_a_cap_is_never_exceeded_by_growth(cap: int) -> None:
     ours = strategy(**{**LOW, "grow_grad2d": 1e-6, "prune_opa": 0.001}, cap_max=cap)
     largest = 0
     for step in range(1, 60):
-        ours.after_step(step, parameters, optimizers, rendered(len(parameters["means"]), seed=step))
+        ours.after_step(step, parameters, optimizers, [rendered(len(parameters["means"]), seed=step)], 0.0)
         largest = max(largest, len(parameters["means"]))
     assert largest <= max(cap, N)
     assert cap <= N or largest == cap
@@ -277,10 +321,10 @@ def test_a_saved_strategy_continues_as_if_never_stopped() -> None:
     whole = run_ours(training(), list(range(1, 12)), **LOW)
     made, first = training(), strategy(**LOW)
     for step in range(1, 8):
-        first.after_step(step, *made, rendered(len(made[0]["means"]), seed=step))
-    second = Strategy(StrategyOptions(**LOW), 1.0, torch.Generator().manual_seed(999))
+        first.after_step(step, *made, [rendered(len(made[0]["means"]), seed=step)], 0.0)
+    second = DefaultStrategy(StrategyOptions(**LOW), 1.0, torch.Generator().manual_seed(999))
     second.load(first.state())
     for step in range(8, 12):
-        second.after_step(step, *made, rendered(len(made[0]["means"]), seed=step))
+        second.after_step(step, *made, [rendered(len(made[0]["means"]), seed=step)], 0.0)
     for name, value in whole[0].items():
         assert torch.equal(made[0][name], value)

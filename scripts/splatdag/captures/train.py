@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -15,8 +16,10 @@ from splatdag.captures.photos import Scene, load_scene
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.splats.devices import device_memory_mb, device_name, use_device
 from splatdag.splats.evaluation import evaluate, mean_color, write_curves, write_preview
-from splatdag.splats.gaussians import Parameters, from_points
+from splatdag.splats.gaussians import Parameters, from_points, random_points
+from splatdag.splats.model import SplatModel
 from splatdag.splats.ply import write_ply
+from splatdag.splats.records import RunFiles
 from splatdag.splats.trainer import Trained, train
 from splatdag.splats.views import Normalisation, View, normalisation, split_views
 from splatdag.workflow.code_digest import code_digest
@@ -27,6 +30,8 @@ from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
+_LEAST_SIDE = 11
+"""Pixels; the window of SSIM."""
 
 
 def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, job: Job, device_count: int = 0) -> None:
@@ -45,21 +50,29 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
         raise UserError(f"model: no such file or folder: {model}")
     model = model if model.is_dir() else model.parent
     device = use_device(device_count, job.threads)
+    for notice in options.notices():
+        logger.info("%s", notice)
     state = result_dir / "state"
     inputs = {"photos": data_digest(data_dir, state), "model": digest_of_folder(model)}
     scene = load_scene(
         model, photos_folder(data_dir), options.data_factor, job.threads, max_image_size=options.max_image_size
     )
     views, held_out = _split(scene, options)
-    frame = normalisation(torch.stack([torch.tensor(view.center) for view in scene.views]).numpy(), scene.points)
-    checkpoint = Checkpoint(
-        state, {"options": options.model_dump_json(), "code": code_digest("captures.train"), **inputs}
-    )
-    measure = functools.partial(
-        evaluate, views=held_out, frame=frame, options=options, mean_color=mean_color(views), device=device
-    )
+    frame = _frame(scene, options)
+    key = {"options": options.model_dump_json(), "code": code_digest("captures.train"), **inputs}
+    chosen = options.scaled()
+    files = RunFiles(result_dir, chosen, frame, {"data_dir": str(data_dir), "result_dir": str(result_dir)})
+    average = mean_color(views, chosen.white_bg)
+
+    def measure(model: SplatModel, step: int) -> dict[str, Any]:
+        found = evaluate(model, held_out, frame, average, render=lambda index: files.render(step, index))
+        files.evaluated(step, found.figures["mean"], found.seconds_per_image, len(model.parameters["means"]))
+        return found.figures
+
     startup = time.time() - psutil.Process().create_time()
-    result = train(views, frame, _start(scene, frame, options), options, checkpoint, measure, device)
+    start = _start(scene, frame, chosen)
+    checkpoint = Checkpoint(state, key)
+    result = train(views, frame, start, chosen, checkpoint, measure, files, device)
     logger.info("held out: %(psnr).2f dB PSNR, %(ssim).4f SSIM", result.evaluations[-1]["mean"])
     _publish(result, held_out, frame, options, result_dir, device, inputs, startup)
     checkpoint.remove()
@@ -68,24 +81,36 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
 def _split(scene: Scene, options: TrainOptions) -> tuple[list[View], list[View]]:
     if len(scene.views) < 2:
         raise UserError(f"only {len(scene.views)} registered photo; training needs at least two")
-    if not len(scene.points):
-        raise UserError("the COLMAP model has no points to start from")
+    if not len(scene.points) and options.init_type == "sfm":
+        raise UserError("the COLMAP model has no points to start from; init_type random starts without")
     least = min(min(view.image_HW3.shape[:2]) for view in scene.views)
-    if least < 11:  # the window of SSIM
+    if least < _LEAST_SIDE:
         raise UserError(f"photos are only {least} pixels wide or high after scaling; lower data_factor")
     train_ids, held_out_ids = split_views(len(scene.views), options.test_every)
     logger.info("%d photos to train on, %d held out, %d points", len(train_ids), len(held_out_ids), len(scene.points))
     return [scene.views[i] for i in train_ids], [scene.views[i] for i in held_out_ids]
 
 
+def _frame(scene: Scene, options: TrainOptions) -> Normalisation:
+    centers = torch.stack([torch.tensor(view.center) for view in scene.views]).numpy()
+    frame = normalisation(centers, scene.points, options.normalize_world_space)
+    return replace(frame, extent=frame.extent * options.global_scale)
+
+
 def _start(scene: Scene, frame: Normalisation, options: TrainOptions) -> Parameters:
+    generator = torch.Generator().manual_seed(options.seed)
+    if options.init_type == "random":
+        points, colors = random_points(options.init_num_pts, options.init_extent * frame.extent, generator)
+    else:
+        points = frame.points(scene.points[: options.max_init_points])
+        colors = scene.colors[: options.max_init_points]
     return from_points(
-        frame.points(scene.points[: options.max_init_points]),
-        scene.colors[: options.max_init_points],
+        points,
+        colors,
         sh_degree=options.sh_degree,
         init_opacity=options.init_opa,
         init_scale=options.init_scale,
-        generator=torch.Generator().manual_seed(options.seed),
+        generator=generator,
     )
 
 
@@ -101,9 +126,10 @@ def _publish(
 ) -> None:
     """Write the run contract, the manifest last."""
     begin = time.perf_counter()
+    model, gaussians = result.model, len(result.model.parameters["means"])
     (run_dir / "manifest.json").unlink(missing_ok=True)  # of an older run, whose files are now replaced
-    write_ply(run_dir / "splat.ply", result.parameters, frame)
-    write_preview(run_dir / "preview.jpg", result.parameters, held_out, frame, options, device)
+    write_ply(run_dir / "splat.ply", model.published(), frame)
+    write_preview(run_dir / "preview.jpg", model, held_out, frame)
     write_curves(run_dir / "curves.png", result, f"{run_dir.parent.name} / {run_dir.name}")
     write_json(run_dir / "metrics.json", result.evaluations[-1])
     publish = time.perf_counter() - begin
@@ -122,7 +148,7 @@ def _publish(
         device=device_name(device),
         seconds={name: round(value, 2) for name, value in {**seconds, "total": sum(seconds.values())}.items()},
         device_memory_mb=device_memory_mb(device),
-        gaussians=len(result.parameters["means"]),
+        gaussians=gaussians,
         steps=result.step,
         offset=frame.offset().tolist(),
     )

@@ -1,26 +1,57 @@
 """Where Gaussians are added and removed: gsplat's default strategy in plain torch, for CPU and CUDA.
 
-Source: Kerbl et al. 2023, section 5.2, as in gsplat 1.5.3's DefaultStrategy, whose opacity reset never runs (an
+Follows `DefaultStrategy` of gsplat 1.5.3, but that version's opacity reset never runs (an
 operator-precedence slip); here it does. `cap_max` and its ranking by gradient are ours.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from splatdag.splats.gaussians import Parameters
+from splatdag.splats.gaussians import Parameters, rotation_matrices
+from splatdag.splats.mcmc import McmcStrategy
 from splatdag.splats.options import StrategyOptions
-
-Optimizers = dict[str, torch.optim.Optimizer]
-"""One optimiser per parameter, each with that parameter alone."""
+from splatdag.splats.rows import Optimizers, moments, replace_rows
 
 
-class Strategy:
+class Strategy(Protocol):
+    """What the training loop asks of a strategy."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs to continue."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from `state()` of another run."""
+
+    def before_backward(self, infos: list[dict[str, Any]]) -> None:
+        """Look at what was rendered, before the gradients are there."""
+
+    def after_step(
+        self, step: int, parameters: Parameters, optimizers: Optimizers, infos: list[dict[str, Any]], means_lr: float
+    ) -> None:
+        """Change the set of Gaussians after an optimisation step; steps count from 0.
+
+        Args:
+            step: the step just done.
+            parameters: changed in place: tensors of another length are put in.
+            optimizers: their states follow the parameters.
+            infos: what `render` returned in this step, for each batch of views.
+            means_lr: learning rate of the positions in the next step.
+        """
+
+
+def strategy_of(options: StrategyOptions, scene_scale: float, generator: torch.Generator) -> Strategy:
+    """The strategy that the options name; `scene_scale` in units of training, `generator` on the device."""
+    if options.kind == "mcmc":
+        return McmcStrategy(options, generator)
+    return DefaultStrategy(options, scene_scale, generator)
+
+
+class DefaultStrategy:
     """Densification by screen-space gradients, pruning by opacity and size, and opacity resets."""
 
     def __init__(self, options: StrategyOptions, scene_scale: float, generator: torch.Generator) -> None:
@@ -29,78 +60,92 @@ class Strategy:
         self.generator = generator
         self.gradient_N: Tensor | None = None
         self.seen_N: Tensor | None = None
+        self.radius_N: Tensor | None = None
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs to continue."""
-        return {"gradient_N": self.gradient_N, "seen_N": self.seen_N, "rng": self.generator.get_state()}
+        return {
+            "gradient_N": self.gradient_N,
+            "seen_N": self.seen_N,
+            "radius_N": self.radius_N,
+            "rng": self.generator.get_state(),
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of another run."""
-        self.gradient_N, self.seen_N = state["gradient_N"], state["seen_N"]
-        self.generator.set_state(state["rng"])
+        self.gradient_N, self.seen_N, self.radius_N = state["gradient_N"], state["seen_N"], state["radius_N"]
+        self.generator.set_state(state["rng"].cpu())
 
-    def before_backward(self, info: dict[str, Any]) -> None:
-        """Ask for the gradient of the projected centres."""
-        info["means2d"].retain_grad()
+    def before_backward(self, infos: list[dict[str, Any]]) -> None:
+        """Ask for the gradients of the projected centres."""
+        for info in infos:
+            info["means2d"].retain_grad()
 
     @torch.no_grad()
-    def after_step(self, step: int, parameters: Parameters, optimizers: Optimizers, info: dict[str, Any]) -> None:
-        """Collect gradients and, when it is time, refine. Steps count from 0.
-
-        Args:
-            step: the step just done.
-            parameters: changed in place: tensors of another length are put in.
-            optimizers: their states follow the parameters.
-            info: what `render` returned for this step.
-        """
+    def after_step(
+        self, step: int, parameters: Parameters, optimizers: Optimizers, infos: list[dict[str, Any]], means_lr: float
+    ) -> None:
+        """Collect gradients and, when it is time, grow, prune and reset; arguments as in `Strategy`."""
         options = self.options
         if step >= options.refine_stop_iter:
             return
-        self._collect(info)
+        self._collect(infos, len(parameters["means"]))
         since_reset = step % options.reset_every
         if (
             step > options.refine_start_iter
             and step % options.refine_every == 0
             and since_reset >= options.pause_refine_after_reset
         ):
-            self._grow(parameters, optimizers)
+            self._grow(step, parameters, optimizers)
             self._prune(step, parameters, optimizers)
-            self.gradient_N = self.seen_N = None
+            self.gradient_N = self.seen_N = self.radius_N = None
         if step > 0 and since_reset == 0:
             self._reset_opacities(parameters, optimizers)
 
-    def _collect(self, info: dict[str, Any]) -> None:
-        means2d = info["means2d"]
-        gradient = means2d.absgrad if self.options.absgrad else means2d.grad
-        half_size = gradient.new_tensor([info["width"] / 2, info["height"] / 2]) * info["n_cameras"]
-        visible = (info["radii"] > 0).all(dim=-1)
-        norm = (gradient * half_size).norm(dim=-1) * visible
-        if self.gradient_N is None or self.seen_N is None:
-            self.gradient_N, self.seen_N = torch.zeros_like(norm[0]), torch.zeros_like(norm[0])
-        self.gradient_N += norm.sum(dim=0)
-        self.seen_N += visible.sum(dim=0)
+    def _collect(self, infos: list[dict[str, Any]], count: int) -> None:
+        cameras = sum(info["n_cameras"] for info in infos)  # the loss is a mean over all views of the step
+        for info in infos:
+            means2d, radii = info["means2d"], info["radii"]
+            if self.gradient_N is None or self.seen_N is None or self.radius_N is None:
+                self.gradient_N, self.seen_N, self.radius_N = torch.zeros((3, count), device=means2d.device).unbind()
+            gradient = means2d.absgrad if self.options.absgrad else means2d.grad
+            half_size = gradient.new_tensor([info["width"] / 2, info["height"] / 2]) * cameras
+            visible = (radii > 0).all(dim=-1)
+            norm = (gradient * half_size).norm(dim=-1) * visible
+            radius = radii.amax(dim=-1) * visible / max(info["width"], info["height"])
+            ids = info.get("gaussian_ids")
+            if ids is not None:  # packed: one row per Gaussian and camera that sees it
+                self.gradient_N.index_add_(0, ids, norm)
+                self.seen_N.index_add_(0, ids, visible.float())
+                self.radius_N.index_reduce_(0, ids, radius.float(), "amax")
+            else:
+                self.gradient_N += norm.sum(dim=0)
+                self.seen_N += visible.sum(dim=0)
+                torch.maximum(self.radius_N, radius.amax(dim=0).float(), out=self.radius_N)
 
-    def _grow(self, parameters: Parameters, optimizers: Optimizers) -> None:
+    def _grow(self, step: int, parameters: Parameters, optimizers: Optimizers) -> None:
         assert self.gradient_N is not None
         assert self.seen_N is not None
+        assert self.radius_N is not None
         options = self.options
         gradient = self.gradient_N / self.seen_N.clamp(min=1)
-        grows = gradient > options.grow_grad2d
-        if options.cap_max is not None:
-            room = max(0, options.cap_max - len(gradient))
-            if int(grows.sum()) > room:
-                best = torch.topk(torch.where(grows, gradient, -1.0), room).indices
-                grows = torch.zeros_like(grows).index_fill_(0, best, True)
         small = parameters["scales"].exp().amax(dim=-1) <= options.grow_scale3d * self.scene_scale
-        split, duplicate = grows & ~small, grows & small
-        rows = torch.cat([torch.where(~split)[0], torch.where(duplicate)[0]])
-        children = self._split(parameters, torch.where(split)[0])
-        _replace(parameters, optimizers, rows, torch.where(duplicate)[0].numel(), children)
+        grows = gradient > options.grow_grad2d
+        duplicate, split = grows & small, grows & ~small
+        if step < options.refine_scale2d_stop_iter:
+            split |= self.radius_N > options.grow_scale2d
+        if options.cap_max is not None:
+            duplicate, split = _within(max(0, options.cap_max - len(gradient)), gradient, duplicate, split)
+        copied, divided = torch.where(duplicate)[0], torch.where(split)[0]
+        rows = torch.cat([torch.where(~split)[0], copied])
+        children = self._split(parameters, divided)
+        replace_rows(parameters, optimizers, rows, len(copied), children)
+        self.radius_N = torch.cat([self.radius_N[rows], self.radius_N[divided].repeat(2)])
 
     def _split(self, parameters: Parameters, rows: Tensor) -> Parameters:
         """Two children in place of each Gaussian: drawn from it, 1.6 times smaller."""
         scales = parameters["scales"][rows].exp()
-        noise = torch.randn((2, len(rows), 3), generator=self.generator).to(scales)
+        noise = torch.randn((2, len(rows), 3), generator=self.generator, device=scales.device)
         shift = torch.einsum("nij,bnj->bni", rotation_matrices(parameters["quats"][rows]), noise * scales)
         children = {name: torch.cat([tensor[rows]] * 2) for name, tensor in parameters.items()}
         children["means"] = (parameters["means"][rows] + shift).reshape(-1, 3)
@@ -111,61 +156,31 @@ class Strategy:
         return children
 
     def _prune(self, step: int, parameters: Parameters, optimizers: Optimizers) -> None:
+        assert self.radius_N is not None
         options = self.options
         keep = torch.sigmoid(parameters["opacities"]) >= options.prune_opa
         if step > options.reset_every:
             keep &= parameters["scales"].exp().amax(dim=-1) <= options.prune_scale3d * self.scene_scale
+            if step < options.refine_scale2d_stop_iter:
+                keep &= self.radius_N <= options.prune_scale2d
         if not keep.all():
-            _replace(parameters, optimizers, torch.where(keep)[0])
+            replace_rows(parameters, optimizers, torch.where(keep)[0])
 
     def _reset_opacities(self, parameters: Parameters, optimizers: Optimizers) -> None:
         ceiling = 2 * self.options.prune_opa
         if not 0 < ceiling < 1:  # nothing is pruned by opacity, or everything is already below
             return
         parameters["opacities"].clamp_(max=math.log(ceiling / (1 - ceiling)))
-        for value in _moments(optimizers["opacities"], parameters["opacities"]).values():
-            value.zero_()
+        for moment in moments(optimizers, parameters, "opacities"):
+            moment.zero_()
 
 
-def rotation_matrices(quats: Tensor) -> Tensor:
-    """Rotation matrices [N, 3, 3] of quaternions [N, 4] (wxyz, of any length)."""
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(dim=-1)
-    return torch.stack(
-        [
-            1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-        ],
-        dim=-1,
-    ).reshape(-1, 3, 3)  # fmt: skip
-
-
-def _moments(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    return {key: value for key, value in optimizer.state[parameter].items() if key != "step"}
-
-
-def _replace(
-    parameters: Parameters,
-    optimizers: Optimizers,
-    rows: Tensor,
-    copies: int = 0,
-    added: Parameters | None = None,
-) -> None:
-    """Keep `rows`, of which the last `copies` are duplicates, and append `added`; what is new has no momentum."""
-
-    def moved(old: Tensor, appended: Tensor | None, fresh: Callable[[Tensor], Tensor]) -> Tensor:
-        kept = old[rows]
-        if copies:
-            kept[-copies:] = fresh(kept[-copies:])
-        return kept if appended is None else torch.cat([kept, fresh(appended)])
-
-    for name, old in parameters.items():
-        optimizer = optimizers[name]
-        appended = None if added is None else added[name]
-        new = moved(old.detach(), appended, lambda values: values).requires_grad_()
-        state = optimizer.state.pop(old, {})
-        optimizer.param_groups[0]["params"] = [new]
-        optimizer.state[new] = {
-            key: value if key == "step" else moved(value, appended, torch.zeros_like) for key, value in state.items()
-        }
-        parameters[name] = new
+def _within(room: int, gradient: Tensor, duplicate: Tensor, split: Tensor) -> tuple[Tensor, Tensor]:
+    """Of what would grow, only as many as there is room for: those with the largest gradients."""
+    duplicate = duplicate & ~split  # one that is small in the scene and large on screen grows by one, not by two
+    grows = duplicate | split
+    if int(grows.sum()) > room:
+        best = torch.topk(torch.where(grows, gradient, -1.0), room).indices
+        chosen = torch.zeros_like(grows).index_fill_(0, best, True)
+        duplicate, split = duplicate & chosen, split & chosen
+    return duplicate, split

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,85 +14,123 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from splatdag.splats.gaussians import Parameters
 from splatdag.splats.metrics import psnr, ssim
-from splatdag.splats.options import SplatOptions
-from splatdag.splats.trainer import Trained, draw
+from splatdag.splats.model import SplatModel
+from splatdag.splats.trainer import Trained
 from splatdag.splats.views import Normalisation, View, camera_tensors
 from splatdag.workflow.publish import complete
 
 _PREVIEW_VIEWS = 6
 _PREVIEW_WIDTH = 480
 _GAP = 6
+_DIMMED = 0.3
+"""Brightness of what is masked in pictures."""
 
 
 @torch.no_grad()
-def predict(
-    parameters: Parameters, view: View, frame: Normalisation, options: SplatOptions, device: torch.device
-) -> Tensor:
-    """Render a view: image [H, W, 3] in [0, 1]."""
+def predict(model: SplatModel, view: View, frame: Normalisation) -> Tensor:
+    """Render a view: image [H, W, 3] in [0, 1], on the model's device."""
     height, width = view.image_HW3.shape[:2]
-    camera = camera_tensors(view, frame, device)
-    return draw(parameters, camera, width, height, options, options.sh_degree)[0][0].clamp(0, 1)
+    camera = camera_tensors(view, frame, model.parameters["means"].device)
+    return model.draw(*camera, width, height)[0][0].clamp(0, 1)
+
+
+@dataclass
+class Evaluation:
+    """How good a model is on held-out views."""
+
+    figures: dict[str, Any]
+    """`mean` and `baseline` (an image of one colour) with psnr (dB), ssim and, where measured, lpips; `views` with the
+    same for each view."""
+    seconds_per_image: float
+    """Wall time of rendering one view."""
 
 
 def evaluate(
-    parameters: Parameters,
+    model: SplatModel,
     views: list[View],
     frame: Normalisation,
-    options: SplatOptions,
     mean_color: Tensor,
-    device: torch.device,
-) -> dict[str, Any]:
-    """PSNR (dB) and SSIM of every view and their means, and the same for an image of one colour.
+    *,
+    measure_lpips: Callable[[Tensor, Tensor, Tensor | None], float] | None = None,
+    render: Callable[[int], Path] | None = None,
+) -> Evaluation:
+    """Measure every view and the means, where masks exist on what they leave; and the same for an image of one colour.
 
     Args:
-        parameters: Gaussians in the frame of training.
+        model: Gaussians in the frame of training.
         views: held-out views.
         frame: from the world to the frame of training.
-        options: of the training.
         mean_color: [3] mean colour of the training views, the trivial baseline.
-        device: where to render.
+        measure_lpips: function of image, target and mask; None leaves LPIPS out.
+        render: where the picture of a view goes, ground truth | prediction; None writes none.
     """
-    rows, baseline = [], []
-    for view in views:
-        target = view.image_HW3.to(device).float() / 255
-        rows.append({"name": view.name, **_scores(predict(parameters, view, frame, options, device), target)})
-        baseline.append(_scores(mean_color.to(device).expand_as(target).contiguous(), target))
-    return {"mean": _means(rows), "baseline": _means(baseline), "views": rows}
+    rows, baseline, seconds = [], [], 0.0
+    for index, view in enumerate(views):
+        begin = time.perf_counter()
+        image = predict(model, view, frame)
+        if image.is_cuda:
+            torch.cuda.synchronize(image.device)
+        seconds += time.perf_counter() - begin
+        target = view.target(model.options.white_bg).to(image.device)
+        mask = None if view.mask_HW is None else view.mask_HW.to(image.device)
+        flat = mean_color.to(image.device).expand_as(target).contiguous()
+        rows.append({"name": view.name, **_scores(image, target, mask, measure_lpips)})
+        baseline.append(_scores(flat, target, mask, measure_lpips))
+        if render is not None:
+            write_picture(render(index), torch.cat([target, image], dim=1))
+    figures = {"mean": _means(rows), "baseline": _means(baseline), "views": rows}
+    return Evaluation(figures, seconds / max(len(views), 1))
 
 
-def _scores(image: Tensor, target: Tensor) -> dict[str, float]:
-    """PSNR (100 dB stands for an image that is equal, since JSON has no infinity) and SSIM."""
-    return {"psnr": round(min(float(psnr(image, target)), 100.0), 4), "ssim": round(float(ssim(image, target)), 5)}
+def _scores(
+    image: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    measure_lpips: Callable[[Tensor, Tensor, Tensor | None], float] | None,
+) -> dict[str, float]:
+    """PSNR (100 dB stands for an image that is equal, since JSON has no infinity), SSIM, and LPIPS where it can be."""
+    scores = {
+        "psnr": round(min(float(psnr(image, target, mask)), 100.0), 4),
+        "ssim": round(float(ssim(image, target, mask)), 5),
+    }
+    if measure_lpips is not None:
+        scores["lpips"] = round(measure_lpips(image, target, mask), 5)
+    return scores
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
-    return {key: float(np.mean([row[key] for row in rows])) for key in ("psnr", "ssim")}
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "name"}
 
 
-def mean_color(views: list[View]) -> Tensor:
-    """Mean colour [3] of views, in [0, 1]."""
-    return torch.stack([view.image_HW3.float().mean(dim=(0, 1)) for view in views]).mean(dim=0) / 255
+def mean_color(views: list[View], white: bool = False) -> Tensor:
+    """Mean colour [3] of what counts in views, in [0, 1]."""
+    means = []
+    for view in views:
+        target = view.target(white)
+        means.append((target.flatten(0, 1) if view.mask_HW is None else target[view.mask_HW]).mean(dim=0))
+    return torch.stack(means).mean(dim=0)
 
 
-def write_preview(
-    path: Path,
-    parameters: Parameters,
-    views: list[View],
-    frame: Normalisation,
-    options: SplatOptions,
-    device: torch.device,
-) -> None:
-    """Write prediction | ground truth, one row per view, of up to six views spread over all."""
+def write_picture(path: Path, image: Tensor) -> None:
+    """Write an image [H, W, 3] in [0, 1] as PNG."""
+    pixels = (image * 255).round().to(torch.uint8).cpu().numpy()
+    with complete(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="png")
+
+
+def write_preview(path: Path, model: SplatModel, views: list[View], frame: Normalisation) -> None:
+    """Write prediction | ground truth, one row per view, of up to six views spread over all; masked parts are dark."""
     chosen = [views[i] for i in np.unique(np.linspace(0, len(views) - 1, _PREVIEW_VIEWS).round().astype(int))]
     rows = []
     for view in chosen:
-        predicted = (predict(parameters, view, frame, options, device).cpu().numpy() * 255).round().astype(np.uint8)
-        pair = [
-            _labelled(predicted, "prediction"),
-            _labelled(view.image_HW3.numpy(), f"ground truth: {view.name}"),
+        truth = view.target(model.options.white_bg)
+        if view.mask_HW is not None:
+            truth = torch.where(view.mask_HW[..., None], truth, truth * _DIMMED)
+        pictures = [
+            (tensor.cpu().numpy() * 255).round().astype(np.uint8) for tensor in (predict(model, view, frame), truth)
         ]
+        pair = [_labelled(pictures[0], "prediction"), _labelled(pictures[1], f"ground truth: {view.name}")]
         rows.append(np.concatenate([pair[0], np.full((len(pair[0]), _GAP, 3), 255, np.uint8), pair[1]], axis=1))
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, _GAP), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]

@@ -49,6 +49,12 @@ def from_points(
     }
 
 
+def random_points(count: int, extent: float, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Points [N, 3] in a cube of half side `extent` around the origin, and colours [N, 3]."""
+    points = extent * (2 * torch.rand((count, 3), generator=generator) - 1)
+    return points.double().numpy(), torch.rand((count, 3), generator=generator).double().numpy()
+
+
 def neighbour_distances(points: np.ndarray) -> np.ndarray:
     """Root mean square distance [N] of every point to its three nearest; points that coincide get a small one."""
     if len(points) < 2:
@@ -61,3 +67,16 @@ def neighbour_distances(points: np.ndarray) -> np.ndarray:
 def colors_of(parameters: Parameters) -> Tensor:
     """All spherical-harmonics coefficients [N, K, 3], as `render` takes them."""
     return torch.cat([parameters["sh0"], parameters["shN"]], dim=1)
+
+
+def rotation_matrices(quats: Tensor) -> Tensor:
+    """Rotation matrices [N, 3, 3] of quaternions [N, 4] (wxyz, of any length)."""
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(dim=-1)
+    return torch.stack(
+        [
+            1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+        ],
+        dim=-1,
+    ).reshape(-1, 3, 3)  # fmt: skip

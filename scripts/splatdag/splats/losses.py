@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, grid_sample
 
 from splatdag.splats.cpu.photometric import C1, C2, TAPS, WINDOW, Photometric
 
@@ -47,3 +47,21 @@ def _photometric_torch(image: Tensor, target: Tensor, ssim_lambda: float, mask: 
     covariance, variances = xy - mx * my, xx - mx * mx + yy - my * my
     ssim = (2 * mx * my + C1) * (2 * covariance + C2) / ((mx * mx + my * my + C1) * (variances + C2))
     return (1 - ssim_lambda) * l1 + ssim_lambda * (1 - ssim.mean())
+
+
+def disparity_loss(depths_CHW1: Tensor, known: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Mean absolute difference of rendered and known disparity (1 / depth) at known points.
+
+    Args:
+        depths_CHW1: expected depths as rendered, along z; zero where nothing is.
+        known: for each of the C views pixels [M, 2] and depths [M], all above zero.
+    """
+    height, width = depths_CHW1.shape[1:3]
+    differences = []
+    for depth, (pixels, truth) in zip(depths_CHW1.permute(0, 3, 1, 2), known, strict=True):
+        grid = pixels / pixels.new_tensor([width, height]) * 2 - 1  # the first pixel's centre is at 0.5
+        rendered = grid_sample(depth[None], grid[None, None], align_corners=False)[0, 0, 0]
+        disparity = torch.where(rendered > 0, 1 / rendered.clamp_min(1e-10), torch.zeros_like(rendered))
+        differences.append((disparity - 1 / truth).abs())
+    total = torch.cat(differences)
+    return total.sum() / max(len(total), 1)

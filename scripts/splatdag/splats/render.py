@@ -28,19 +28,22 @@ def render(
     backgrounds: Tensor | None = None,
     antialiased: bool = False,
     absgrad: bool = False,
+    packed: bool = False,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Render N Gaussians into C pinhole cameras, with gradients to every tensor but Ks.
 
     means [N,3] in world units, quats [N,4] wxyz of any length, scales [N,3] standard deviations in world
-    units, opacities [N] in [0,1]; colors [N,D] channels, or [N,K,3] harmonics when sh_degree is given, of
-    which the first (sh_degree+1)² are used. viewmats [C,4,4] world to camera (x right, y down, z forward), Ks
-    [C,3,3] in pixels, backgrounds [C,D]. `antialiased` scales opacities by the area that the pixel filter
-    adds.
+    units, opacities [N] in [0,1]; colors [N,D] channels, or [C,N,D] where cameras see different ones, or [N,K,3]
+    harmonics when sh_degree is given, of which the first (sh_degree+1)² are used. viewmats [C,4,4] world to
+    camera (x right, y down, z forward), Ks [C,3,3] in pixels, backgrounds [C,D]. `antialiased` scales opacities
+    by the area that the pixel filter adds.
 
     Returns colors [C,H,W,D], alphas [C,H,W,1] and info: means2d [C,N,2] in pixels (call `.retain_grad()` on
     it for the screen-space gradient; with absgrad its `.absgrad` is set in the backward pass), radii [C,N,2]
     int32 in pixels (0: culled), depths [C,N] along z in world units, width, height, n_cameras. "D" is depth
-    weighted by opacity, "ED" the same divided by alpha; with "RGB+" it is one more channel.
+    weighted by opacity, "ED" the same divided by alpha; with "RGB+" it is one more channel. With packed, on CUDA
+    alone, means2d, radii and depths have one row per visible pair of camera and Gaussian, and info says which
+    Gaussian in gaussian_ids.
 
     Everything is converted to float32. Raises ValueError where shapes, devices or modes do not fit. Follows
     gsplat 1.5.3's `rasterization`: Kerbl et al., 3D Gaussian Splatting (2023); Yu et al., Mip-Splatting
@@ -59,18 +62,19 @@ def render(
         tensors["backgrounds"] = backgrounds
     _check(tensors, width, height, sh_degree, render_mode)
     tensors = {name: x.to(torch.float32).contiguous() for name, x in tensors.items()}
-    backend = _render_cuda if means.is_cuda else _render_cpu
-    return backend(tensors, width, height, sh_degree, near_plane, far_plane, render_mode, antialiased, absgrad)
+    shared = (tensors, width, height, sh_degree, near_plane, far_plane, render_mode, antialiased, absgrad)
+    return _render_cuda(*shared, packed) if means.is_cuda else _render_cpu(*shared)
 
 
 def _check(tensors: dict[str, Tensor], width: int, height: int, sh_degree: int | None, render_mode: str) -> None:
     n, c = tensors["means"].shape[0], tensors["viewmats"].shape[0]
+    of_camera = sh_degree is None and tensors["colors"].dim() == 3
     expected: dict[str, tuple[int | None, ...]] = {
         "means": (n, 3),
         "quats": (n, 4),
         "scales": (n, 3),
         "opacities": (n,),
-        "colors": (n, None) if sh_degree is None else (n, None, 3),
+        "colors": (n, None, 3) if sh_degree is not None else (c, n, None) if of_camera else (n, None),
         "viewmats": (c, 4, 4),
         "Ks": (c, 3, 3),
         "backgrounds": (c, None if sh_degree is None else 3),
@@ -91,8 +95,8 @@ def _check(tensors: dict[str, Tensor], width: int, height: int, sh_degree: int |
         if tensors["colors"].shape[1] < (sh_degree + 1) ** 2:
             needed = (sh_degree + 1) ** 2
             raise ValueError(f"colors has {tensors['colors'].shape[1]} harmonics; degree {sh_degree} needs {needed}")
-    elif "backgrounds" in tensors and tensors["backgrounds"].shape[1] != tensors["colors"].shape[1]:
-        have, want = tensors["backgrounds"].shape[1], tensors["colors"].shape[1]
+    elif "backgrounds" in tensors and tensors["backgrounds"].shape[1] != tensors["colors"].shape[-1]:
+        have, want = tensors["backgrounds"].shape[1], tensors["colors"].shape[-1]
         raise ValueError(f"backgrounds has {have} channels, colors {want}")
 
 
@@ -119,7 +123,7 @@ def _render_cpu(
     if not render_mode.startswith("RGB"):
         colors = depths[..., None]
     elif sh_degree is None:
-        colors = colors.expand(cameras, *colors.shape)
+        colors = colors.expand(cameras, *colors.shape[-2:])
     else:
         centres = torch.linalg.inv(viewmats)[:, :3, 3].contiguous()
         colors = Harmonics.apply(sh_degree, means, colors, centres, radii)
@@ -156,6 +160,7 @@ def _render_cuda(
     render_mode: str,
     antialiased: bool,
     absgrad: bool,
+    packed: bool,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     from gsplat import rasterization
 
@@ -169,10 +174,7 @@ def _render_cuda(
         render_mode=render_mode,
         rasterize_mode="antialiased" if antialiased else "classic",
         absgrad=absgrad,
-        packed=False,
+        packed=packed,
     )
-    return (
-        images,
-        alphas,
-        {k: meta[k] for k in ("means2d", "radii", "depths", "width", "height", "n_cameras")},
-    )
+    kept = ("means2d", "radii", "depths", "width", "height", "n_cameras", *(("gaussian_ids",) if packed else ()))
+    return images, alphas, {name: meta[name] for name in kept}

@@ -33,6 +33,14 @@ class View:
         rotation, translation = self.world_to_camera[:3, :3], self.world_to_camera[:3, 3]
         return -rotation.T @ translation
 
+    def target(self, white: bool = False) -> Tensor:
+        """Colours [H, W, 3] in [0, 1]; what is transparent shows black, or white."""
+        image = self.image_HW3.float() / 255
+        if self.alpha_HW is None:
+            return image
+        alpha = self.alpha_HW[..., None].float() / 255
+        return image * alpha + (1 - alpha) if white else image * alpha
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -64,7 +72,7 @@ class Normalisation:
         return np.round(self.center) if far else np.zeros(3)
 
 
-def normalisation(centers: np.ndarray, points: np.ndarray) -> Normalisation:
+def normalisation(centers: np.ndarray, points: np.ndarray, normalize: bool = True) -> Normalisation:
     """Centre the cameras and make their median distance one.
 
     Where the cameras have no extent (one camera, or all in one place), the distance of the points stands in.
@@ -72,14 +80,18 @@ def normalisation(centers: np.ndarray, points: np.ndarray) -> Normalisation:
     Args:
         centers: [V, 3] camera positions in the world.
         points: [N, 3] points of the scene in the world.
+        normalize: False leaves the world's units and origin, and only measures the extent.
     """
     center = centers.mean(axis=0)
     distances = np.linalg.norm(centers - center, axis=1)
     depth = float(np.median(np.linalg.norm(points - center, axis=1))) if len(points) else 1.0
     scale = float(np.median(distances))
+    radius = float(distances.max())
     if scale <= 1e-3 * depth:
-        return Normalisation(center, depth or 1.0, 1.1)
-    return Normalisation(center, scale, 1.1 * float(distances.max()) / scale)
+        scale = radius = depth or 1.0
+    if not normalize:
+        return Normalisation(np.zeros(3), 1.0, 1.1 * radius)
+    return Normalisation(center, scale, 1.1 * radius / scale)
 
 
 def split_views(count: int, test_every: int) -> tuple[list[int], list[int]]:

@@ -1,0 +1,145 @@
+"""The training views on the device, and which of them come next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from splatdag.splats.cameras import PoseChange
+from splatdag.splats.options import SplatOptions
+from splatdag.splats.views import Normalisation, View, camera_tensors
+
+
+@dataclass
+class Batch:
+    """Views of one size, to be rendered together."""
+
+    views: Tensor
+    """[C] which training views they are."""
+    viewmats: Tensor
+    """[C, 4, 4] from the frame of training to the cameras."""
+    Ks: Tensor
+    """[C, 3, 3] intrinsics in pixels."""
+    images_CHW3: Tensor
+    """Colours in [0, 1], not multiplied by opacity."""
+    alphas_CHW1: Tensor | None
+    """Opacities in [0, 1]; None where all are opaque."""
+    masks_CHW: Tensor | None
+    """Which pixels count; None is all."""
+    depths: list[tuple[Tensor, Tensor]]
+    """For each view the pixels [M, 2] and depths [M] (units of training) of known points; for the depth loss."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.images_CHW3.shape[2], self.images_CHW3.shape[1]
+
+    def targets(self, background: Tensor | None) -> Tensor:
+        """What should be rendered, [C, H, W, 3]: the images before a background [3] (None: black)."""
+        if self.alphas_CHW1 is None:
+            return self.images_CHW3
+        target = self.images_CHW3 * self.alphas_CHW1
+        return target if background is None else target + background * (1 - self.alphas_CHW1)
+
+
+class TrainingViews:
+    """Every view once in random order, then again; as many at a time as the batch size says."""
+
+    def __init__(self, views: list[View], frame: Normalisation, options: SplatOptions, device: torch.device) -> None:
+        self.batch_size = min(options.batch_size, len(views))
+        self.patch_size = options.patch_size
+        self.generator = torch.Generator().manual_seed(options.seed)
+        self.left: list[int] = []
+        cameras = [camera_tensors(view, frame, device) for view in views]
+        self._viewmats = torch.cat([viewmat for viewmat, _ in cameras])
+        self._Ks = torch.cat([K for _, K in cameras])
+        if options.pose_noise:
+            disturbance = PoseChange(len(views), options.pose_noise, torch.Generator().manual_seed(options.seed + 2))
+            with torch.no_grad():
+                self._viewmats = disturbance.to(device)(self._viewmats, torch.arange(len(views), device=device))
+        self._images = [view.image_HW3.to(device) for view in views]
+        self._alphas = [None if view.alpha_HW is None else view.alpha_HW.to(device) for view in views]
+        self._masks = [None if view.mask_HW is None else view.mask_HW.to(device) for view in views]
+        self._depths = [known_depths(view, frame, device) for view in views] if options.depth_loss else []
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs to continue."""
+        return {"left": self.left, "rng": self.generator.get_state()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from `state()` of another run."""
+        self.left = state["left"]
+        self.generator.set_state(state["rng"].cpu())
+
+    def next(self) -> list[Batch]:
+        """The views of the next step, those of one size together."""
+        if not self.left:
+            self.left = torch.randperm(len(self._images), generator=self.generator).tolist()
+        chosen, self.left = self.left[-self.batch_size :], self.left[: -self.batch_size]
+        sizes: dict[tuple[int, ...], list[int]] = {}
+        for view in chosen:
+            sizes.setdefault(tuple(self._images[view].shape), []).append(view)
+        return [self._batch(views) for views in sizes.values()]
+
+    def _batch(self, views: list[int]) -> Batch:
+        index = torch.tensor(views, device=self._viewmats.device)
+        windows = [self._window(view) for view in views]
+        Ks = self._Ks[index]
+        if self.patch_size is not None:
+            Ks[:, :2, 2] -= Ks.new_tensor([[window[1].start or 0, window[0].start or 0] for window in windows])
+        placed = list(zip(views, windows, strict=True))
+        images = torch.stack([self._images[view][window] for view, window in placed]).float() / 255
+        return Batch(index, self._viewmats[index], Ks, images, self._opacities(placed), self._counting(placed),
+                     [self._known(view, window) for view, window in placed] if self._depths else [])  # fmt: skip
+
+    def _window(self, view: int) -> tuple[slice, slice]:
+        """Rows and columns to train on: a random crop, or everything."""
+        if self.patch_size is None:
+            return slice(None), slice(None)
+        sides = []
+        for side in self._images[view].shape[:2]:
+            room = max(0, side - self.patch_size)
+            start = int(torch.randint(0, room + 1, (), generator=self.generator))
+            sides.append(slice(start, start + min(side, self.patch_size)))
+        return sides[0], sides[1]
+
+    def _opacities(self, placed: list[tuple[int, tuple[slice, slice]]]) -> Tensor | None:
+        if all(self._alphas[view] is None for view, _ in placed):
+            return None
+        alphas = [self._plane(self._alphas[view], view, 255)[window] for view, window in placed]
+        return torch.stack(alphas)[..., None].float() / 255
+
+    def _counting(self, placed: list[tuple[int, tuple[slice, slice]]]) -> Tensor | None:
+        if all(self._masks[view] is None for view, _ in placed):
+            return None
+        return torch.stack([self._plane(self._masks[view], view, 1)[window] for view, window in placed]).bool()
+
+    def _plane(self, given: Tensor | None, view: int, otherwise: int) -> Tensor:
+        image = self._images[view]
+        return image.new_full(image.shape[:2], otherwise) if given is None else given.to(torch.uint8)
+
+    def _known(self, view: int, window: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
+        pixels, depths = self._depths[view]
+        pixels = pixels - pixels.new_tensor([window[1].start or 0, window[0].start or 0])
+        height, width = self._images[view][window].shape[:2]
+        inside = ((pixels >= 0) & (pixels < pixels.new_tensor([width, height]))).all(dim=1)
+        return pixels[inside], depths[inside]
+
+
+def known_depths(view: View, frame: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pixels [M, 2] and depths [M] (units of training) of the model's points that lie in the photo."""
+    points = np.zeros((0, 3)) if view.points_M3 is None else view.points_M3
+    matrix = frame.world_to_camera(view)
+    seen = frame.points(points) @ matrix[:3, :3].T + matrix[:3, 3]
+    seen = seen[seen[:, 2] > 0]
+    pixels = (seen / seen[:, 2:]) @ view.K.T
+    height, width = view.image_HW3.shape[:2]
+    inside = ((pixels[:, :2] >= 0) & (pixels[:, :2] < (width, height))).all(axis=1)
+    return (
+        torch.tensor(pixels[inside, :2], dtype=torch.float32, device=device),
+        torch.tensor(seen[inside, 2], dtype=torch.float32, device=device),
+    )

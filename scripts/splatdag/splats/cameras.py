@@ -1,0 +1,40 @@
+"""Changes of the training cameras: to be learnt (`pose_opt`), or to disturb them for a test (`pose_noise`)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+
+class PoseChange(nn.Module):
+    """A small motion of each training camera, in its own axes: a shift and a rotation in six numbers.
+
+    camera_to_world' = camera_to_world · [R, t], where R is made of identity + δ (Zhou et al., On the Continuity of
+    Rotation Representations in Neural Networks, 2019). Names of the tensors are simple_trainer's.
+    """
+
+    identity: Tensor
+
+    def __init__(self, views: int, spread: float = 0.0, generator: torch.Generator | None = None) -> None:
+        """No change, or a random one of the given standard deviation (units of training, and of rotation)."""
+        super().__init__()
+        self.embeds = nn.Embedding.from_pretrained(spread * torch.randn((views, 9), generator=generator), freeze=False)
+        self.register_buffer("identity", torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
+
+    def forward(self, world_to_camera: Tensor, views: Tensor) -> Tensor:
+        """Changed world-to-camera matrices [C, 4, 4]; `views` [C] says which training view each is."""
+        change = self.embeds(views)
+        rotation = rotations(change[:, 3:] + self.identity)
+        inverse = torch.zeros_like(world_to_camera)
+        inverse[:, :3, :3] = rotation.transpose(1, 2)
+        inverse[:, :3, 3] = -(rotation.transpose(1, 2) @ change[:, :3, None])[..., 0]
+        inverse[:, 3, 3] = 1
+        return inverse @ world_to_camera
+
+
+def rotations(six: Tensor) -> Tensor:
+    """Rotation matrices [C, 3, 3] whose first two rows are six numbers [C, 6], made orthonormal."""
+    first = normalize(six[:, :3], dim=-1)
+    second = normalize(six[:, 3:] - (first * six[:, 3:]).sum(-1, keepdim=True) * first, dim=-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=1)

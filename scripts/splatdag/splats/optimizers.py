@@ -1,0 +1,106 @@
+"""Adam in the three kinds that simple_trainer knows, with learning rates that follow batch size and step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from splatdag.splats.gaussians import Parameters
+from splatdag.splats.options import SplatOptions
+from splatdag.splats.rows import Optimizers
+
+_FINAL_RATE = 0.01
+"""Share of the learning rate of positions and cameras that is left in the last step."""
+
+
+def decay(step: int, options: SplatOptions) -> float:
+    """Factor on the learning rates of positions and cameras at a step, counted from 0."""
+    return _FINAL_RATE ** (step / options.max_steps)
+
+
+def optimizers_of(parameters: Parameters, options: SplatOptions, scene_scale: float, batch_size: int) -> Optimizers:
+    """One optimiser per parameter.
+
+    Learning rates grow with the root of the batch size and the moments' memory shrinks with it (Malladi et al., On
+    the SDEs and Scaling Rules for Adaptive Gradient Algorithms, 2022), as in simple_trainer.
+    """
+    rates = {
+        "means": options.means_lr * scene_scale,
+        "scales": options.scales_lr,
+        "quats": options.quats_lr,
+        "opacities": options.opacities_lr,
+        "sh0": options.sh0_lr,
+        "shN": options.shN_lr,
+        "features": options.sh0_lr,
+        "colors": options.sh0_lr,
+    }
+    shared: dict[str, Any] = {
+        "eps": 1e-15 / math.sqrt(batch_size),
+        "betas": (max(0.0, 1 - batch_size * 0.1), max(0.0, 1 - batch_size * 0.001)),
+    }
+
+    def optimizer(tensor: Tensor, rate: float) -> torch.optim.Optimizer:
+        if options.sparse_grad:
+            return torch.optim.SparseAdam([tensor], lr=rate, **shared)
+        if options.visible_adam:
+            return VisibleAdam([tensor], lr=rate, **shared)
+        return torch.optim.Adam([tensor], lr=rate, fused=True, **shared)
+
+    return {name: optimizer(tensor, rates[name] * math.sqrt(batch_size)) for name, tensor in parameters.items()}
+
+
+class VisibleAdam(torch.optim.Optimizer):
+    """Adam that leaves rows alone which the step's views do not show, and has no bias correction.
+
+    Mallick et al., Taming 3DGS (2024); the update is that of gsplat's SelectiveAdam.
+    """
+
+    def __init__(self, parameters: list[Tensor], lr: float, betas: tuple[float, float], eps: float) -> None:
+        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
+        self.rows: Tensor | None = None
+        """Indices of the rows to update in the next step."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update the rows in `rows`."""
+        assert self.rows is not None
+        for group in self.param_groups:
+            (tensor,) = group["params"]
+            if tensor.grad is None:
+                continue
+            state = self.state[tensor]
+            if not state:
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(tensor), torch.zeros_like(tensor)
+            first, second = group["betas"]
+            gradient = tensor.grad[self.rows]
+            mean = state["exp_avg"][self.rows].lerp_(gradient, 1 - first)
+            square = state["exp_avg_sq"][self.rows].lerp_(gradient.square(), 1 - second)
+            state["exp_avg"][self.rows], state["exp_avg_sq"][self.rows] = mean, square
+            tensor[self.rows] -= group["lr"] * mean / (square.sqrt() + group["eps"])
+
+
+def step_all(optimizers: Optimizers, infos: list[dict[str, Any]], options: SplatOptions) -> None:
+    """Let every optimiser do its step, on what the step's views show where the options say so."""
+    rows = visible_rows(infos) if options.visible_adam or options.sparse_grad else None
+    for optimizer in optimizers.values():
+        (tensor,) = optimizer.param_groups[0]["params"]
+        if isinstance(optimizer, VisibleAdam):
+            optimizer.rows = rows
+        elif rows is not None and tensor.grad is not None:
+            values = tensor.grad[rows]
+            tensor.grad = torch.sparse_coo_tensor(rows[None], values, tensor.shape, is_coalesced=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def visible_rows(infos: list[dict[str, Any]]) -> Tensor:
+    """Indices of the Gaussians that any view of the step shows, ascending."""
+    found = []
+    for info in infos:
+        shown = (info["radii"] > 0).all(dim=-1)
+        ids = info.get("gaussian_ids")
+        found.append(torch.where(shown.any(dim=0))[0] if ids is None else ids[shown])
+    return torch.cat(found).unique()
