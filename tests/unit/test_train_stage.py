@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from plyfile import PlyData
 from scenes import gaussian_scene, write_gaussian_scene
+from trainings import OPTIONS, STEPS, options
 
 from splatdag.captures import train as stage
 from splatdag.captures.options import TrainOptions
@@ -29,19 +30,6 @@ from splatdag.workflow.errors import Stopped
 from splatdag.workflow.manifest import Manifest
 from splatdag.workflow.stage import Job
 
-STEPS = 60
-OPTIONS: dict[str, Any] = {
-    "preset": "small",
-    "max_steps": STEPS,
-    "eval_steps": [],
-    "checkpoint_every": 25,
-    "sh_degree_interval": 20,
-    "strategy": {
-        "refine_start_iter": 4, "refine_every": 5, "refine_stop_iter": 50, "reset_every": 30, "grow_grad2d": 0.001,
-        "cap_max": 400,
-    },
-}  # fmt: skip
-
 
 @pytest.fixture(autouse=True)
 def _threads_and_signals() -> Iterator[None]:
@@ -49,10 +37,6 @@ def _threads_and_signals() -> Iterator[None]:
     yield
     signal.signal(signal.SIGTERM, handler)
     torch.set_num_threads(threads)
-
-
-def options(**changes: Any) -> TrainOptions:
-    return TrainOptions(**{**OPTIONS, **changes})
 
 
 @pytest.fixture

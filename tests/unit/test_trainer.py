@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,30 +11,14 @@ import numpy as np
 import pytest
 import torch
 from scenes import gaussian_scene, random_gaussians
+from trainings import Training, options
 
-from splatdag.captures.options import TrainOptions
-from splatdag.splats.checkpoint import Checkpoint
-from splatdag.splats.devices import use_device
 from splatdag.splats.evaluation import evaluate, mean_color
-from splatdag.splats.gaussians import SH_C0, Parameters, from_points
+from splatdag.splats.gaussians import Parameters
 from splatdag.splats.model import SplatModel
-from splatdag.splats.records import RunFiles
-from splatdag.splats.trainer import Trained, train
+from splatdag.splats.trainer import Trained
 from splatdag.splats.views import normalisation
 from splatdag.workflow.errors import Stopped
-
-STEPS = 60
-OPTIONS: dict[str, Any] = {
-    "preset": "small",
-    "max_steps": STEPS,
-    "eval_steps": [],
-    "checkpoint_every": 25,
-    "sh_degree_interval": 20,
-    "strategy": {
-        "refine_start_iter": 4, "refine_every": 5, "refine_stop_iter": 50, "reset_every": 30, "grow_grad2d": 0.001,
-        "cap_max": 400,
-    },
-}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -44,45 +27,6 @@ def _threads_and_signals() -> Iterator[None]:
     yield
     signal.signal(signal.SIGTERM, handler)
     torch.set_num_threads(threads)
-
-
-def options(**changes: Any) -> TrainOptions:
-    return TrainOptions(**{**OPTIONS, **changes})
-
-
-class Training:
-    """The tiny scene, trained in this process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.device = use_device(0, 2)
-        self.truth, views = gaussian_scene()
-        self.views, self.held_out = [v for i, v in enumerate(views) if i % 4], views[::4]
-        self.points = self.truth["means"][::3].double().numpy()
-        self.frame = normalisation(np.array([view.center for view in views]), self.points)
-        self.checkpoint = Checkpoint(folder / "state", {})
-        self.folder = folder
-
-    def start(self, chosen: TrainOptions) -> Parameters:
-        return from_points(
-            self.frame.points(self.points),
-            (self.truth["sh0"][::3, 0].numpy() * SH_C0 + 0.5).clip(0, 1),
-            sh_degree=chosen.sh_degree,
-            init_opacity=chosen.init_opa,
-            init_scale=chosen.init_scale,
-            generator=torch.Generator().manual_seed(chosen.seed),
-        )
-
-    def run(self, chosen: TrainOptions, stop: bool = False) -> Trained:
-        """Train; with `stop`, SIGTERM arrives in the evaluation, and the step after it is the last."""
-
-        def measure(model: SplatModel, step: int) -> dict[str, Any]:
-            if stop:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return evaluate(model, self.held_out, self.frame, mean_color(self.views)).figures
-
-        files = RunFiles(self.folder, chosen, self.frame, {})
-        start = self.start(chosen)
-        return train(self.views, self.frame, start, chosen, self.checkpoint, measure, files, self.device)
 
 
 def assert_identical(one: Trained, other: Trained) -> None:
@@ -115,6 +59,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path: P
 VARIANTS = [
     pytest.param({}, id="usual"),
     pytest.param({"random_bkgd": True, "antialiased": True, "sh_degree": 0}, id="random background, no harmonics"),
+    pytest.param({"pose_opt": True, "pose_noise": 0.01, "app_opt": True}, id="cameras and appearance"),
+    pytest.param({"batch_size": 4, "patch_size": 20, "visible_adam": True}, id="batches of crops, visible Adam"),
+    pytest.param({"packed": True, "sparse_grad": True}, id="sparse gradients"),
+    pytest.param({"validation_views": 2, "validate_every": 3, "patience": 100}, id="validation views"),
+    pytest.param(
+        {"strategy": {"kind": "mcmc", "cap_max": 300, "refine_start_iter": 4, "refine_every": 5, "noise_lr": 1e4}},
+        id="mcmc",
+    ),
 ]
 
 
@@ -125,7 +77,7 @@ def test_a_run_stopped_again_and_again_ends_with_the_bits_of_one_that_was_not(
     """Stops between two refinements, right after one, after the reset at 30, and once no more refining is done."""
     chosen = options(eval_steps=[7, 20, 33, 52], **changes)
     whole = Training(tmp_path / "whole").run(chosen)
-    assert len(whole.model.parameters["means"]) > 150
+    assert len(whole.model.parameters["means"]) > 105
     for step in chosen.eval_steps:
         stopped = Training(tmp_path / "stopped")
         with pytest.raises(Stopped, match=f"state saved after step {step + 1};"):

@@ -91,7 +91,9 @@ def step_all(optimizers: Optimizers, infos: list[dict[str, Any]], options: Splat
             optimizer.rows = rows
         elif rows is not None and tensor.grad is not None:
             values = tensor.grad[rows]
-            tensor.grad = torch.sparse_coo_tensor(rows[None], values, tensor.shape, is_coalesced=True)
+            tensor.grad = torch.sparse_coo_tensor(
+                rows[None], values, tensor.shape, is_coalesced=True, check_invariants=False
+            )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -1,0 +1,74 @@
+"""Trainings of a tiny scene of known Gaussians, in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scenes import gaussian_scene
+
+from splatdag.captures.options import TrainOptions
+from splatdag.splats.checkpoint import Checkpoint
+from splatdag.splats.devices import use_device
+from splatdag.splats.evaluation import evaluate, mean_color
+from splatdag.splats.gaussians import SH_C0, Parameters, from_points
+from splatdag.splats.model import SplatModel
+from splatdag.splats.records import RunFiles
+from splatdag.splats.trainer import Trained, train
+from splatdag.splats.views import normalisation
+
+STEPS = 60
+OPTIONS: dict[str, Any] = {
+    "preset": "small",
+    "max_steps": STEPS,
+    "eval_steps": [],
+    "checkpoint_every": 25,
+    "sh_degree_interval": 20,
+    "strategy": {
+        "refine_start_iter": 4, "refine_every": 5, "refine_stop_iter": 50, "reset_every": 30, "grow_grad2d": 0.001,
+        "cap_max": 400,
+    },
+}  # fmt: skip
+
+
+def options(**changes: Any) -> TrainOptions:
+    return TrainOptions(**{**OPTIONS, **changes})
+
+
+class Training:
+    """The tiny scene, trained in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.device = use_device(0, 2)
+        self.truth, views = gaussian_scene()
+        self.views, self.held_out = [v for i, v in enumerate(views) if i % 4], views[::4]
+        self.points = self.truth["means"][::3].double().numpy()
+        self.frame = normalisation(np.array([view.center for view in views]), self.points)
+        self.checkpoint = Checkpoint(folder / "state", {})
+        self.folder = folder
+
+    def start(self, chosen: TrainOptions) -> Parameters:
+        return from_points(
+            self.frame.points(self.points),
+            (self.truth["sh0"][::3, 0].numpy() * SH_C0 + 0.5).clip(0, 1),
+            sh_degree=chosen.sh_degree,
+            init_opacity=chosen.init_opa,
+            init_scale=chosen.init_scale,
+            generator=torch.Generator().manual_seed(chosen.seed),
+        )
+
+    def run(self, chosen: TrainOptions, stop: bool = False) -> Trained:
+        """Train; with `stop`, SIGTERM arrives in the evaluation, and the step after it is the last."""
+
+        def measure(model: SplatModel, step: int) -> dict[str, Any]:
+            if stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return evaluate(model, self.held_out, self.frame, mean_color(self.views)).figures
+
+        files = RunFiles(self.folder, chosen, self.frame, {})
+        start = self.start(chosen)
+        return train(self.views, self.frame, start, chosen, self.checkpoint, measure, files, self.device)
