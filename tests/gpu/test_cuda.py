@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from splatdag.splats.checkpoint import Checkpoint
+from splatdag.splats.densify import DefaultStrategy
 from splatdag.splats.gaussians import from_points
 from splatdag.splats.losses import photometric_loss
+from splatdag.splats.mcmc import McmcStrategy, shared_look
 from splatdag.splats.metrics import psnr, ssim
 from splatdag.splats.model import SplatModel
-from splatdag.splats.options import SplatOptions
+from splatdag.splats.optimizers import visible_rows
+from splatdag.splats.options import SplatOptions, StrategyOptions
 from splatdag.splats.records import RunFiles
 from splatdag.splats.render import render
 from splatdag.splats.trainer import train
@@ -69,6 +74,62 @@ def test_cpu_and_gsplat_render_the_same_and_have_the_same_gradients(width, heigh
         assert error < 1e-2, name
 
 
+def test_packed_rendering_and_its_statistics_are_those_of_unpacked():
+    """Image, visible Gaussians and what densification collects; two cameras, absolute gradients."""
+    inputs = gaussians(800, 1)
+    inputs["viewmats"] = torch.eye(4).repeat(2, 1, 1)
+    inputs["viewmats"][1, 0, 3] = 0.3
+    found = {}
+    for packed in (False, True):
+        leaves = {name: value.clone().to(CUDA).requires_grad_() for name, value in inputs.items()}
+        viewmats = leaves.pop("viewmats")
+        Ks = torch.tensor([[80.0, 0, 48], [0, 80.0, 32], [0, 0, 1]], device=CUDA).repeat(2, 1, 1)
+        image, _, info = render(
+            **leaves, viewmats=viewmats, Ks=Ks, width=96, height=64, sh_degree=1, absgrad=True, packed=packed
+        )
+        chosen = StrategyOptions(absgrad=True, refine_start_iter=10)
+        strategy = DefaultStrategy(chosen, 1.0, torch.Generator(CUDA))
+        strategy.before_backward([info])
+        image.square().mean().backward()
+        strategy.after_step(1, {"means": leaves["means"]}, {}, [info], 0.0)
+        found[packed] = (image, visible_rows([info]), strategy.gradient_N, strategy.seen_N, strategy.radius_N)
+    for name, one, other in zip(("image", "visible", "gradient", "seen", "radius"), *found.values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_copies_share_opacity_and_size_as_in_gsplat_s_kernel():
+    from gsplat.relocation import compute_relocation
+
+    generator = torch.Generator().manual_seed(0)
+    opacity = torch.rand(1000, generator=generator).clamp(0.005, 0.999)
+    copies = torch.randint(1, 30, (1000,), generator=generator)
+    table = torch.tensor([[math.comb(n, k) for k in range(51)] for n in range(51)], dtype=torch.float32)
+    theirs = compute_relocation(opacity.to(CUDA), torch.ones((1000, 3), device=CUDA), copies.to(CUDA), table.to(CUDA))
+    ours = shared_look(opacity, copies)
+    torch.testing.assert_close(ours[0], theirs[0].cpu(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(ours[1], theirs[1][:, 0].cpu(), rtol=2e-3, atol=1e-5)
+
+
+def test_noise_has_the_spread_of_gsplat_s():
+    from gsplat.strategy.ops import inject_noise_to_position
+
+    count = 100_000
+    shape = {
+        "means": torch.zeros((count, 3)),
+        "scales": torch.tensor([0.5, 1.0, 0.2]).log().repeat(count, 1),
+        "quats": torch.tensor([0.4, -0.2, 0.8, 0.3]).repeat(count, 1),
+        "opacities": torch.logit(torch.tensor(0.01)).repeat(count),
+    }
+    spread = []
+    ours = {name: value.clone().to(CUDA) for name, value in shape.items()}
+    chosen = StrategyOptions(kind="mcmc", cap_max=count, noise_lr=10.0)
+    McmcStrategy(chosen, torch.Generator(CUDA).manual_seed(1)).after_step(1, ours, {}, [], 0.2)
+    theirs = {name: value.clone().to(CUDA) for name, value in shape.items()}
+    inject_noise_to_position(params=theirs, optimizers={}, state={}, scaler=2.0)
+    spread = [torch.cov(parameters["means"].T).cpu() for parameters in (ours, theirs)]
+    torch.testing.assert_close(spread[0], spread[1], rtol=0.05, atol=2e-3)
+
+
 def test_the_loss_is_the_same_on_both():
     generator = torch.Generator().manual_seed(0)
     image, target = (torch.rand((1, 60, 80, 3), generator=generator) for _ in range(2))
@@ -111,11 +172,11 @@ def scene(views: int = 12, size: tuple[int, int] = (96, 64)) -> tuple[list[View]
     return made, points.double().numpy()
 
 
-def trained(device, folder, steps=300):
+def trained(device, folder, steps=300, **changes):
     views, points = scene()
     held_out, kept = views[::6], [view for index, view in enumerate(views) if index % 6]
     frame = normalisation(np.array([view.center for view in views]), points)
-    options = SplatOptions(preset="small", max_steps=steps, eval_steps=[steps], checkpoint_every=100)
+    options = SplatOptions(preset="small", max_steps=steps, eval_steps=[steps], checkpoint_every=100, **changes)
     start = from_points(
         frame.points(points[::2]), np.full((300, 3), 0.5), sh_degree=1, init_opacity=0.1, init_scale=1.0,
         generator=torch.Generator().manual_seed(0),
@@ -134,8 +195,21 @@ def trained(device, folder, steps=300):
     return train(kept, frame, start, options, Checkpoint(folder / "state", {}), evaluate, files, device)
 
 
-def test_a_training_on_cuda_is_as_good_as_on_the_cpu(tmp_path):
-    quality = {device.type: trained(device, tmp_path / device.type).evaluations[-1]["mean"] for device in (CPU, CUDA)}
-    print(quality)
-    assert quality["cuda"]["psnr"] == pytest.approx(quality["cpu"]["psnr"], abs=0.5)
-    assert quality["cuda"]["psnr"] > 22
+VARIANTS = {
+    "plain": {},
+    "mcmc": {"strategy": {"kind": "mcmc", "cap_max": 1_000, "refine_start_iter": 50, "noise_lr": 1e4}},
+    "batches, cameras and appearance": {"batch_size": 4, "pose_opt": True, "app_opt": True},
+    "packed, sparse": {"packed": True, "sparse_grad": True},
+    "visible Adam, depth": {"visible_adam": True, "depth_loss": True, "random_bkgd": True},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_training_on_cuda_is_as_good_as_on_the_cpu(tmp_path, name):
+    quality = {
+        device.type: trained(device, tmp_path / device.type, **VARIANTS[name]).evaluations[-1]["mean"]
+        for device in (CPU, CUDA)
+    }
+    print(name, quality)
+    assert quality["cuda"]["psnr"] == pytest.approx(quality["cpu"]["psnr"], abs=0.7)
+    assert quality["cuda"]["psnr"] > 18

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from splatdag.splats.evaluation import evaluate, mean_color
 from splatdag.splats.gaussians import Parameters
 from splatdag.splats.model import SplatModel
 from splatdag.splats.trainer import Trained
-from splatdag.splats.views import normalisation
+from splatdag.splats.views import View, normalisation
 from splatdag.workflow.errors import Stopped
 
 
@@ -118,3 +119,37 @@ def test_the_known_gaussians_score_far_better_than_any_training_here() -> None:
     }
     figures = evaluate(SplatModel(normalised, options()), views, frame, mean_color(views)).figures
     assert figures["mean"]["psnr"] > 50
+
+
+def moved(view: View, pose: np.ndarray) -> View:
+    return replace(view, world_to_camera=pose)
+
+
+DEGENERATE = {
+    "one camera": lambda views: views[:1],
+    "two cameras": lambda views: views[:2],
+    "coincident cameras": lambda views: [views[0]] * 4,
+    "a camera at the origin": lambda views: [moved(view, shifted(view, views[0].center)) for view in views],
+}
+
+
+def shifted(view: View, by: np.ndarray) -> np.ndarray:
+    """The pose of a view in a world whose origin is at `by`."""
+    pose = view.world_to_camera.copy()
+    pose[:3, 3] += pose[:3, :3] @ by
+    return pose
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_cameras_train(tmp_path: Path, name: str) -> None:
+    training = Training(tmp_path)
+    if name == "a camera at the origin":
+        training.points = training.points - training.views[0].center
+    training.views = training.held_out = DEGENERATE[name](training.views)
+    centers = np.array([view.center for view in training.views])
+    training.frame = normalisation(centers, training.points)
+    assert 0.5 < training.frame.extent < 5
+    result = training.run(options(max_steps=120))
+    figures = result.evaluations[-1]
+    assert figures["mean"]["psnr"] > figures["baseline"]["psnr"] + 5
+    assert all(torch.isfinite(value).all() for value in result.model.parameters.values())

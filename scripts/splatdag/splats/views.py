@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 
+_LEAST_RADIUS = 0.5
+"""Of the cameras, as they count for the extent, in median distances of the points."""
+
+
 @dataclass
 class View:
     """One photo with its camera, free of lens distortion."""
@@ -75,7 +79,9 @@ class Normalisation:
 def normalisation(centers: np.ndarray, points: np.ndarray, normalize: bool = True) -> Normalisation:
     """Centre the cameras and make their median distance one.
 
-    Where the cameras have no extent (one camera, or all in one place), the distance of the points stands in.
+    Where the cameras have no extent (one camera, or all in one place), the distance of the points stands in. The
+    extent, which is simple_trainer's `scene_scale` else, is at least half the distance of the points: with cameras
+    close together everything would be large beside it, hence split and pruned.
 
     Args:
         centers: [V, 3] camera positions in the world.
@@ -86,9 +92,10 @@ def normalisation(centers: np.ndarray, points: np.ndarray, normalize: bool = Tru
     distances = np.linalg.norm(centers - center, axis=1)
     depth = float(np.median(np.linalg.norm(points - center, axis=1))) if len(points) else 1.0
     scale = float(np.median(distances))
-    radius = float(distances.max())
+    radius = max(float(distances.max()), _LEAST_RADIUS * depth)
     if scale <= 1e-3 * depth:
-        scale = radius = depth or 1.0
+        scale = depth or 1.0
+        radius = radius or 1.0
     if not normalize:
         return Normalisation(np.zeros(3), 1.0, 1.1 * radius)
     return Normalisation(center, scale, 1.1 * radius / scale)
