@@ -115,6 +115,13 @@ def test_interp_does_not_overshoot_collinear_cameras_with_uneven_gaps():
     assert np.abs([y, z]).max() < 1e-9
 
 
+def test_interp_does_not_swing_out_at_a_corner():
+    corner = [[0, 0, 0], [1, 0, 0], [4, 0, 0], [4, 1, 0], [4, 4, 0]]
+    x, y, _ = eyes(camera_path(posed(corner), "interp")).T
+    assert x.max() < 4 + 1e-6
+    assert y.min() > -1e-6
+
+
 def test_interp_through_two_cameras_is_the_straight_line_and_the_shortest_turn():
     end = look_at(np.array([2.0, 0.0, -3.0]))
     start = look_at(np.array([-2.0, 0.0, -3.0]))
@@ -147,6 +154,13 @@ def test_ellipse_goes_once_around_the_table_at_mean_height_and_looks_at_it(far):
     assert abs(angles[-1] - angles[0]) == pytest.approx(2 * np.pi, rel=0.02)
     off = np.linalg.norm(where[:, None, :2] - eyes(ROOM)[None, :, :2], axis=2).min(axis=0)
     assert off.max() < 0.25, "it passes where the photos were taken from"
+
+
+@pytest.mark.parametrize("cameras", [ROOM[:18], ROOM[17::-1]])
+def test_ellipse_starts_at_the_first_camera_and_goes_where_the_photos_were_taken(cameras):
+    path = eyes(camera_path(cameras, "ellipse"))
+    assert np.linalg.norm(path[0] - eyes(cameras)[0]) < 0.4
+    assert np.linalg.norm(path[36] - eyes(cameras)[9]) < 0.5, "three tenths on, about half the photos are passed"
 
 
 def test_ellipse_and_spiral_turn_with_the_world():
@@ -187,6 +201,14 @@ def test_parallel_cameras_take_the_focus_from_the_points():
     poses, points = grid()
     path = camera_path(poses, "ellipse", points)
     assert miss(path, np.array([0, 0, np.median(points[:, 2])])).max() < 1e-3
+
+
+def test_cameras_that_look_outwards_do_not_take_their_middle_for_the_scene():
+    outwards = np.stack([look_at(np.array([np.sin(a), 0, np.cos(a)]), 9 * np.array([np.sin(a), 0, np.cos(a)]))
+                         for a in np.radians(np.arange(0, 190, 30))])  # fmt: skip
+    for kind in ("ellipse", "spiral"):
+        path = camera_path(outwards, kind, np.array([[5.0, 0.3, -0.2]]))
+        assert miss(path, np.array([5.0, 0, 0])).max() < np.radians(1)
 
 
 def test_raw_shows_the_cameras_as_they_are():

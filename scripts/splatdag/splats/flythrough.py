@@ -157,16 +157,18 @@ def _matrices(rotations_F33: np.ndarray, positions_F3: np.ndarray) -> np.ndarray
 
 
 def _ellipse(positions_V3: np.ndarray, focus: np.ndarray, up: np.ndarray, depth: float, count: int) -> np.ndarray:
-    """Positions [F, 3], from beside the first camera on. The half axes, along the cameras' principal directions,
-    hold nine in ten of them; none is less than half the other, so that the path does not cut through the scene."""
+    """Positions [F, 3], from beside the first camera on towards most others. The half axes, along the cameras'
+    principal directions, hold nine in ten of them; none is less than half the other, so that the path does not
+    cut through the scene."""
     axes = _across(up)
     flat_V2 = (positions_V3 - focus) @ axes.T
     axes = np.linalg.eigh(flat_V2.T @ flat_V2)[1].T @ axes
     flat_V2 = (positions_V3 - focus) @ axes.T
     half = np.percentile(np.abs(flat_V2), 90, axis=0)
     half = np.maximum(half, max(0.5 * half.max(), 0.25 * depth))
-    start = np.arctan2(*(flat_V2[0] / half)[::-1])
-    angles = start + np.linspace(0, 2 * np.pi, _SAMPLES)
+    first, mean = flat_V2[0] / half, flat_V2.mean(axis=0) / half
+    towards = 1 if first[0] * mean[1] >= first[1] * mean[0] else -1
+    angles = np.arctan2(first[1], first[0]) + towards * np.linspace(0, 2 * np.pi, _SAMPLES)
     height = (positions_V3 - focus).mean(axis=0) @ up * up
     return _even(focus + height + (half * np.stack([np.cos(angles), np.sin(angles)], axis=1)) @ axes, count)
 
