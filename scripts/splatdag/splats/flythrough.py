@@ -218,10 +218,9 @@ def _through(positions_V3: np.ndarray, rotations_V33: np.ndarray, depth: float, 
     path_S7 = _smooth(np.concatenate([places, quats], axis=1), min(_SMOOTHING / way[-1], 0.1) * _SAMPLES)
 
     turns = Rotation.from_quat(path_S7[:, 3:])
-    moved = _motion(
-        np.linalg.norm(np.diff(path_S7[:, :3], axis=0), axis=1), (turns[1:] * turns[:-1].inv()).magnitude(), depth
-    )
-    length = np.concatenate([[0], moved.cumsum()])
+    shift = np.linalg.norm(np.diff(path_S7[:, :3], axis=0), axis=1)
+    motion = _motion(shift, (turns[1:] * turns[:-1].inv()).magnitude(), depth)
+    length = np.concatenate([[0], motion.cumsum()])
     at = np.linspace(0, length[-1], count)
     frames_F7 = np.stack([np.interp(at, length, values) for values in path_S7.T], axis=1)
     return _matrices(Rotation.from_quat(frames_F7[:, 3:]).as_matrix(), frames_F7[:, :3])
