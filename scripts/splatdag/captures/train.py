@@ -15,8 +15,9 @@ from splatdag.captures.options import TrainOptions
 from splatdag.captures.photos import Scene, load_scene
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.splats.devices import device_memory_mb, device_name, use_device
-from splatdag.splats.evaluation import evaluate, mean_color, write_curves, write_preview
+from splatdag.splats.evaluation import evaluate, mean_color, write_curves, write_flythrough, write_preview
 from splatdag.splats.gaussians import Parameters, from_points, random_points
+from splatdag.splats.lpips import Lpips, how_to_get
 from splatdag.splats.model import SplatModel
 from splatdag.splats.ply import write_ply
 from splatdag.splats.records import RunFiles
@@ -64,9 +65,17 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     files = RunFiles(result_dir, chosen, frame, {"data_dir": str(data_dir), "result_dir": str(result_dir)})
     average = mean_color(views, chosen.white_bg)
 
+    lpips = Lpips.load(chosen.lpips_net, device)
+    if lpips is None:
+        logger.info("%s", how_to_get(chosen.lpips_net))
+
     def measure(model: SplatModel, step: int) -> dict[str, Any]:
-        found = evaluate(model, held_out, frame, average, render=lambda index: files.render(step, index))
+        found = evaluate(
+            model, held_out, frame, average, measure_lpips=lpips, render=lambda index: files.render(step, index)
+        )
         files.evaluated(step, found.figures["mean"], found.seconds_per_image, len(model.parameters["means"]))
+        if not chosen.disable_video:
+            write_flythrough(files.video(step), model, scene.views, frame, scene.points)
         return found.figures
 
     startup = time.time() - psutil.Process().create_time()

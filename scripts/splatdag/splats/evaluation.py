@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from splatdag.splats.flythrough import FPS, camera_path
 from splatdag.splats.metrics import psnr, ssim
 from splatdag.splats.model import SplatModel
 from splatdag.splats.trainer import Trained
+from splatdag.splats.video import write_video
 from splatdag.splats.views import Normalisation, View, camera_tensors
 from splatdag.workflow.publish import complete
 
@@ -145,6 +147,32 @@ def _labelled(image: np.ndarray, text: str) -> np.ndarray:
     picture = Image.fromarray(image)
     ImageDraw.Draw(picture).text((6, 4), text, fill="white", stroke_width=2, stroke_fill="black")
     return np.asarray(picture)
+
+
+@torch.no_grad()
+def write_flythrough(
+    path: Path, model: SplatModel, views: list[View], frame: Normalisation, points_P3: np.ndarray
+) -> None:
+    """Write a video along a path past the views (`render_traj_path`), as large as the first of them.
+
+    Args:
+        path: the file; not written where there are fewer than two views.
+        model: Gaussians in the frame of training.
+        views: all views of the scene, in name order.
+        frame: from the world to the frame of training.
+        points_P3: points of the scene in the world.
+    """
+    poses = camera_path([view.world_to_camera for view in views], model.options.render_traj_path, points_P3)
+    if len(poses):
+        write_video(path, _film(model, views[0], frame, poses), FPS)
+
+
+def _film(model: SplatModel, like: View, frame: Normalisation, poses: np.ndarray) -> Iterator[np.ndarray]:
+    for index, pose in enumerate(poses):
+        if index == 0 or not np.array_equal(pose, poses[index - 1]):
+            image = predict(model, replace(like, world_to_camera=pose), frame)
+            picture = (image * 255).round().to(torch.uint8).cpu().numpy()
+        yield picture
 
 
 def write_curves(path: Path, result: Trained, title: str) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 _LEAST_RADIUS = 0.5
 """Of the cameras, as they count for the extent, in median distances of the points."""
 
