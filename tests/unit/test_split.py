@@ -99,7 +99,7 @@ def test_a_list_file_may_lie_anywhere(split, tmp_path):
         ({"match_string": "RIHGT"}, "train.match_string: no photo has the word .* the nearest is RIGHT"),
         ({"match_string": "top"}, "no photo has the word 'top' in its name; known are LEFT, RIGHT"),
         ({"names": ["1.jpg", "2.jpg"], "match_string": "top"}, "photos that are there: 1.jpg, 2.jpg"),
-        ({"names": [f"{c}{c}.jpg" for c in "abcdefghijklmn"], "match_string": "0"}, "words that are there: aa, bb, .* hh …$"),
+        ({"names": [f"{c}_.jpg" for c in "abcdefghijklm"], "match_string": "0"}, "words that are there: a, b, .* h …$"),
         ({"eval_match_string": "up"}, "train.eval_match_string: no photo has the word 'up'"),
         ({"names": ["a.jpg"]}, "test_every 8 leaves none of 1 photos to train on"),
         ({"lines": "\n".join(DOG)}, "split held_out.txt leaves none of 16 photos to train on"),
