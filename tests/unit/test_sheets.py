@@ -97,7 +97,8 @@ def test_ten_thousand_rows_are_read_in_seconds(read):
 # Columns that were arguments of the old scripts
 
 
-def test_columns_without_a_stage_are_options_of_the_training(read):
+def test_columns_without_a_stage_are_options_of_the_training(read, photos):
+    (photos / "IMG_0012.jpg").touch()
     rows = read('capture\tdata_dir\tpreset\tmatch_string\teval_match_string\na\tphotos\ttuned\t0012\t""\nb\tphotos\n')
     assert train_flags(rows["a"]) == ["--preset=tuned", "--match-string=0012", "--eval-match-string="]
     assert rows["b"].stages is SHARED
@@ -112,12 +113,12 @@ def test_a_column_and_its_other_form_are_refused_together(read):
     ("cells", "external", "combined", "filtered"),
     [
         ("", False, [], None),
-        ("\tR", False, ["--eval-match-string=R"], ["--match-string=R"]),
-        ("\tR\tL", False, ["--eval-match-string=L"], ["--match-string=R", "--eval-match-string=L"]),
-        ('\tR\t""', False, [], ["--match-string=R", "--eval-match-string="]),
-        ("\tR", True, [], ["--match-string=R", "--eval-match-string="]),
-        ("\tR\tL", True, ["--eval-match-string=L"], ["--match-string=R", "--eval-match-string=L"]),
-        ("\tR\tR", True, ["--eval-match-string=R"], ["--match-string=R"]),
+        ("\t1", False, ["--eval-match-string=1"], ["--match-string=1"]),
+        ("\t1\t2", False, ["--eval-match-string=2"], ["--match-string=1", "--eval-match-string=2"]),
+        ('\t1\t""', False, [], ["--match-string=1", "--eval-match-string="]),
+        ("\t1", True, [], ["--match-string=1", "--eval-match-string="]),
+        ("\t1\t2", True, ["--eval-match-string=2"], ["--match-string=1", "--eval-match-string=2"]),
+        ("\t1\t1", True, ["--eval-match-string=1"], ["--match-string=1"]),
     ],
 )
 def test_both_variants_are_evaluated_on_the_same_photos(read, cells, external, combined, filtered):
@@ -130,8 +131,34 @@ def test_both_variants_are_evaluated_on_the_same_photos(read, cells, external, c
         assert dog.stages.train_flags("filtered", external) == ["--preset=small", *filtered]
 
 
+@pytest.mark.parametrize(
+    ("columns", "cells", "message"),
+    [
+        ("match_string", "RIGHT", "line 2: capture a: train.match_string: no photo has the word 'RIGHT'"),
+        (
+            "match_string\teval_match_string",
+            "3\tRIGHT",
+            "capture a: train.eval_match_string: no photo has the word 'RIGHT'",
+        ),
+        (
+            "eval_dir\teval_match_string",
+            "other\t3",
+            "capture a: eval_dir: eval_match_string: no photo has the word '3'",
+        ),
+        ("train.split", "list.txt", "capture a: train.split: .*list.txt lists x9, but the capture has no such photo"),
+        ("train.split", "nowhere.txt", "capture a: train.split: .*nowhere.txt: No such file"),
+    ],
+)
+def test_a_word_that_no_photo_has_is_told_before_anything_runs(read, posed, tmp_path, columns, cells, message):
+    (tmp_path / "left" / "list.txt").write_text("1.png\nx9\n")
+    other = write_gaussian_scene(tmp_path / "other") / "images"
+    (other / "3.png").rename(other / "x3x.png")
+    with pytest.raises(UserError, match=message):
+        read(f"capture\tdata_dir\t{columns}\na\tleft\t{cells}\n")
+
+
 def test_a_match_string_of_the_config_is_that_of_all_rows(read):
-    shared = Stages(FrameOptions(), PoseOptions(), TrainOptions(match_string="R"))
+    shared = Stages(FrameOptions(), PoseOptions(), TrainOptions(match_string="1"))
     rows = read('capture\tdata_dir\tmatch_string\na\tphotos\nb\tphotos\t""\n', shared)
     assert (rows["a"].dual_variants, rows["b"].dual_variants) == (("combined", "filtered"), ("combined",))
 
@@ -143,7 +170,7 @@ def posed(tmp_path):
 
 
 def test_an_external_dataset_adds_an_evaluation_to_every_run(read, posed):
-    rows = read("capture\tdata_dir\teval_dir\tmatch_string\na\tleft\t./eval/\tR\nb\tphotos\n")
+    rows = read("capture\tdata_dir\teval_dir\tmatch_string\na\tleft\t./eval/\t3\nb\tphotos\n")
     assert single_files(rows) == [
         "captures/a/single/manifest.json",
         "captures/a/single/eval_on_eval/manifest.json",

@@ -103,7 +103,7 @@ def test_a_list_file_may_lie_anywhere(split, tmp_path):
         ({"eval_match_string": "up"}, "train.eval_match_string: no photo has the word 'up'"),
         ({"names": ["a.jpg"]}, "test_every 8 leaves none of 1 photos to train on"),
         ({"lines": "\n".join(DOG)}, "split held_out.txt leaves none of 16 photos to train on"),
-        ({"lines": "LEFT_00\nLEFT_0x.jpg\n"}, "lists LEFT_0x.jpg, but .* no such posed photo; the nearest is LEFT_0"),
+        ({"lines": "LEFT_00\nLEFT_0x.jpg\n"}, "lists LEFT_0x.jpg, but .* no such photo; the nearest is LEFT_0"),
         ({"lines": "\n".join(f"x{i}" for i in range(50))}, "lists x0, .* and 42 more, but"),
         ({"lines": "# nothing\n\n"}, "held_out.txt lists no photo"),
         ({"names": ["a.jpg", "a.png", "b.png"], "lines": "a"}, "'a' may be a.jpg or a.png; write the suffix too"),

@@ -54,9 +54,9 @@ def garden(project):
 
 
 def test_a_pair_is_one_training_on_all_photos_and_one_on_those_that_match(snakemake, garden):
-    garden(match_string="RIGHT", preset="tuned")
+    garden(match_string="3", preset="tuned")
     done = snakemake("-n", "-p", "captures_dual")
-    for variant, flags in (("combined", "--eval-match-string=RIGHT"), ("filtered", "--match-string=RIGHT")):
+    for variant, flags in (("combined", "--eval-match-string=3"), ("filtered", "--match-string=3")):
         [command] = [line for line in planned(done.stdout)["train_capture"] if f"garden/{variant} " in line]
         assert command.endswith(f"--log logs/captures/garden/{variant}/train.log --preset=tuned {flags}")
     assert len(planned(done.stdout)["pose_capture"]) == 1
@@ -74,7 +74,7 @@ def test_without_a_match_string_combined_alone_is_planned_and_that_is_said_once(
 
 
 def test_each_run_is_evaluated_on_the_external_dataset(snakemake, garden):
-    garden(match_string="RIGHT", eval_dir="../data/eval", eval_match_string="7")
+    garden(match_string="3", eval_dir="../data/eval", eval_match_string="7")
     for target, variants in (("captures", ["single"]), ("captures_dual", ["combined", "filtered"])):
         commands = planned(snakemake("-n", "-p", target).stdout)["evaluate_capture"]
         assert sorted(commands) == [

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
+from splatdag.captures.split import check_split, matching
 from splatdag.workflow.errors import UserError, nearest
-from splatdag.workflow.inventory import check_photos, colmap_model
+from splatdag.workflow.inventory import check_photos, colmap_model, photo_names, photos_folder
 from splatdag.workflow.options import flags, overridden
 from splatdag.workflow.sheets import Row, check_name, read_sheet
 
@@ -136,6 +137,7 @@ def _capture(row: Row, folder: Path, shared: Stages, results: Path) -> Capture:
         _check_video(data_dir, f"{where}: data_dir")
     elif not sample:
         check_photos(data_dir, f"{where}: data_dir")
+        _check_split(capture)
     if "eval_dir" in row.cells:
         capture = replace(capture, eval_dir=folder / Path(row.cells["eval_dir"]).expanduser())
         _check_eval_dir(capture)
@@ -168,6 +170,21 @@ def _check_video(path: Path, where: str) -> None:
         raise UserError(f"{where}: no such video: {path}")
 
 
+def _check_split(capture: Capture) -> None:
+    """A word or a listed photo that no photo has is known now, not after hours of finding cameras."""
+    options = capture.stages.train
+    if not (options.match_string or options.eval_match_string) and options.split in ("all", "test_every"):
+        return
+    check_split(
+        photo_names(photos_folder(capture.data_dir)),
+        split=options.split,
+        match_string=options.match_string,
+        eval_match_string=options.eval_match_string,
+        data_dir=capture.data_dir,
+        where=f"{capture.where}: train",
+    )
+
+
 def _check_eval_dir(capture: Capture) -> None:
     """An external evaluation needs a dataset with cameras, in the frame of the capture's own."""
     where, eval_dir = f"{capture.where}: eval_dir", capture.eval_dir
@@ -186,6 +203,8 @@ def _check_eval_dir(capture: Capture) -> None:
     check_photos(eval_dir, where)
     if colmap_model(eval_dir) is None:
         raise UserError(f"{where}: no COLMAP model in {eval_dir}; a COLMAP dataset has images/ and sparse/")
+    word = capture.stages.train.eval_match_string
+    matching(photo_names(eval_dir / "images"), word, f"{where}: eval_match_string")
     check_name(str(capture.eval_name), f"{where}: the last part, which names the folder eval_on_…")
 
 

@@ -74,6 +74,26 @@ def split_photos(
     return kept_train, kept_held_out
 
 
+def check_split(
+    names: list[str],
+    *,
+    split: str,
+    match_string: str | None,
+    eval_match_string: str | None,
+    data_dir: Path,
+    where: str,
+) -> None:
+    """What `split_photos` will refuse and can be known before the photos are posed; arguments are the same.
+
+    Raises:
+        UserError: a word or a listed name that no photo has.
+    """
+    matching(names, match_string, f"{where}.match_string")
+    matching(names, eval_match_string, f"{where}.eval_match_string")
+    if split not in ("all", "test_every"):
+        _listed_names(data_dir / split, names, f"{where}.split")
+
+
 def _both(names: list[str], matched: list[str]) -> list[str]:
     chosen = set(matched)
     return [name for name in names if name in chosen]
@@ -127,7 +147,7 @@ def _listed_names(path: Path, names: list[str], where: str) -> set[str]:
     if unknown:
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise UserError(
-            f"{where}: {path} lists {', '.join(unknown[:_SHOWN])}{more}, but the capture has no such posed"
+            f"{where}: {path} lists {', '.join(unknown[:_SHOWN])}{more}, but the capture has no such"
             f" photo{nearest(unknown[0], names)}"
         )
     return found
