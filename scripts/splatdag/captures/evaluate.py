@@ -17,6 +17,7 @@ from splatdag.captures.photos import load_scene
 from splatdag.captures.split import matching
 from splatdag.splats.devices import device_memory_mb, device_name, use_device
 from splatdag.splats.evaluation import evaluate, mean_color, write_preview
+from splatdag.splats.lpips import Lpips, how_to_get
 from splatdag.splats.model import SplatModel
 from splatdag.splats.records import LoadedRun, RunFiles, load_ckpt
 from splatdag.splats.views import Normalisation, View, camera_tensors
@@ -171,7 +172,13 @@ def _measure(
     files = RunFiles(result_dir, loaded.options, frame, {"data_dir": str(data_dir), "result_dir": str(result_dir)})
     files.begin()
     average = mean_color(views, loaded.options.white_bg)
-    found = evaluate(model, views, frame, average, render=lambda index: files.render(loaded.step, index))
+    net = options.lpips_net or loaded.options.lpips_net
+    lpips = Lpips.load(net, device)
+    if lpips is None:
+        logger.info("%s", how_to_get(net))
+    found = evaluate(
+        model, views, frame, average, measure_lpips=lpips, render=lambda index: files.render(loaded.step, index)
+    )
     evaluated = time.perf_counter() - begin
     mean = found.figures["mean"]
     logger.info("%.2f dB PSNR, %.4f SSIM on %d photos of %s", mean["psnr"], mean["ssim"], len(views), data_dir)

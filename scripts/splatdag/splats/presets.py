@@ -39,7 +39,6 @@ TUNED: dict[str, Any] = {
 SMALL: dict[str, Any] = {
     "max_steps": 1_500,
     "eval_steps": [1_500],
-    "save_steps": [1_500],
     "sh_degree": 1,
     "sh_degree_interval": 200,
     "max_init_points": 12_000,
