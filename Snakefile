@@ -18,7 +18,7 @@ include: "rules/runs.smk"
 
 
 rule all:
-    """Everything the config asks for, in every area."""
+    """Everything the config asks for, in every area; `captures_dual` is asked for by name."""
     default_target: True
     input:
         rules.captures.input,

@@ -1,14 +1,52 @@
-"""Captures: photos of a static scene to an evaluated splat.
+"""Captures: photos or a video of a static scene to an evaluated splat.
 
-Needs a folder of photos or a COLMAP dataset for every row of the sheet (config: captures.sheet).
-Makes results/captures/<capture>/sparse/0 (the poses, as a COLMAP model) and results/captures/<capture>/single (the run).
+Needs a folder of photos, a COLMAP dataset or a video for every row of the sheet (config: captures.sheet).
+Makes results/captures/<capture>/sparse/0 (the poses, as a COLMAP model) and the runs beside it: single, which is as the
+sheet says; combined, trained on all photos; filtered, trained on those that match. An existing COLMAP dataset that the
+sheet names is evaluated in each run's eval_on_<name>.
 """
+
+
+localrules:
+    link_run,
 
 
 rule captures:
     """Posed, trained and evaluated splats of all captures in the sheet."""
     input:
-        expand("<results>/captures/{capture}/single/manifest.json", capture=CAPTURES),
+        [f"<results>/{file}" for file in targets.single_files(CAPTURES)],
+
+
+rule captures_dual:
+    """Two splats of each capture: of all its photos (combined), and of those with its match string (filtered)."""
+    input:
+        lambda wildcards: dual_runs(),
+
+
+rule extract_frames:
+    """Take the sharpest photos from a capture's video."""
+    input:
+        video=video,
+    output:
+        images=directory("<results>/captures/{capture}/images"),
+    log:
+        "<logs>/captures/{capture}/frames.log",
+    benchmark:
+        "<benchmarks>/captures/{capture}/frames.tsv"
+    conda:
+        "../envs/core.yaml"
+    threads: 2
+    resources:
+        **site("cpu"),
+        mem_mb=scaled(4_000),
+        runtime=scaled(120),
+    params:
+        data=capture_digest,
+        flags=frames_flags,
+        code=code_digest("captures.frames"),
+    shell:
+        "exec python -m splatdag.captures.frames --video {input.video:q} --out {output.images:q}"
+        " --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule pose_capture:
@@ -65,7 +103,7 @@ rule train_capture:
         **site("any"),
         gpu=1,
         mem_mb=scaled(32_000),
-        runtime=scaled(720),
+        runtime=train_minutes,
     params:
         data=capture_digest,
         flags=train_flags,
@@ -74,3 +112,53 @@ rule train_capture:
     shell:
         "exec python -m splatdag.captures.train --data-dir {input.data:q} --model {input.points:q}"
         " --result-dir {params.run:q} --device-count {resources.gpu} --threads {threads} --log {log:q} {params.flags:q}"
+
+
+rule evaluate_capture:
+    """Evaluate a run on another COLMAP dataset of the same scene, in the same world frame."""
+    input:
+        data=eval_data,
+        manifest=rules.train_capture.output.manifest,
+    output:
+        metrics="<results>/captures/{capture}/{variant}/eval_on_{eval_name}/metrics.json",
+        preview="<results>/captures/{capture}/{variant}/eval_on_{eval_name}/preview.jpg",
+        manifest="<results>/captures/{capture}/{variant}/eval_on_{eval_name}/manifest.json",
+    log:
+        "<logs>/captures/{capture}/{variant}/eval_on_{eval_name}/evaluate.log",
+    benchmark:
+        "<benchmarks>/captures/{capture}/{variant}/eval_on_{eval_name}/evaluate.tsv"
+    conda:
+        "../envs/core.yaml"
+    threads: 2
+    resources:
+        **site("any"),
+        gpu=1,
+        mem_mb=scaled(16_000),
+        runtime=scaled(120),
+    params:
+        data=eval_digest,
+        flags=eval_flags,
+        code=code_digest("captures.evaluate"),
+        run=f"{RESULTS}/captures/{{capture}}/{{variant}}",
+    shell:
+        "exec python -m splatdag.captures.evaluate --run {params.run:q} --data-dir {input.data:q}"
+        " --result-dir {params.run:q}/eval_on_{wildcards.eval_name:q} --device-count {resources.gpu}"
+        " --threads {threads} --log {log:q} {params.flags:q}"
+
+
+rule link_run:
+    """Let the run `single` appear where the sheet wants it too (column result_dir), as a link."""
+    input:
+        manifest="<results>/captures/{capture}/single/manifest.json",
+    output:
+        receipt="<results>/captures/{capture}/result_dir.txt",
+    log:
+        "<logs>/captures/{capture}/link.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        link=result_link,
+        run=f"{RESULTS}/captures/{{capture}}/single",
+    shell:
+        "exec python -m splatdag.captures.link --run-dir {params.run:q} --link {params.link:q}"
+        " --receipt {output.receipt:q} --log {log:q}"

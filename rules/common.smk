@@ -6,8 +6,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from splatdag.captures.sheet import read_captures
-from splatdag.config import read_config
+from splatdag.captures import targets
+from splatdag.captures.sheet import Stages, read_captures, row_notices
+from splatdag.config import notice_lines, notices, read_config
 from splatdag.workflow import snakefile
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.inventory import data_digest
@@ -23,6 +24,8 @@ snakefile.prepare_environment()
 configfile: snakefile.found("config/config.yaml", HERE)
 
 
+RESULTS, LOGS = workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<logs>")
+
 with snakefile.one_line_errors():
     if workflow.is_main_process:
         snakefile.check_profile(sys.argv, workflow.main_snakefile)
@@ -30,10 +33,12 @@ with snakefile.one_line_errors():
     GIVEN = {key: value for key, value in config.items() if key != "pathvars"}
     CONFIG = read_config(GIVEN)
     CAPTURES_SHEET = snakefile.found(CONFIG.captures.sheet, HERE)
-    CAPTURES = read_captures(CAPTURES_SHEET, CONFIG.captures.pose, CONFIG.captures.train)
+    STAGES = Stages(CONFIG.captures.frames, CONFIG.captures.pose, CONFIG.captures.train)
+    CAPTURES = read_captures(CAPTURES_SHEET, STAGES, Path(RESULTS))
+    if workflow.is_main_process:
+        snakefile.tell(notice_lines([*notices(CONFIG), *row_notices(CAPTURES, STAGES)]))
 
 
-RESULTS, LOGS = workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<logs>")
 REFRESH_COMPARISON = shlex.join(
     ["python", "-m", "splatdag.workflow.compare", "--results", RESULTS, "--logs", LOGS, "--out", f"{RESULTS}/compare"]
 )
@@ -41,21 +46,42 @@ REFRESH_COMPARISON = shlex.join(
 
 wildcard_constraints:
     capture=NAME,
-    variant="single",
+    variant="|".join(targets.VARIANTS),
+    eval_name=NAME,
 
 
 @for_every_job
 def capture_data(wildcards):
-    """The photos of a capture: a folder that may be touched freely, or a sample's, made by its own rule."""
+    """The photos of a capture: a folder that may be touched freely, or what another rule makes."""
     capture = CAPTURES[wildcards.capture]
-    return f"<results>/samples/{capture.sample}" if capture.sample else ancient(capture.data_dir)
+    if capture.sample:
+        return f"<results>/samples/{capture.sample}"
+    return f"<results>/captures/{capture.name}/images" if capture.is_video else ancient(capture.data_dir)
 
 
 @for_every_job
 def capture_digest(wildcards):
-    """What the photos are; a sample's are known by the rule that makes them."""
+    """What the photos are, or the video; a sample's are known by the rule that makes them."""
     capture = CAPTURES[wildcards.capture]
     return f"sample:{capture.sample}" if capture.sample else remembered_digest(capture.data_dir)
+
+
+@for_every_job
+def video(wildcards):
+    """The video that a capture's photos are taken from."""
+    return ancient(CAPTURES[wildcards.capture].data_dir)
+
+
+@for_every_job
+def eval_data(wildcards):
+    """The dataset of an external evaluation."""
+    with snakefile.one_line_errors():
+        return ancient(targets.checked_eval_dir(CAPTURES[wildcards.capture], wildcards.eval_name))
+
+
+@for_every_job
+def eval_digest(wildcards):
+    return remembered_digest(CAPTURES[wildcards.capture].eval_dir)
 
 
 @functools.cache
@@ -65,13 +91,48 @@ def remembered_digest(data_dir):
 
 
 @for_every_job
+def frames_flags(wildcards):
+    return CAPTURES[wildcards.capture].stages.frames_flags
+
+
+@for_every_job
 def pose_flags(wildcards):
-    return CAPTURES[wildcards.capture].pose_flags
+    return CAPTURES[wildcards.capture].stages.pose_flags
 
 
 @for_every_job
 def train_flags(wildcards):
-    return CAPTURES[wildcards.capture].train_flags
+    capture = CAPTURES[wildcards.capture]
+    with snakefile.one_line_errors():
+        variant = targets.checked_variant(capture, wildcards.variant)
+    return capture.stages.train_flags(variant, external=capture.eval_dir is not None)
+
+
+@for_every_job
+def train_minutes(wildcards, attempt):
+    """Half a day for a single run, a day for each of a pair; more at every attempt."""
+    return (720 if wildcards.variant == "single" else 1440) * attempt
+
+
+@for_every_job
+def eval_flags(wildcards):
+    word = CAPTURES[wildcards.capture].stages.train.eval_match_string
+    return [f"--eval-match-string={word}"] if word else []
+
+
+@for_every_job
+def result_link(wildcards):
+    """Where the run `single` appears too."""
+    return str(CAPTURES[wildcards.capture].result_dir)
+
+
+@functools.cache
+def dual_runs():
+    """What `captures_dual` asks for; says, when it is asked for, which rows have one variant only."""
+    one_variant = targets.unmatched(CAPTURES)
+    if one_variant and workflow.is_main_process:
+        snakefile.tell([one_variant])
+    return [f"<results>/{file}" for file in targets.dual_files(CAPTURES)]
 
 
 def finished_runs(wildcards):

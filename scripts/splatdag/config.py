@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
-from splatdag.captures.options import PoseOptions, TrainOptions
+from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
 from splatdag.samples.options import RoomOptions
 from splatdag.workflow.options import Options, validated
+
+_NOTICES_SHOWN = 20
+"""Notices that are printed; a sheet may have thousands of rows."""
 
 
 class CapturesConfig(Options):
@@ -15,6 +20,8 @@ class CapturesConfig(Options):
 
     sheet: str = "config/captures.tsv"
     """Table of captures; looked for in the working directory, then beside the Snakefile."""
+    frames: FrameOptions = FrameOptions()
+    """Photos from videos."""
     pose: PoseOptions = PoseOptions()
     """Camera poses."""
     train: TrainOptions = TrainOptions()
@@ -44,6 +51,30 @@ def read_config(given: dict[str, Any]) -> Config:
         UserError: one line per unknown key (naming the nearest), wrong type or value out of range.
     """
     return validated(Config, given, "config")
+
+
+def notices(options: Options, where: str = "config") -> Iterator[tuple[str, str]]:
+    """What the user should know about a config, such as settings without effect: section and line."""
+    yield from ((where, line) for line in options.notices())
+    for name in type(options).model_fields:
+        value = getattr(options, name)
+        if isinstance(value, Options):
+            path = f"{where}: {name}" if where == "config" else f"{where}.{name}"
+            yield from notices(value, path)
+
+
+def notice_lines(found: list[tuple[str, str]]) -> list[str]:
+    """Notices for the terminal: each text once, with the place where it comes first, and at most twenty."""
+    count = Counter(text for _, text in found)
+    first: dict[str, str] = {}
+    for where, text in found:
+        first.setdefault(text, where)
+    lines = [
+        f"{where}: {text}" + (f" (and {count[text] - 1} more rows)" if count[text] > 1 else "")
+        for text, where in first.items()
+    ]
+    rest = len(lines) - _NOTICES_SHOWN
+    return lines if rest <= 0 else [*lines[:_NOTICES_SHOWN], f"and {rest} more notices of this kind"]
 
 
 def schema() -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from splatdag.config import Config, schema
 from splatdag.workflow.options import documented
 from splatdag.workflow.publish import write_text
 
-TARGETS = ("all", "compare", "status")
+TARGETS = ("all", "captures_dual", "compare", "status")
 """What the rule graph in the README shows."""
 
 
@@ -34,14 +36,26 @@ def generated(root: Path) -> dict[Path, str]:
 
 def rule_graph(root: Path) -> str:
     """The rules behind all targets as a Mermaid graph, which GitHub draws."""
-    command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js", "--", *TARGETS]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        given = json.dumps({"sheet": str(_sheet_of_all_kinds(Path(folder)))})
+        command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js", "--config", f"captures={given}"]
+        done = subprocess.run([*command, "--", *TARGETS], cwd=root, capture_output=True, text=True, check=True)
     rules = dict(re.findall(r"^\t(id\d+)\[(\w+)\]", done.stdout, re.MULTILINE))
     edges = re.findall(r"^\t(id\d+) --> (id\d+)", done.stdout, re.MULTILINE)
     alone = set(rules) - {node for edge in edges for node in edge}
     # Snakemake numbers the rules anew each time: names keep the picture the same.
     lines = sorted(f"    {rules[a]} --> {rules[b]}" for a, b in edges) + sorted(f"    {rules[a]}" for a in alone)
     return "\n```mermaid\nflowchart LR\n" + "\n".join(lines) + "\n```\n\n"
+
+
+def _sheet_of_all_kinds(folder: Path) -> Path:
+    """A captures sheet that every rule has a part in: a sample, and a dataset that is evaluated on another."""
+    for name in ("images/1.jpg", *(f"sparse/{part}.bin" for part in ("cameras", "images", "points3D"))):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    rows = ["capture\tdata_dir\teval_dir\tresult_dir", "room\tsample:room", f"dog\t.\t.\t{folder}/link"]
+    (folder / "captures.tsv").write_text("\n".join(rows))
+    return folder / "captures.tsv"
 
 
 def options_table() -> str:

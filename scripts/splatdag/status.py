@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from splatdag.captures.sheet import planned_stages, read_captures
+from splatdag.captures.sheet import Stages, read_captures
+from splatdag.captures.targets import planned_stages
 from splatdag.config import read_config
 from splatdag.workflow.stage import Job, run
 from splatdag.workflow.status import status_lines
@@ -22,8 +23,8 @@ def main(config: str, sheet: Path, results: Path, logs: Path, job: Job) -> None:
         job: how to run.
     """
     options = read_config(json.loads(config)).captures
-    captures = read_captures(sheet, options.pose, options.train)
-    print("\n".join(status_lines(planned_stages(captures), results, logs)))
+    captures = read_captures(sheet, Stages(options.frames, options.pose, options.train), results)
+    print("\n".join(status_lines(planned_stages(captures, results, logs), results, logs)))
 
 
 if __name__ == "__main__":

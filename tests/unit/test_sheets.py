@@ -1,20 +1,31 @@
 """Sheets are checked before anything is planned."""
 
 import pytest
+from scenes import write_gaussian_scene
 
-from splatdag.captures.options import PoseOptions, TrainOptions
-from splatdag.captures.sheet import read_captures
+from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
+from splatdag.captures.sheet import Stages, read_captures, row_notices
+from splatdag.captures.targets import checked_eval_dir, dual_files, planned_stages, single_files, unmatched
+from splatdag.config import Config, notice_lines, notices, read_config
 from splatdag.workflow.errors import UserError
+
+SHARED = Stages(FrameOptions(), PoseOptions(), TrainOptions(preset="small"))
 
 
 @pytest.fixture
 def read(tmp_path, photos):
-    def read(text):
+    """Read a sheet in a folder that is the working directory too; results are in its folder results."""
+
+    def read(text, shared=SHARED):
         sheet = tmp_path / "captures.tsv"
         sheet.write_bytes(text.encode() if isinstance(text, str) else text)
-        return read_captures(sheet, PoseOptions(), TrainOptions(preset="small"))
+        return read_captures(sheet, shared, tmp_path / "results")
 
     return read
+
+
+def train_flags(capture, variant="single"):
+    return capture.stages.train_flags(variant, external=capture.eval_dir is not None)
 
 
 def test_paths_are_relative_to_the_sheet(read, photos):
@@ -27,13 +38,13 @@ def test_a_row_overrides_options_of_its_stages(read):
         "dog\tphotos\t7\t[1, 2]\tfalse\tsequential\ncat\tphotos\n"
     )
     dog = "--preset=small --max-steps=7 --eval-steps 1 2 --strategy.no-absgrad"
-    assert (rows["dog"].train_flags, rows["dog"].pose_flags) == (dog.split(), ["--matching=sequential"])
-    assert (rows["cat"].train_flags, rows["cat"].pose_flags) == (["--preset=small"], [])
+    assert (train_flags(rows["dog"]), rows["dog"].stages.pose_flags) == (dog.split(), ["--matching=sequential"])
+    assert (train_flags(rows["cat"]), rows["cat"].stages.pose_flags) == (["--preset=small"], [])
 
 
 def test_a_row_may_take_another_preset(read):
     rows = read("capture\tdata_dir\ttrain.preset\na\tphotos\tdefault\nb\tphotos\t\n")
-    assert (rows["a"].train_flags, rows["b"].train_flags) == (["--preset=default"], ["--preset=small"])
+    assert (train_flags(rows["a"]), train_flags(rows["b"])) == (["--preset=default"], ["--preset=small"])
 
 
 @pytest.mark.parametrize(
@@ -81,3 +92,235 @@ def test_an_empty_sheet_asks_for_nothing(read):
 
 def test_ten_thousand_rows_are_read_in_seconds(read):
     assert len(read("capture\tdata_dir\n" + "".join(f"c{i}\tphotos\n" for i in range(10_000)))) == 10_000
+
+
+# Columns that were arguments of the old scripts
+
+
+def test_columns_without_a_stage_are_options_of_the_training(read, photos):
+    (photos / "IMG_0012.jpg").touch()
+    rows = read('capture\tdata_dir\tpreset\tmatch_string\teval_match_string\na\tphotos\ttuned\t0012\t""\nb\tphotos\n')
+    assert train_flags(rows["a"]) == ["--preset=tuned", "--match-string=0012", "--eval-match-string="]
+    assert rows["b"].stages is SHARED
+
+
+def test_a_column_and_its_other_form_are_refused_together(read):
+    with pytest.raises(UserError, match="line 2: capture a: both match_string and train.match_string"):
+        read("capture\tdata_dir\tmatch_string\ttrain.match_string\na\tphotos\tx\ty\n")
+
+
+@pytest.mark.parametrize(
+    ("cells", "external", "combined", "filtered"),
+    [
+        ("", False, [], None),
+        ("\t1", False, ["--eval-match-string=1"], ["--match-string=1"]),
+        ("\t1\t2", False, ["--eval-match-string=2"], ["--match-string=1", "--eval-match-string=2"]),
+        ('\t1\t""', False, [], ["--match-string=1", "--eval-match-string="]),
+        ("\t1", True, [], ["--match-string=1", "--eval-match-string="]),
+        ("\t1\t2", True, ["--eval-match-string=2"], ["--match-string=1", "--eval-match-string=2"]),
+        ("\t1\t1", True, ["--eval-match-string=1"], ["--match-string=1"]),
+    ],
+)
+def test_both_variants_are_evaluated_on_the_same_photos(read, cells, external, combined, filtered):
+    """The old script for two runs: the first trains on all photos, the second on those that match."""
+    header = "capture\tdata_dir\tmatch_string\teval_match_string\n"
+    dog = read(f"{header}dog\tphotos{cells}\n")["dog"]
+    assert dog.dual_variants == (("combined", "filtered") if filtered else ("combined",))
+    assert dog.stages.train_flags("combined", external) == ["--preset=small", *combined]
+    if filtered:
+        assert dog.stages.train_flags("filtered", external) == ["--preset=small", *filtered]
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "message"),
+    [
+        ("match_string", "RIGHT", "line 2: capture a: train.match_string: no photo has the word 'RIGHT'"),
+        (
+            "match_string\teval_match_string",
+            "3\tRIGHT",
+            "capture a: train.eval_match_string: no photo has the word 'RIGHT'",
+        ),
+        (
+            "eval_dir\teval_match_string",
+            "other\t3",
+            "capture a: eval_dir: eval_match_string: no photo has the word '3'",
+        ),
+        ("train.split", "list.txt", "capture a: train.split: .*list.txt lists x9, but the capture has no such photo"),
+        ("train.split", "nowhere.txt", "capture a: train.split: .*nowhere.txt: No such file"),
+    ],
+)
+def test_a_word_that_no_photo_has_is_told_before_anything_runs(read, posed, tmp_path, columns, cells, message):
+    (tmp_path / "left" / "list.txt").write_text("1.png\nx9\n")
+    other = write_gaussian_scene(tmp_path / "other") / "images"
+    (other / "3.png").rename(other / "x3x.png")
+    with pytest.raises(UserError, match=message):
+        read(f"capture\tdata_dir\t{columns}\na\tleft\t{cells}\n")
+
+
+def test_a_match_string_of_the_config_is_that_of_all_rows(read):
+    shared = Stages(FrameOptions(), PoseOptions(), TrainOptions(match_string="1"))
+    rows = read('capture\tdata_dir\tmatch_string\na\tphotos\nb\tphotos\t""\n', shared)
+    assert (rows["a"].dual_variants, rows["b"].dual_variants) == (("combined", "filtered"), ("combined",))
+
+
+@pytest.fixture
+def posed(tmp_path):
+    """Two captures with COLMAP models, `left` and `eval`."""
+    return [write_gaussian_scene(tmp_path / name) for name in ("left", "eval")]
+
+
+def test_an_external_dataset_adds_an_evaluation_to_every_run(read, posed):
+    rows = read("capture\tdata_dir\teval_dir\tmatch_string\na\tleft\t./eval/\t3\nb\tphotos\n")
+    assert single_files(rows) == [
+        "captures/a/single/manifest.json",
+        "captures/a/single/eval_on_eval/manifest.json",
+        "captures/b/single/manifest.json",
+    ]
+    assert dual_files(rows) == [
+        "captures/a/combined/manifest.json",
+        "captures/a/combined/eval_on_eval/manifest.json",
+        "captures/a/filtered/manifest.json",
+        "captures/a/filtered/eval_on_eval/manifest.json",
+        "captures/b/combined/manifest.json",
+    ]
+    assert unmatched(rows) == "captures_dual: b: no match_string, so only `combined` is planned"
+    assert checked_eval_dir(rows["a"], "eval") == posed[1]
+    with pytest.raises(UserError, match="asked for eval_on_other, but the row has eval_on_eval"):
+        checked_eval_dir(rows["a"], "other")
+
+
+def test_of_many_rows_without_a_match_string_a_few_are_named(read):
+    rows = read("capture\tdata_dir\n" + "".join(f"c{i}\tphotos\n" for i in range(8)))
+    assert (
+        unmatched(rows)
+        == "captures_dual: c0, c1, c2, c3, c4 and 3 more: no match_string, so only `combined` is planned"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("photos\teval", "capture a: eval_dir: needs a capture that comes with its cameras .* a frame of their own"),
+        ("sample:room\teval", "capture a: eval_dir: needs a capture that comes with its cameras"),
+        ("left\tnowhere", "capture a: eval_dir: no such folder: "),
+        ("left\tphotos", "capture a: eval_dir: no folder images in "),
+        ("left\tposeless", "capture a: eval_dir: no COLMAP model in "),
+        ("left\thalf", "capture a: eval_dir: .*sparse: no COLMAP model in it"),
+        ("left\tno photos", "capture a: eval_dir: no photos"),
+        ("left\todd name", "eval_dir: the last part, which names the folder eval_on_…: 'odd name' is not a name"),
+    ],
+)
+def test_an_external_dataset_without_cameras_in_the_same_frame_is_refused(read, posed, tmp_path, row, message):
+    (tmp_path / "poseless" / "images").mkdir(parents=True)
+    (tmp_path / "poseless" / "images" / "1.png").touch()
+    (tmp_path / "half" / "images").mkdir(parents=True)
+    (tmp_path / "half" / "images" / "1.png").touch()
+    (tmp_path / "half" / "sparse").mkdir()
+    (tmp_path / "no photos" / "images").mkdir(parents=True)
+    (tmp_path / "odd name").symlink_to(posed[1])
+    with pytest.raises(UserError, match=message) as caught:
+        read(f"capture\tdata_dir\teval_dir\na\t{row}\n")
+    assert "\n" not in str(caught.value)
+
+
+def test_cameras_in_a_transforms_json_are_a_world_frame_too(read, posed, tmp_path, photos):
+    (photos / "transforms.json").write_text("{}")
+    assert read("capture\tdata_dir\teval_dir\na\tphotos\teval\n")["a"].eval_name == "eval"
+
+
+def test_a_video_is_a_capture(read, tmp_path):
+    (tmp_path / "walk.MP4").touch()
+    rows = read("capture\tdata_dir\tframes.num_frames\na\twalk.MP4\t30\nb\tphotos\n")
+    assert (rows["a"].is_video, rows["a"].stages.frames_flags, rows["b"].is_video) == (True, ["--num-frames=30"], False)
+    with pytest.raises(UserError, match="capture a: data_dir: no such video: .*run.mov"):
+        read("capture\tdata_dir\na\trun.mov\n")
+
+
+@pytest.fixture
+def in_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_result_folder_is_relative_to_the_working_directory_and_asks_for_a_link(read, in_project):
+    rows = read("capture\tdata_dir\tresult_dir\na\tphotos\tresults/a_tuned\nb\tphotos\n")
+    assert single_files(rows)[-1] == "captures/a/result_dir.txt"
+    run = in_project / "results" / "captures" / "a" / "single"
+    run.mkdir(parents=True)
+    (in_project / "results" / "a_tuned").symlink_to("captures/a/single")
+    assert read("capture\tdata_dir\tresult_dir\na\tphotos\tresults/a_tuned\n"), "our link may be there already"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a\tphotos\tphotos", "line 2: capture a: result_dir: photos is already there, a folder; move it away"),
+        ("a\tphotos\tcaptures.tsv", "captures.tsv is already there, a file"),
+        ("a\tphotos\telsewhere", "elsewhere is already there, a link to elsewhere"),
+        ("a\tphotos\tresults/captures/a/single", "can't be a link, since the runs themselves are in .*captures"),
+        ("a\tphotos\tresults/captures/x", "can't be a link"),
+        ("a\tphotos\tresults/x/../captures/a", "can't be a link"),
+        ("a\tphotos\tresults", "can't be a link"),
+        ("a\tphotos\tx\nb\tphotos\t./x/", "line 3: capture b: result_dir: x is that of capture a too"),
+        ("a\tphotos\tx/y\nb\tphotos\tx", "line 2: capture a: result_dir: x/y is inside that of capture b"),
+    ],
+)
+def test_a_result_folder_takes_nothing_of_the_users_place(read, in_project, rows, message):
+    (in_project / "elsewhere").symlink_to(in_project / "photos")
+    with pytest.raises(UserError, match=message) as caught:
+        read(f"capture\tdata_dir\tresult_dir\n{rows}\n")
+    assert "\n" not in str(caught.value)
+
+
+# Notices
+
+
+def test_the_config_as_shipped_and_every_preset_but_tuned_say_nothing():
+    assert list(notices(Config())) == []
+    for preset in ("default", "mcmc", "small"):
+        assert list(notices(read_config({"captures": {"train": {"preset": preset}}}))) == []
+
+
+def test_settings_without_effect_are_told_with_their_section():
+    lines = notice_lines(list(notices(read_config({"captures": {"train": {"preset": "tuned"}}}))))
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        "config: captures.train: strategy.prune_scale3d and strategy.prune_scale2d: without effect"
+    )
+
+
+def test_a_row_tells_only_what_its_own_options_add(read):
+    shared = Stages(FrameOptions(), PoseOptions(), TrainOptions(preset="tuned"))
+    rows = read("capture\tdata_dir\ttrain.depth_lambda\na\tphotos\t0.1\nb\tphotos\n", shared)
+    [(where, line)] = row_notices(rows, shared)
+    assert where.endswith("captures.tsv, line 2: capture a: train")
+    assert line == "depth_lambda: without effect without depth_loss"
+
+
+def test_a_thousand_rows_with_one_notice_are_one_line_and_with_many_twenty(read):
+    same = "capture\tdata_dir\ttrain.depth_lambda\n" + "".join(f"c{i}\tphotos\t0.1\n" for i in range(1000))
+    [line] = notice_lines(row_notices(read(same), SHARED))
+    assert "line 2: capture c0: train: depth_lambda" in line
+    assert line.endswith("(and 999 more rows)")
+    other = "capture\tdata_dir\ttrain.eval_steps\n" + "".join(f"c{i}\tphotos\t[{i + 2000}]\n" for i in range(50))
+    lines = notice_lines(row_notices(read(other), SHARED))
+    assert (len(lines), lines[-1]) == (21, "and 30 more notices of this kind")
+
+
+# Stages that `status` shows
+
+
+def test_status_has_the_stages_of_a_pair_once_one_was_begun(read, posed, tmp_path):
+    (tmp_path / "walk.mp4").touch()
+    rows = read("capture\tdata_dir\teval_dir\na\tleft\teval\nb\twalk.mp4\n")
+    results, logs = tmp_path / "results", tmp_path / "logs"
+
+    def planned():
+        return [f"{stage.scene} {stage.stage}" for stage in planned_stages(rows, results, logs)]
+
+    single = ["a pose", "a train", "a evaluate", "b frames", "b pose", "b train"]
+    assert planned() == single
+    log = logs / "captures" / "a" / "filtered" / "train.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    assert planned() == [*single[:3], "a/filtered train", "a/filtered evaluate", *single[3:]]

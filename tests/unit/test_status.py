@@ -95,6 +95,16 @@ def test_a_scene_without_a_stage_has_a_dash(project):
     assert project.lines()[1:3] == ["room      done  -", "hall      -     waiting"]
 
 
+def test_a_stage_that_only_a_later_scene_begins_with_is_the_first_column(project):
+    project.plan("captures", "room", "pose")
+    project.plan("captures", "room", "train")
+    for stage in ("frames", "pose", "train", "evaluate"):
+        project.plan("captures", "walk", stage, output=stage == "frames")
+    project.plan("captures", "walk/filtered", "train")
+    assert project.lines()[0].split() == ["captures", "frames", "pose", "train", "evaluate"]
+    assert project.lines()[1].split() == ["room", "-", "waiting", "waiting", "-"]
+
+
 @pytest.mark.parametrize(("scenes", "rows"), [(40, 41), (41, 3)])
 def test_of_more_than_forty_scenes_only_those_not_done_are_shown(project, scenes, rows):
     for index in range(scenes - 1):

@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from scenes import write_gaussian_scene
+
+from splatdag.workflow import inventory
 
 SHEET = "config/captures.tsv"
 
@@ -37,7 +40,102 @@ def test_the_command_of_a_job_can_be_typed(snakemake):
     assert "--device-count 0" in command
 
 
-def test_planning_needs_no_torch(project):
+@pytest.fixture
+def garden(project):
+    """A capture with cameras, `garden`, and a dataset `eval` in the same frame; a function that sets its row."""
+    for name in ("garden", "eval"):
+        write_gaussian_scene(project / "data" / name)
+
+    def row(**cells):
+        cells = {"capture": "garden", "data_dir": "../data/garden", **cells}
+        (project / SHEET).write_text("\t".join(cells) + "\n" + "\t".join(cells.values()) + "\n")
+
+    return row
+
+
+def test_a_pair_is_one_training_on_all_photos_and_one_on_those_that_match(snakemake, garden):
+    garden(match_string="3", preset="tuned")
+    done = snakemake("-n", "-p", "captures_dual")
+    for variant, flags in (("combined", "--eval-match-string=3"), ("filtered", "--match-string=3")):
+        [command] = [line for line in planned(done.stdout)["train_capture"] if f"garden/{variant} " in line]
+        assert command.endswith(f"--log logs/captures/garden/{variant}/train.log --preset=tuned {flags}")
+    assert len(planned(done.stdout)["pose_capture"]) == 1
+    assert done.stdout.count("runtime=1440") == 2
+    assert "captures_dual:" not in done.stderr
+
+
+def test_without_a_match_string_combined_alone_is_planned_and_that_is_said_once(snakemake, garden):
+    garden(preset="small")
+    done = snakemake("-n", "-p", "captures_dual")
+    assert [re.search(r"garden/(\w+) ", line)[1] for line in planned(done.stdout)["train_capture"]] == ["combined"]
+    said = "splatdag: captures_dual: garden: no match_string, so only `combined` is planned\n"
+    assert done.stderr.count(said) == 1
+    assert said not in snakemake("-n", "captures").stderr, "not where the target was not asked for"
+
+
+def test_each_run_is_evaluated_on_the_external_dataset(snakemake, garden):
+    garden(match_string="3", eval_dir="../data/eval", eval_match_string="7")
+    for target, variants in (("captures", ["single"]), ("captures_dual", ["combined", "filtered"])):
+        commands = planned(snakemake("-n", "-p", target).stdout)["evaluate_capture"]
+        assert sorted(commands) == [
+            f"exec python -m splatdag.captures.evaluate --run results/captures/garden/{variant}"
+            f" --data-dir config/../data/eval --result-dir results/captures/garden/{variant}/eval_on_eval"
+            f" --device-count 0 --threads 2 --log logs/captures/garden/{variant}/eval_on_eval/evaluate.log"
+            " --eval-match-string=7"
+            for variant in variants
+        ]
+
+
+def test_a_result_folder_of_the_users_is_linked_and_costs_no_training_when_it_changes(snakemake, garden):
+    garden(result_dir="results/garden_tuned")
+    jobs = planned(snakemake("-n", "-p", "captures").stdout)
+    assert jobs["link_run"] == [
+        "exec python -m splatdag.captures.link --run-dir results/captures/garden/single --link results/garden_tuned"
+        " --receipt results/captures/garden/result_dir.txt --log logs/captures/garden/link.log"
+    ]
+    assert not any("garden_tuned" in command for command in jobs["train_capture"])
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("results/captures/garden/filtered/manifest.json", "capture garden: no match_string, so there is no variant"),
+        ("results/captures/garden/single/eval_on_x/manifest.json", "capture garden: asked for eval_on_x, but the row"),
+    ],
+)
+def test_a_file_that_the_row_does_not_make_is_refused_in_one_line(snakemake, garden, target, message):
+    garden()
+    done = snakemake("-n", target)
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if line.startswith("splatdag: ") and message in line]
+
+
+@pytest.mark.skipif(not hasattr(inventory, "is_video"), reason="needs the digest of a video (inventory)")
+def test_a_video_becomes_photos_first(snakemake, project):
+    (project / "data").mkdir()
+    (project / "data" / "walk.mp4").write_bytes(b"video")
+    (project / SHEET).write_text("capture\tdata_dir\tframes.num_frames\nwalk\t../data/walk.mp4\t30\n")
+    jobs = planned(snakemake("-n", "-p", "captures").stdout)
+    assert jobs["extract_frames"] == [
+        "exec python -m splatdag.captures.frames --video config/../data/walk.mp4 --out results/captures/walk/images"
+        " --threads 2 --log logs/captures/walk/frames.log --num-frames=30"
+    ]
+    for rule in ("pose_capture", "train_capture"):
+        assert "--data-dir results/captures/walk/images " in jobs[rule][0]
+
+
+def test_settings_without_effect_are_told_once_by_the_main_process(snakemake, garden):
+    garden(preset="tuned", **{"train.depth_lambda": "0.1"})
+    lines = [line for line in snakemake("-n", "captures").stderr.splitlines() if line.startswith("splatdag: ")]
+    where = "splatdag: config/captures.tsv, line 2: capture garden: train: "
+    assert [line.startswith(where) for line in lines] == [True, True]
+    assert "strategy.prune_scale3d and strategy.prune_scale2d: without effect" in lines[0]
+    given = '{"train": {"depth_lambda": 0.1}}'
+    lines = snakemake("-n", "captures", "--config", f"captures={given}").stderr.splitlines()
+    assert "splatdag: config: captures.train: depth_lambda: without effect without depth_loss" in lines
+
+
+def test_planning_needs_no_torch(project, repository):
     """A login node may have Snakemake and this package alone."""
     blocked = project / "blocked"
     blocked.mkdir()
@@ -46,7 +144,7 @@ def test_planning_needs_no_torch(project):
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "-n"],
         cwd=project,
-        env={"PYTHONPATH": str(blocked), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": f"{blocked}:{repository / 'scripts'}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=60,

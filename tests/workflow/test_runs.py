@@ -6,8 +6,11 @@ import json
 import os
 import re
 
+import pycolmap
 import pytest
 from scenes import write_gaussian_scene
+
+from splatdag.captures import train
 
 STEPS = 30
 GOOD, BAD = ("apple", "pear"), "worm"
@@ -104,3 +107,57 @@ def test_what_reruns_after_a_change_is_what_depends_on_it(captures, snakemake):
     assert planned() == [], "the edit undone"
     manifest.unlink()
     assert planned() == ["train_capture"], "a deleted result"
+
+
+def rename_photos(data, names):
+    """Give the photos of a COLMAP dataset other names, in name order."""
+    model = pycolmap.Reconstruction(str(data / "sparse" / "0"))
+    for image, name in zip(sorted(model.images.values(), key=lambda image: image.name), names, strict=True):
+        (data / "images" / image.name).rename(data / "images" / name)
+        image.name = name
+    model.write(str(data / "sparse" / "0"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(train, "split_photos"), reason="needs match strings in captures.train")
+def test_a_pair_is_compared_on_the_same_photos_and_on_an_external_dataset(project, snakemake):
+    """The old script for two runs, and the result folder of the one for a single run."""
+    sides = [f"{side}_{index}.png" for side in ("LEFT", "RIGHT") for index in range(4)]
+    rename_photos(write_gaussian_scene(project / "data" / "dog"), sides)
+    write_gaussian_scene(project / "data" / "eval")
+    (project / "config" / "captures.tsv").write_text(
+        "capture\tdata_dir\tmatch_string\teval_dir\tresult_dir\n"
+        "dog\t../data/dog\tright\t../data/eval\tresults/dog_right\n"
+    )
+    options = {"max_steps": STEPS, "preset": "small", "split": "all"}
+    (project / "config" / "config.yaml").write_text(json.dumps({"captures": {"train": options}}))
+    done = snakemake("captures", "captures_dual", "--cores", "2")
+    assert done.returncode == 0, done.stderr
+
+    def measured(path):
+        return [view["name"] for view in json.loads((project / "results" / path / "metrics.json").read_text())["views"]]
+
+    for variant in ("combined", "filtered"):
+        assert measured(f"captures/dog/{variant}") == sides, "with an external dataset, both on all photos"
+        assert len(measured(f"captures/dog/{variant}/eval_on_eval")) == 8
+    assert measured("captures/dog/single") == sides[4:]
+    logs = [
+        project / "logs" / "captures" / "dog" / variant / "train.log" for variant in ("combined", "filtered", "single")
+    ]
+    assert [re.search(r"(\d+) photos to train on", log.read_text())[1] for log in logs] == ["8", "4", "4"]
+
+    link = project / "results" / "dog_right"
+    assert str(link.readlink()) == "captures/dog/single"
+    assert (link / "splat.ply").is_file()
+    with (project / "results" / "compare" / "runs.csv").open() as table:
+        variants = [row["variant"] for row in csv.DictReader(table) if row["scene"] == "dog"]
+    assert variants == [
+        "combined", "combined/eval_on_eval", "filtered", "filtered/eval_on_eval", "single", "single/eval_on_eval"
+    ]  # fmt: skip
+    assert re.search(r"dog/filtered +- +done +done", snakemake("status").stdout)
+
+    # Another place for the link is no other training; a link in the way of a folder is refused.
+    sheet = project / "config" / "captures.tsv"
+    sheet.write_text(sheet.read_text().replace("dog_right", "dog_left"))
+    assert sorted(jobs(snakemake("captures", "--cores", "2"))) == ["captures", "link_run"]
+    assert (project / "results" / "dog_left" / "splat.ply").is_file()

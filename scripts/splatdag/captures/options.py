@@ -11,6 +11,15 @@ from splatdag.splats.options import SplatOptions
 from splatdag.workflow.options import Options
 
 
+class FrameOptions(Options):
+    """Photos from a video."""
+
+    num_frames: int = Field(100, ge=2)
+    """Parts of equal length that the video is cut into; the sharpest frame of each is taken."""
+    min_change: float = Field(1.0, ge=0)
+    """Mean change of brightness (0 to 255) since the frame before, below which the camera stood still; 0 keeps all."""
+
+
 class PoseOptions(Options):
     """Camera poses from photos, by structure from motion (pycolmap)."""
 
@@ -71,3 +80,16 @@ class TrainOptions(SplatOptions):
 
 _ACCEPTED = {"data_type": "colmap", "camera_model": "pinhole"}
 """Values that say what is done anyway."""
+
+
+class EvaluateOptions(Options):
+    """Evaluation of a run on another dataset; what is not set is as in the training."""
+
+    data_factor: int | None = Field(None, ge=1)
+    """Photos are scaled down by this factor."""
+    max_image_size: int | None = Field(None, ge=16)
+    """Photos whose longest side is larger are scaled down further, to this (pixels)."""
+    lpips_net: Literal["alex", "vgg"] | None = None
+    """Network of LPIPS, which is measured where its weights are on disk."""
+    eval_match_string: str | None = None
+    """Evaluate only on photos with this word in their names; unset or empty: on all."""

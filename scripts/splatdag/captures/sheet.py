@@ -2,80 +2,269 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from splatdag.captures.options import PoseOptions, TrainOptions
+from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
+from splatdag.captures.split import check_split, matching
 from splatdag.workflow.errors import UserError, nearest
-from splatdag.workflow.inventory import check_photos
-from splatdag.workflow.options import Options, flags, overridden
-from splatdag.workflow.plan import PlannedStage
-from splatdag.workflow.sheets import Row, read_sheet
+from splatdag.workflow.inventory import check_photos, colmap_model, photo_names, photos_folder
+from splatdag.workflow.options import flags, overridden
+from splatdag.workflow.sheets import Row, check_name, read_sheet
 
 SAMPLES = ("room",)
 """Sample captures, written `sample:room` in the sheet."""
-_COLUMNS = {"data_dir"}
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"})
+_OF_TRAIN = ("preset", "match_string", "eval_match_string")
+"""Options of `train` that are columns of their own, as the arguments of the old scripts were."""
+_COLUMNS = {"data_dir", "eval_dir", "result_dir", *_OF_TRAIN}
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Options of a capture's stages; rows that override nothing share one of these, and its flags."""
+
+    frames: FrameOptions
+    pose: PoseOptions
+    train: TrainOptions
+    _train_flags: dict[tuple[str, bool], list[str]] = field(default_factory=dict, compare=False)
+
+    @functools.cached_property
+    def frames_flags(self) -> list[str]:
+        """Options of the stage `frames`, as flags."""
+        return flags(self.frames)
+
+    @functools.cached_property
+    def pose_flags(self) -> list[str]:
+        """Options of the stage `pose`, as flags."""
+        return flags(self.pose)
+
+    def train_flags(self, variant: str, external: bool) -> list[str]:
+        """Options of the stage `train` for a variant, as flags; see `train_options`."""
+        key = (variant, external)
+        if key not in self._train_flags:
+            self._train_flags[key] = flags(train_options(self.train, variant, external))
+        return self._train_flags[key]
+
+
+def train_options(options: TrainOptions, variant: str, external: bool) -> TrainOptions:
+    """The options of a variant: `single` is as given, `combined` trains on all photos, `filtered` on those that match.
+
+    So that the two can be compared, both are evaluated on the same photos: those held out with the word of
+    eval_match_string, or else of match_string; with an external evaluation, all that are held out.
+
+    Args:
+        options: of the capture.
+        variant: `single`, `combined` or `filtered`.
+        external: whether the capture is evaluated on another dataset too (column `eval_dir`).
+    """
+    if variant == "single":
+        return options
+    evaluated = options.eval_match_string
+    if evaluated is None:
+        evaluated = "" if external else options.match_string
+    if variant == "combined":
+        return options.model_copy(update={"match_string": None, "eval_match_string": evaluated or None})
+    return options.model_copy(update={"eval_match_string": None if evaluated == options.match_string else evaluated})
 
 
 @dataclass(frozen=True)
 class Capture:
     """One row of the sheet."""
 
+    where: str
+    """Sheet, line and name, for messages: `captures.tsv, line 3: capture dog`."""
     name: str
     data_dir: Path
-    """Folder of photos, or COLMAP dataset with images/ and sparse/; empty for a sample."""
+    """Folder of photos, COLMAP dataset with images/ and sparse/, or video; empty for a sample."""
     sample: str | None
     """Name of the sample that stands in for `data_dir`."""
-    pose_flags: list[str]
-    """Options of the stage `pose`, as flags."""
-    train_flags: list[str]
-    """Options of the stage `train`, as flags."""
+    stages: Stages
+    """Options of its stages."""
+    eval_dir: Path | None = None
+    """COLMAP dataset in the capture's world frame, to evaluate its runs on."""
+    result_dir: Path | None = None
+    """Where the run `single` appears too, as a link; relative to the working directory."""
+
+    @property
+    def is_video(self) -> bool:
+        """Whether photos have to be taken from a video first."""
+        return self.data_dir.suffix.lower() in VIDEO_SUFFIXES and not self.data_dir.is_dir()
+
+    @functools.cached_property
+    def eval_name(self) -> str | None:
+        """The last part of `eval_on_<name>`, the folder of the external evaluation."""
+        return _absolute(self.eval_dir).name if self.eval_dir else None
+
+    @property
+    def dual_variants(self) -> tuple[str, ...]:
+        """The variants that `captures_dual` asks for."""
+        return ("combined", "filtered") if self.stages.train.match_string else ("combined",)
 
 
-def read_captures(sheet: Path, pose: PoseOptions, train: TrainOptions) -> dict[str, Capture]:
-    """Read and check the captures sheet; folders of photos must be there and hold photos.
+def read_captures(sheet: Path, shared: Stages, results: Path) -> dict[str, Capture]:
+    """Read and check the captures sheet; what its rows name must be there.
 
     Args:
-        sheet: tab-separated file with columns `capture`, `data_dir` and, as wanted, `pose.<option>` and
-            `train.<option>`.
-        pose: options that rows override.
-        train: options that rows override.
+        sheet: tab-separated file with columns `capture`, `data_dir` and, as wanted, `preset`, `match_string`,
+            `eval_match_string`, `eval_dir`, `result_dir`, `frames.<option>`, `pose.<option>` and `train.<option>`.
+        shared: options that rows override.
+        results: folder of the results.
 
     Raises:
         UserError: what is wrong and in which row.
     """
-    rows = read_sheet(sheet, "capture", _COLUMNS, {"pose", "train"})
-    shared = {"pose": (pose, flags(pose)), "train": (train, flags(train))}
-    return {row.name: _capture(row, sheet.parent, shared) for row in rows}
+    rows = read_sheet(sheet, "capture", _COLUMNS, {"frames", "pose", "train"})
+    captures = {row.name: _capture(row, sheet.parent, shared, results) for row in rows}
+    _check_places([capture for capture in captures.values() if capture.result_dir])
+    return captures
 
 
-def _capture(row: Row, folder: Path, shared: dict[str, tuple[Options, list[str]]]) -> Capture:
+def _capture(row: Row, folder: Path, shared: Stages, results: Path) -> Capture:
     where = f"{row.where}: capture {row.name}"
     given = row.cells.get("data_dir")
     if given is None:
-        raise UserError(f"{where}: no data_dir; give a folder of photos, or sample:{SAMPLES[0]}")
+        raise UserError(f"{where}: no data_dir; give a folder of photos, a video, or sample:{SAMPLES[0]}")
     sample = given.removeprefix("sample:") if given.startswith("sample:") else None
     if sample is not None and sample not in SAMPLES:
         raise UserError(f"{where}: data_dir: no sample {sample!r}{nearest(sample, SAMPLES)}")
     data_dir = Path() if sample else folder / Path(given).expanduser()
-    if not sample:
+    capture = Capture(where, row.name, data_dir, sample, _stages(row, where, shared))
+    if capture.is_video:
+        _check_video(data_dir, f"{where}: data_dir")
+    elif not sample:
         check_photos(data_dir, f"{where}: data_dir")
-    own = {
-        stage: flags(overridden(options, row.overrides[stage], f"{where}: {stage}"))
-        if stage in row.overrides
-        else common
-        for stage, (options, common) in shared.items()
+        _check_split(capture)
+    if "eval_dir" in row.cells:
+        capture = replace(capture, eval_dir=folder / Path(row.cells["eval_dir"]).expanduser())
+        _check_eval_dir(capture)
+    if "result_dir" in row.cells:
+        capture = replace(capture, result_dir=Path(row.cells["result_dir"]).expanduser())
+        _check_result_dir(capture, results)
+    return capture
+
+
+def _stages(row: Row, where: str, shared: Stages) -> Stages:
+    overrides = dict(row.overrides)
+    for option in _OF_TRAIN:
+        if option in row.cells:
+            if option in overrides.get("train", {}):
+                raise UserError(
+                    f"{where}: both {option} and train.{option}; they are the same, keep one of the columns"
+                )
+            cell = row.cells[option]
+            overrides["train"] = {**overrides.get("train", {}), option: "" if cell in ('""', "''") else cell}
+    if not overrides:
+        return shared
+    own: dict[str, Any] = {
+        stage: overridden(getattr(shared, stage), values, f"{where}: {stage}") for stage, values in overrides.items()
     }
-    return Capture(row.name, data_dir, sample, own["pose"], own["train"])
+    return replace(shared, **own, _train_flags={})
 
 
-def planned_stages(captures: dict[str, Capture]) -> list[PlannedStage]:
-    """The stages of every capture, for `status`."""
-    return [
-        PlannedStage("captures", name, stage, f"captures/{name}/{log}.log", f"captures/{name}/{output}")
-        for name in captures
-        for stage, log, output in (
-            ("pose", "pose", "registration.json"),
-            ("train", "single/train", "single/manifest.json"),
+def _check_video(path: Path, where: str) -> None:
+    if not path.is_file():
+        raise UserError(f"{where}: no such video: {path}")
+
+
+def _check_split(capture: Capture) -> None:
+    """A word or a listed photo that no photo has is known now, not after hours of finding cameras."""
+    options = capture.stages.train
+    if not (options.match_string or options.eval_match_string) and options.split in ("all", "test_every"):
+        return
+    check_split(
+        photo_names(photos_folder(capture.data_dir)),
+        split=options.split,
+        match_string=options.match_string,
+        eval_match_string=options.eval_match_string,
+        data_dir=capture.data_dir,
+        where=f"{capture.where}: train",
+    )
+
+
+def _check_eval_dir(capture: Capture) -> None:
+    """An external evaluation needs a dataset with cameras, in the frame of the capture's own."""
+    where, eval_dir = f"{capture.where}: eval_dir", capture.eval_dir
+    assert eval_dir is not None
+    if not capture.sample and not capture.is_video:
+        own = colmap_model(capture.data_dir) is not None or (capture.data_dir / "transforms.json").is_file()
+    else:
+        own = False
+    if not own:
+        raise UserError(
+            f"{where}: needs a capture that comes with its cameras (sparse/ or transforms.json in data_dir), in the"
+            f" world frame of {eval_dir}: those found from photos alone are in a frame of their own"
         )
+    if eval_dir.is_dir() and not (eval_dir / "images").is_dir():
+        raise UserError(f"{where}: no folder images in {eval_dir}; a COLMAP dataset has images/ and sparse/")
+    check_photos(eval_dir, where)
+    if colmap_model(eval_dir) is None:
+        raise UserError(f"{where}: no COLMAP model in {eval_dir}; a COLMAP dataset has images/ and sparse/")
+    word = capture.stages.train.eval_match_string
+    matching(photo_names(eval_dir / "images"), word, f"{where}: eval_match_string")
+    check_name(str(capture.eval_name), f"{where}: the last part, which names the folder eval_on_…")
+
+
+def _check_result_dir(capture: Capture, results: Path) -> None:
+    """The place for the link to a run must be free, or hold that link."""
+    assert capture.result_dir is not None
+    where = f"{capture.where}: result_dir"
+    place, runs = _absolute(capture.result_dir), _absolute(results / "captures")
+    if place == runs or runs in place.parents or place in runs.parents:
+        raise UserError(
+            f"{where}: {capture.result_dir} can't be a link, since the runs themselves are in {results / 'captures'};"
+            f" choose another place, such as {results / (capture.name + '_single')}"
+        )
+    check_link(capture.result_dir, results / "captures" / capture.name / "single", where)
+
+
+def check_link(link: Path, run: Path, where: str) -> None:
+    """Stop unless `link` is free or a link to the folder `run` already.
+
+    Raises:
+        UserError: something else is there.
+    """
+    if os.path.lexists(link) and not (link.is_symlink() and link.resolve() == run.resolve()):
+        kind = "a link to elsewhere" if link.is_symlink() else "a folder" if link.is_dir() else "a file"
+        raise UserError(f"{where}: {link} is already there, {kind}; move it away, or choose another result_dir")
+
+
+def _absolute(path: Path) -> Path:
+    """Without `..`, but with its links: a link to a folder of an odd name gives it another."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _check_places(linked: list[Capture]) -> None:
+    """No two links in one place, and none inside another's run."""
+    taken: dict[Path, Capture] = {}
+    for capture in linked:
+        assert capture.result_dir is not None
+        first = taken.setdefault(_absolute(capture.result_dir), capture)
+        if first is not capture:
+            raise UserError(
+                f"{capture.where}: result_dir: {capture.result_dir} is that of capture {first.name} too; choose another"
+            )
+    for place, capture in taken.items():
+        outer = next((taken[parent] for parent in place.parents if parent in taken), None)
+        if outer:
+            raise UserError(
+                f"{capture.where}: result_dir: {capture.result_dir} is inside that of capture {outer.name};"
+                " choose another"
+            )
+
+
+def row_notices(captures: dict[str, Capture], shared: Stages) -> list[tuple[str, str]]:
+    """What a user should know about the rows' own options: where, and what the config's did not bring about already."""
+    known = {stage: set(getattr(shared, stage).notices()) for stage in ("frames", "pose", "train")}
+    return [
+        (f"{capture.where}: {stage}", line)
+        for capture in captures.values()
+        if capture.stages is not shared
+        for stage, common in known.items()
+        if getattr(capture.stages, stage) is not getattr(shared, stage)
+        for line in getattr(capture.stages, stage).notices()
+        if line not in common
     ]

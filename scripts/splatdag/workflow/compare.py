@@ -87,6 +87,8 @@ def _read_run(folder: Path, results: Path) -> Run | None:
     """None where the manifest is not one of a training (the humans' own one, say)."""
     name = folder.relative_to(results).as_posix()
     area, *scene, variant = name.split("/") if "/" in name else (name, "")
+    if variant.startswith("eval_on_") and scene:  # of a run, on another dataset
+        variant = f"{scene.pop()}/{variant}"
     about: dict[str, Cell] = {"run": name, "area": area, "scene": "/".join(scene), "variant": variant}
     try:
         given = _read_json(folder / "manifest.json")

@@ -32,6 +32,12 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(USER_ERROR)
 
 
+def tell(lines: Iterable[str]) -> None:
+    """Say something on stderr; what a run does is not changed by it."""
+    for line in lines:
+        print(f"splatdag: {line}", file=sys.stderr)
+
+
 def check_profile(arguments: Sequence[str], main_snakefile: str) -> None:
     """Stop when the profile named on the command line is not there; Snakemake would run without it.
 

@@ -50,10 +50,13 @@ def stage_attempt(stage: PlannedStage, results: Path, logs: Path) -> Attempt:
 
 
 def _table(area: str, attempts: dict[PlannedStage, Attempt], with_done: bool) -> list[str]:
-    stages = list(dict.fromkeys(stage.stage for stage in attempts))
+    place: dict[str, int] = {}
     scenes: dict[str, dict[str, str]] = {}
     for stage, attempt in attempts.items():
-        scenes.setdefault(stage.scene, {})[stage.stage] = attempt.state.value
+        states = scenes.setdefault(stage.scene, {})
+        states[stage.stage] = attempt.state.value
+        place[stage.stage] = max(place.get(stage.stage, 0), len(states))
+    stages = sorted(place, key=place.__getitem__)  # a stage that only later scenes have keeps its place among theirs
     shown = {scene: states for scene, states in scenes.items() if with_done or set(states.values()) != {State.DONE}}
     rows = [[area, *stages]]
     rows += [[scene, *(states.get(stage, "-") for stage in stages)] for scene, states in shown.items()]

@@ -1,0 +1,55 @@
+"""The stage `captures.link`: a run appears in a second place, and nothing of the user's is replaced."""
+
+import pytest
+
+from splatdag.captures.link import main
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.stage import Job
+
+
+@pytest.fixture
+def link(tmp_path):
+    """Link the run `results/captures/dog/single` to a place in the project; gives the place."""
+    run = tmp_path / "results" / "captures" / "dog" / "single"
+    run.mkdir(parents=True)
+    (run / "splat.ply").write_text("ply")
+
+    def make(place, run=run):
+        main(run, tmp_path / place, tmp_path / "results" / "captures" / "dog" / "result_dir.txt", Job())
+        return tmp_path / place
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("place", "target"),
+    [("results/dog_right", "captures/dog/single"), ("a/b/dog", "../../results/captures/dog/single")],
+)
+def test_the_link_is_relative_so_that_a_project_can_be_moved(link, tmp_path, place, target):
+    assert str(link(place).readlink()) == target
+    assert (tmp_path / place / "splat.ply").read_text() == "ply"
+    assert (tmp_path / "results/captures/dog/result_dir.txt").read_text() == f"{tmp_path / place}\n"
+    assert link(place).exists(), "a second time too"
+
+
+def test_a_relative_link_is_right_where_a_folder_on_the_way_is_a_link(link, tmp_path):
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "scratch").symlink_to("disk/deep")
+    assert (link("scratch/dog") / "splat.ply").read_text() == "ply"
+
+
+def test_what_is_there_already_stays(link, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    (tmp_path / "theirs").symlink_to("mine")
+    for place in ("mine", "mine/thesis.txt", "theirs"):
+        with pytest.raises(UserError, match="link: .* is already there, .*; move it away"):
+            link(place)
+    assert (tmp_path / "theirs" / "thesis.txt").read_text() == "years of work"
+    assert not (tmp_path / "results/captures/dog/result_dir.txt").exists()
+
+
+def test_a_run_that_is_not_there_is_refused(link, tmp_path):
+    with pytest.raises(UserError, match="run_dir: no such folder"):
+        link("dog", run=tmp_path / "nowhere")
+    assert not (tmp_path / "dog").is_symlink()
