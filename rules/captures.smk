@@ -106,6 +106,7 @@ rule train_capture:
         runtime=train_minutes,
     params:
         data=capture_digest,
+        split=split_digest,
         flags=train_flags,
         code=code_digest("captures.train"),
         run=f"{RESULTS}/captures/{{capture}}/{{variant}}",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from splatdag.captures import targets
 from splatdag.captures.sheet import Stages, read_captures, row_notices
+from splatdag.captures.split import list_file
 from splatdag.config import notice_lines, notices, read_config
 from splatdag.workflow import snakefile
 from splatdag.workflow.code_digest import code_digest
@@ -64,6 +65,14 @@ def capture_digest(wildcards):
     """What the photos are, or the video; a sample's are known by the rule that makes them."""
     capture = CAPTURES[wildcards.capture]
     return f"sample:{capture.sample}" if capture.sample else remembered_digest(capture.data_dir)
+
+
+@for_every_job
+def split_digest(wildcards):
+    """What the file that lists held-out photos says; empty where the option names none."""
+    capture = CAPTURES[wildcards.capture]
+    listed = list_file(capture.stages.train.split, capture.data_dir)
+    return snakefile.digest_of_files([listed]) if listed and listed.is_file() else ""
 
 
 @for_every_job

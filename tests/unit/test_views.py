@@ -7,7 +7,7 @@ import pytest
 import torch
 from scenes import arc, intrinsics
 
-from splatdag.splats.views import Normalisation, View, camera_tensors, normalisation, split_views
+from splatdag.splats.views import Normalisation, View, camera_tensors, normalisation
 
 
 def view_at(pose: np.ndarray) -> View:
@@ -108,20 +108,3 @@ def test_only_a_scene_far_from_the_origin_has_an_offset() -> None:
     assert (make(np.array([12.0, -7.0, 3.0]), 1.0)[2].offset() == 0).all()
     far = make(np.array([5e5, 4.1e6, 220.0]), 25.0)[2]
     assert (far.offset() == np.round(far.center)).all()
-
-
-@pytest.mark.parametrize(
-    ("count", "test_every", "held_out"),
-    [
-        pytest.param(17, 8, [0, 8, 16], id="every eighth"),
-        pytest.param(8, 8, [0], id="one"),
-        pytest.param(2, 8, [0], id="two photos"),
-        pytest.param(5, 2, [0, 2, 4], id="every second"),
-    ],
-)
-def test_every_nth_view_is_held_out_and_the_others_are_trained_on(
-    count: int, test_every: int, held_out: list[int]
-) -> None:
-    train, held = split_views(count, test_every)
-    assert held == held_out
-    assert sorted(train + held) == list(range(count))

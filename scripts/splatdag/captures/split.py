@@ -13,6 +13,11 @@ _SHOWN = 8
 _MAX_BYTES = 32 << 20
 
 
+def list_file(split: str, data_dir: Path) -> Path | None:
+    """The file that lists the held-out photos; None where the option names none."""
+    return None if split in ("test_every", "all") else data_dir / split
+
+
 def split_photos(
     names: list[str],
     *,
@@ -40,15 +45,16 @@ def split_photos(
     Raises:
         UserError: a word or a listed name that no photo has, or a side that stays empty.
     """
-    if split == "all" or (split == "test_every" and test_every == 1):
-        train, held_out, made_by = names, names, ""
-    elif split == "test_every":
-        train = [name for index, name in enumerate(names) if index % test_every]
-        held_out, made_by = names[::test_every], f"test_every {test_every}"
-    else:
-        listed = _listed_names(data_dir / split, names, f"{where}.split")
+    file = list_file(split, data_dir)
+    if file is not None:
+        listed = _listed_names(file, names, f"{where}.split")
         train = [name for name in names if name not in listed]
         held_out, made_by = [name for name in names if name in listed], f"split {split}"
+    elif split == "all" or test_every == 1:
+        train, held_out, made_by = names, names, ""
+    else:
+        train = [name for index, name in enumerate(names) if index % test_every]
+        held_out, made_by = names[::test_every], f"test_every {test_every}"
     if not train:
         raise UserError(
             f"{where}: {made_by or 'the capture'} leaves none of {len(names)} photos to train on;"
@@ -90,8 +96,9 @@ def check_split(
     """
     matching(names, match_string, f"{where}.match_string")
     matching(names, eval_match_string, f"{where}.eval_match_string")
-    if split not in ("all", "test_every"):
-        _listed_names(data_dir / split, names, f"{where}.split")
+    file = list_file(split, data_dir)
+    if file is not None:
+        _listed_names(file, names, f"{where}.split")
 
 
 def _both(names: list[str], matched: list[str]) -> list[str]:

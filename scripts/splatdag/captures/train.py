@@ -13,6 +13,7 @@ import torch
 
 from splatdag.captures.options import TrainOptions
 from splatdag.captures.photos import Scene, load_scene
+from splatdag.captures.split import list_file, split_photos
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.splats.devices import device_memory_mb, device_name, use_device
 from splatdag.splats.evaluation import evaluate, mean_color, write_curves, write_flythrough, write_preview
@@ -22,10 +23,10 @@ from splatdag.splats.model import SplatModel
 from splatdag.splats.ply import write_ply
 from splatdag.splats.records import RunFiles
 from splatdag.splats.trainer import Trained, train
-from splatdag.splats.views import Normalisation, View, normalisation, split_views
+from splatdag.splats.views import Normalisation, View, normalisation
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.inventory import check_photos, data_digest, digest_of_folder, photos_folder
+from splatdag.workflow.inventory import check_photos, data_digest, digest_of_folder, file_digest, photos_folder
 from splatdag.workflow.manifest import write_manifest
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, run
@@ -58,7 +59,10 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     scene = load_scene(
         model, photos_folder(data_dir), options.data_factor, job.threads, max_image_size=options.max_image_size
     )
-    views, held_out = _split(scene, options)
+    views, held_out = _split(scene, data_dir, options)
+    listed = list_file(options.split, data_dir)
+    if listed is not None:
+        inputs["split"] = file_digest(listed)
     frame = _frame(scene, options)
     key = {"options": options.model_dump_json(), "code": code_digest("captures.train"), **inputs}
     chosen = options.scaled()
@@ -87,7 +91,8 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     checkpoint.remove()
 
 
-def _split(scene: Scene, options: TrainOptions) -> tuple[list[View], list[View]]:
+def _split(scene: Scene, data_dir: Path, options: TrainOptions) -> tuple[list[View], list[View]]:
+    """Views to train on and views to evaluate on."""
     if len(scene.views) < 2:
         raise UserError(f"only {len(scene.views)} registered photo; training needs at least two")
     if not len(scene.points) and options.init_type == "sfm":
@@ -95,9 +100,20 @@ def _split(scene: Scene, options: TrainOptions) -> tuple[list[View], list[View]]
     least = min(min(view.image_HW3.shape[:2]) for view in scene.views)
     if least < _LEAST_SIDE:
         raise UserError(f"photos are only {least} pixels wide or high after scaling; lower data_factor")
-    train_ids, held_out_ids = split_views(len(scene.views), options.test_every)
-    logger.info("%d photos to train on, %d held out, %d points", len(train_ids), len(held_out_ids), len(scene.points))
-    return [scene.views[i] for i in train_ids], [scene.views[i] for i in held_out_ids]
+    by_name = {view.name: view for view in scene.views}
+    sides = split_photos(
+        list(by_name),
+        split=options.split,
+        test_every=options.test_every,
+        match_string=options.match_string,
+        eval_match_string=options.eval_match_string,
+        data_dir=data_dir,
+    )
+    views, held_out = ([by_name[name] for name in side] for side in sides)
+    logger.info("%d photos to train on, %d held out, %d points", len(views), len(held_out), len(scene.points))
+    if set(sides[0]) & set(sides[1]):
+        logger.info("photos are evaluated that are trained on; the figures say nothing about new views")
+    return views, held_out
 
 
 def _frame(scene: Scene, options: TrainOptions) -> Normalisation:

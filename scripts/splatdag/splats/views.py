@@ -100,12 +100,6 @@ def normalisation(centers: np.ndarray, points: np.ndarray, normalize: bool = Tru
     return Normalisation(center, scale, 1.1 * radius / scale)
 
 
-def split_views(count: int, test_every: int) -> tuple[list[int], list[int]]:
-    """Indices of the views to train on and to hold out: every n-th, from the first."""
-    held_out = [index for index in range(count) if index % test_every == 0]
-    return [index for index in range(count) if index % test_every], held_out
-
-
 def camera_tensors(view: View, frame: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
     """World-to-camera matrix [1, 4, 4] in the frame of training and intrinsics [1, 3, 3], float32."""
     matrix = torch.tensor(frame.world_to_camera(view), dtype=torch.float32, device=device)
