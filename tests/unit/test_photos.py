@@ -10,7 +10,8 @@ import pycolmap
 import pytest
 from scenes import arc, colmap_model, look_at, write_model
 
-from splatdag.captures.photos import Scene, load_scene, read_photo
+from splatdag.captures.photos import Scene, load_scene
+from splatdag.captures.pixels import read_pixels
 from splatdag.workflow.errors import UserError
 
 WIDTH, HEIGHT = 200, 150
@@ -192,7 +193,7 @@ def test_a_fisheye_camera_is_refused_in_one_line_with_advice(tmp_path: Path, mod
 def test_a_missing_photo_is_named(tmp_path: Path) -> None:
     dataset(tmp_path, {"a.png": white(), "b.png": white()}, pinhole())
     (tmp_path / "images" / "b.png").unlink()
-    with pytest.raises(UserError, match=r"images/b\.png.*not there"):
+    with pytest.raises(UserError, match=r"images/b\.png.*no such photo"):
         loaded(tmp_path)
 
 
@@ -254,7 +255,7 @@ def test_a_colour_photo_keeps_red_first(tmp_path: Path) -> None:
     bgr = np.zeros((4, 6, 3), np.uint8)
     bgr[:] = (10, 20, 200)
     cv2.imwrite(str(tmp_path / "a.png"), bgr)
-    assert (read_photo(tmp_path / "a.png") == (200, 20, 10)).all()
+    assert (read_pixels(tmp_path / "a.png").rgb == (200, 20, 10)).all()
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ def test_other_kinds_of_photos_load_as_8_bit_rgb(
     tmp_path: Path, pixels: np.ndarray, expected: tuple[int, int, int], suffix: str
 ) -> None:
     cv2.imwrite(str(tmp_path / f"a{suffix}"), pixels)
-    read = read_photo(tmp_path / f"a{suffix}")
+    read = read_pixels(tmp_path / f"a{suffix}").rgb
     assert read.dtype == np.uint8
     assert read.shape == (4, 6, 3)
     assert (abs(read.astype(int) - expected) <= 1).all()
@@ -283,7 +284,7 @@ def test_a_photo_is_not_turned_by_its_exif_orientation(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_photo(tmp_path / "a.jpg").shape == (20, 30, 3)
+    assert read_pixels(tmp_path / "a.jpg").rgb.shape == (20, 30, 3)
 
 
 def test_points_seen_in_most_photos_come_first(tmp_path: Path) -> None:
