@@ -226,7 +226,7 @@ def test_too_few_registered_photos_fail_with_their_names(
     room: Path, solved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = pycolmap.Reconstruction(str(solved / "sparse" / "0"))
-    monkeypatch.setattr(pose, "_structure_from_motion", lambda *_: model)
+    monkeypatch.setattr(pose, "structure_from_motion", lambda *_: model)
     with pytest.raises(UserError, match=r"only 16 of 18 photos.*95%.*unrelated_1\.jpg, unrelated_2\.jpg;.*overlap"):
         solve(room, tmp_path / "out" / "registration.json", min_registered=0.95)
     assert published(tmp_path / "out") == []

@@ -30,11 +30,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class Transforms:
-    """A transforms.json whose photos are all there."""
+    """A transforms.json with the frames whose photos are there."""
 
     path: Path
     frames: list[Frame]
     """In name order."""
+    missing: list[str]
+    """Photos that it names but that are not there; files that are passed around name photos sorted out since."""
     values: dict[str, Any]
     """The whole file as written."""
     points: Path | None
@@ -55,7 +57,11 @@ def read_transforms(data_dir: Path) -> Transforms:
     written = values.get("frames") if isinstance(values, dict) else None
     if not isinstance(written, list) or not written:
         raise UserError(f'{path}: no frames; expected {{"frames": [{{"file_path": …, "transform_matrix": …}}]}}')
-    frames = sorted((_frame(data_dir, path, i, frame) for i, frame in enumerate(written)), key=lambda f: f.name)
+    read = [_frame(data_dir, path, i, frame) for i, frame in enumerate(written)]
+    frames = sorted((frame for frame in read if isinstance(frame, Frame)), key=lambda frame: frame.name)
+    missing = [frame for frame in read if isinstance(frame, str)]
+    if not frames:
+        raise UserError(f"{path}: none of its {len(missing)} photos is there; the first is {data_dir / missing[0]}")
     for one, next_one in itertools.pairwise(frames):
         if one.name == next_one.name:
             raise UserError(f"{path}: {one.name} is in two frames; keep one")
@@ -64,10 +70,11 @@ def read_transforms(data_dir: Path) -> Transforms:
         points = data_dir / str(points)
         if not points.is_file():
             raise UserError(f"{path}: ply_file_path: no such file: {points}")
-    return Transforms(path, frames, values, points)
+    return Transforms(path, frames, missing, values, points)
 
 
-def _frame(data_dir: Path, path: Path, index: int, values: Any) -> Frame:
+def _frame(data_dir: Path, path: Path, index: int, values: Any) -> Frame | str:
+    """The frame, or the name of its photo where that is not there."""
     where = f"{path}: frames[{index}]"
     given = values.get("file_path") if isinstance(values, dict) else None
     if not isinstance(given, str) or not given:
@@ -76,7 +83,7 @@ def _frame(data_dir: Path, path: Path, index: int, values: Any) -> Frame:
     if not (data_dir / name).is_file():
         name = next((name + suffix for suffix in _SUFFIXES if (data_dir / (name + suffix)).is_file()), "")
         if not name:
-            raise UserError(f"{where}: no such photo: {data_dir / given}")
+            return given
     mask = values.get("mask_path")
     if mask is not None:
         mask = _inside(str(mask), where, "mask_path")
