@@ -11,6 +11,15 @@ from splatdag.splats.options import SplatOptions
 from splatdag.workflow.options import Options
 
 
+class FrameOptions(Options):
+    """Photos from a video."""
+
+    num_frames: int = Field(100, ge=2)
+    """Parts of equal length that the video is cut into; the sharpest frame of each is taken."""
+    min_change: float = Field(1.0, ge=0)
+    """Mean change of brightness (0 to 255) since the frame before, below which the camera stood still; 0 keeps all."""
+
+
 class PoseOptions(Options):
     """Camera poses from photos, by structure from motion (pycolmap)."""
 
