@@ -196,13 +196,11 @@ def test_points_are_triangulated_between_fixed_cameras(tmp_path: Path) -> None:
     make_room(tmp_path, 240, 180, photos=8)
     truth = json.loads((tmp_path / "cameras.json").read_text())
     frames = [
-        {"file_path": f"images/{p['name']}", "transform_matrix": opengl(np.array(p["world_to_camera"])).tolist()}
-        if np.shape(p["world_to_camera"]) == (4, 4)
-        else {
-            "file_path": f"images/{p['name']}",
-            "transform_matrix": opengl(np.vstack([p["world_to_camera"], [0, 0, 0, 1]])).tolist(),
+        {
+            "file_path": f"images/{photo['name']}",
+            "transform_matrix": opengl(np.array(photo["world_to_camera"])).tolist(),
         }
-        for p in truth["photos"]
+        for photo in truth["photos"]
     ]
     names = {"fx": "fl_x", "fy": "fl_y", "cx": "cx", "cy": "cy", "width": "w", "height": "h"}
     content = {new: truth[old] for old, new in names.items()} | {"k1": truth["distortion"][0], "frames": frames}

@@ -18,7 +18,7 @@ import numpy as np
 import pycolmap
 
 from splatdag.captures.options import PoseOptions
-from splatdag.captures.pixels import read_mask, read_pixels
+from splatdag.captures.pixels import read_header, read_mask, read_pixels
 from splatdag.workflow.errors import Stopped, UserError
 from splatdag.workflow.inventory import listed, mask_paths, photos_folder
 
@@ -46,7 +46,7 @@ def structure_from_motion(
     """
     photos = photos_folder(data_dir)
     with _failing_in_one_line():
-        groups = _groups(photos, names)
+        groups = _groups(photos, names, threads)
         database = _database(data_dir, work, options, groups)
         _match(database, data_dir, work, options, threads, groups)
         # One thread: with more the same seed gives another model each time.
@@ -90,20 +90,23 @@ def _failing_in_one_line() -> Iterator[None]:
         raise UserError(f"structure from motion failed: {' '.join(str(error).split())[-300:]}") from None
 
 
-def _groups(photos: Path, names: list[str]) -> dict[Any, list[str]]:
+def _groups(photos: Path, names: list[str], threads: int) -> dict[Any, list[str]]:
     """Photos that share a camera: those of one folder and size. Photos that can't be read are left out, by name."""
-    groups: dict[Any, list[str]] = {}
-    damaged = []
-    for name in names:
+
+    def size_of(name: str) -> tuple[int, int] | None:
         try:
-            size = read_pixels(photos / name).size
+            return read_pixels(photos / name).size
         except UserError as error:
             logger.warning("left out: %s", error)
-            damaged.append(name)
-        else:
-            groups.setdefault((name.rpartition("/")[0], size), []).append(name)
+            return None
+
+    groups: dict[Any, list[str]] = {}
+    with ThreadPoolExecutor(threads) as pool:
+        for name, size in zip(names, pool.map(size_of, names), strict=True):
+            if size is not None:
+                groups.setdefault((name.rpartition("/")[0], size), []).append(name)
     if not groups:
-        raise UserError(f"{photos}: none of the {len(names)} photos can be read: {listed(damaged)}")
+        raise UserError(f"{photos}: none of the {len(names)} photos can be read: {listed(names)}")
     return groups
 
 
@@ -182,25 +185,35 @@ def _with_ids_of(posed: pycolmap.Reconstruction, database: Path) -> pycolmap.Rec
 
 
 def _stage_masks(data_dir: Path, names: list[str], folder: Path) -> Path | None:
-    """Masks under the names that COLMAP wants, black and white; None where no photo has one.
+    """Masks under the names that COLMAP wants, black and white; None where there is nothing to mask.
 
     Pixels that are transparent have no colour that anybody saw, so they are masked, too.
     """
     given = mask_paths(data_dir, names)
     photos = photos_folder(data_dir)
+    plain = []
     for name in names:
-        may_be_transparent = Path(name).suffix.lower() in {".png", ".tif", ".tiff"}
-        if name not in given and not may_be_transparent:
-            continue
-        pixels = read_pixels(photos / name)
-        counts = np.ones(pixels.size[::-1], bool) if pixels.alpha is None else pixels.alpha > 127
-        if name in given:
-            counts &= read_mask(given[name], pixels.size, name)
-        if not counts.all():
-            path = folder / f"{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), counts.astype(np.uint8) * 255)
-    return folder if folder.is_dir() else None
+        counts = None
+        if name in given or Path(name).suffix.lower() in {".png", ".tif", ".tiff"}:
+            pixels = read_pixels(photos / name)
+            counts = None if pixels.alpha is None else pixels.alpha > 127
+            if name in given:
+                mask = read_mask(given[name], pixels.size, name)
+                counts = mask if counts is None else mask & counts
+        if counts is None:
+            plain.append(name)
+        else:
+            _write_mask(folder / f"{name}.png", counts)
+    if len(plain) == len(names):
+        return None
+    for name in plain:  # COLMAP leaves out photos without a mask as soon as it is given a folder of them
+        _write_mask(folder / f"{name}.png", np.ones(read_header(photos / name).size[::-1], bool))
+    return folder
+
+
+def _write_mask(path: Path, counts: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), counts.astype(np.uint8) * 255)
 
 
 ADVICE = (
