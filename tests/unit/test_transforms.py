@@ -195,13 +195,8 @@ def test_the_digest_covers_cameras_photos_and_masks_named_in_the_file(tmp_path: 
 def test_points_are_triangulated_between_fixed_cameras(tmp_path: Path) -> None:
     make_room(tmp_path, 240, 180, photos=8)
     truth = json.loads((tmp_path / "cameras.json").read_text())
-    frames = [
-        {
-            "file_path": f"images/{photo['name']}",
-            "transform_matrix": opengl(np.array(photo["world_to_camera"])).tolist(),
-        }
-        for photo in truth["photos"]
-    ]
+    poses = {f"images/{photo['name']}": np.array(photo["world_to_camera"]) for photo in truth["photos"]}
+    frames = [{"file_path": name, "transform_matrix": opengl(matrix).tolist()} for name, matrix in poses.items()]
     names = {"fx": "fl_x", "fy": "fl_y", "cx": "cx", "cy": "cy", "width": "w", "height": "h"}
     content = {new: truth[old] for old, new in names.items()} | {"k1": truth["distortion"][0], "frames": frames}
     (tmp_path / "transforms.json").write_text(json.dumps(content))
@@ -210,8 +205,8 @@ def test_points_are_triangulated_between_fixed_cameras(tmp_path: Path) -> None:
     model = pycolmap.Reconstruction(str(out.parent / "sparse" / "0"))
     assert model.num_points3D() > 100
     assert model.compute_mean_reprojection_error() < 1
-    for photo in truth["photos"]:
-        found = model.find_image_with_name(f"images/{photo['name']}").cam_from_world().matrix()
-        np.testing.assert_allclose(found, np.array(photo["world_to_camera"])[:3], atol=1e-9)
+    for name, matrix in poses.items():
+        found = model.find_image_with_name(name).cam_from_world().matrix()
+        np.testing.assert_allclose(found, matrix[:3], atol=1e-9)
     xyz = np.array([point.xyz for point in model.points3D.values()])
     assert (np.abs(np.median(xyz, axis=0)) < 3).all()  # metres: inside the room
