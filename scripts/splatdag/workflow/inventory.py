@@ -73,12 +73,16 @@ def mask_paths(data_dir: Path, names: Iterable[str]) -> dict[str, Path]:
         data_dir: of the capture.
         names: of photos, relative to `photos_folder`.
     """
+    return _masks_of(data_dir, names, _pngs(photos_folder(data_dir), _MASK))
+
+
+def _masks_of(data_dir: Path, names: Iterable[str], beside: set[str]) -> dict[str, Path]:
     found = {}
     if has_transforms(data_dir):
         frames = read_transforms(data_dir).frames
         found = {frame.name: data_dir / frame.mask for frame in frames if frame.mask is not None}
     apart, folder = data_dir / "masks", photos_folder(data_dir)
-    in_masks, beside = _pngs(apart, ".png"), _pngs(folder, _MASK)
+    in_masks = _pngs(apart, ".png") if apart.is_dir() else set()
     for name in names if in_masks or beside else ():
         stem = _stem(name)
         if (mask := next((m for m in (f"{stem}.png", f"{name}.png") if m in in_masks), None)) is not None:
@@ -135,15 +139,20 @@ def _stem(name: str) -> str:
     return os.path.splitext(name)[0]  # noqa: PTH122 - a hot loop
 
 
-def _photos_of(data_dir: Path) -> Iterator[tuple[str, os.DirEntry[str] | Path]]:
+def _photos_of(data_dir: Path, masks: set[str] | None = None) -> Iterator[tuple[str, os.DirEntry[str] | Path]]:
+    """All photos of a capture; names of masks beside them are added to `masks`."""
     if has_transforms(data_dir):
+        if masks is not None:
+            masks.update(_pngs(data_dir, _MASK))
         yield from ((frame.name, data_dir / frame.name) for frame in read_transforms(data_dir).frames)
         return
     folder = photos_folder(data_dir)
-    yield from _photos(str(folder), without="masks" if folder == data_dir else "")
+    yield from _photos(str(folder), without="masks" if folder == data_dir else "", masks=masks)
 
 
-def _photos(folder: str, prefix: str = "", without: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _photos(
+    folder: str, prefix: str = "", without: str = "", masks: set[str] | None = None
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Photos in a folder and its sub-folders but the one named `without`."""
     photos: list[os.DirEntry[str]] = []
     perhaps_masks: list[os.DirEntry[str]] = []
@@ -155,8 +164,10 @@ def _photos(folder: str, prefix: str = "", without: str = "") -> Iterator[tuple[
                 if entry.is_file():
                     (perhaps_masks if entry.name.endswith(_MASK) else photos).append(entry)
             elif entry.is_dir(follow_symlinks=False) and entry.name != without:
-                yield from _photos(entry.path, f"{prefix}{entry.name}/")
+                yield from _photos(entry.path, f"{prefix}{entry.name}/", masks=masks)
     if perhaps_masks:
+        if masks is not None:
+            masks.update(prefix + entry.name for entry in perhaps_masks)
         stems = {_stem(entry.name) for entry in photos}
         photos += [entry for entry in perhaps_masks if entry.name.removesuffix(_MASK) not in stems]
     yield from ((prefix + entry.name, entry) for entry in photos)
@@ -207,7 +218,7 @@ def data_digest(data_dir: Path, cache: Path, data_factor: int = 1) -> str:
 
 
 def _data_digest(data_dir: Path, cache: Path, data_factor: int) -> str:
-    files = {name: (file.stat(), file.path) for name, file in _files_of(data_dir, data_factor)}
+    files = {name: (file.stat(), os.fspath(file)) for name, file in _files_of(data_dir, data_factor)}
     key = [str(data_dir.absolute()), *([str(data_factor)] if data_factor > 1 else [])]
     known = cache / f"{_hash(key)}.json"
     old = _remembered(known)
@@ -218,35 +229,27 @@ def _data_digest(data_dir: Path, cache: Path, data_factor: int) -> str:
     return _hash(f"{name} {content}" for name, (_, _, content) in new.items())
 
 
-def _files_of(data_dir: Path, data_factor: int) -> Iterator[tuple[str, _Found]]:
+def _files_of(data_dir: Path, data_factor: int) -> Iterator[tuple[str, os.DirEntry[str] | Path]]:
     """All files that a capture's results depend on, by names that do not depend on where it lies."""
     if is_video(data_dir):
-        yield "video", _Found(data_dir)
+        yield "video", data_dir
         return
-    names = []
-    for name, entry in _photos_of(data_dir):
+    names, beside = [], set[str]()
+    for name, entry in _photos_of(data_dir, beside):
         names.append(name)
-        yield name, _Found(entry)
-    for name, path in mask_paths(data_dir, names).items():
-        yield f"mask/{name}", _Found(path)
+        yield name, entry
+    for name, path in _masks_of(data_dir, names, beside).items():
+        yield f"mask/{name}", path
     model = colmap_model(data_dir)
     if model is not None:
-        yield from ((f"model/{name}", _Found(model / name)) for name in _MODEL_NAMES if (model / name).is_file())
+        yield from ((f"model/{name}", model / name) for name in _MODEL_NAMES if (model / name).is_file())
     elif has_transforms(data_dir):
         transforms = read_transforms(data_dir)
-        yield f"model/{transforms.path.name}", _Found(transforms.path)
+        yield f"model/{transforms.path.name}", transforms.path
         if transforms.points is not None:
-            yield "model/points", _Found(transforms.points)
+            yield "model/points", transforms.points
     for name, path in (smaller_photos(data_dir, data_factor, names) or {}).items():
-        yield f"images_{data_factor}/{name}", _Found(path)
-
-
-class _Found:
-    """A file whose folder's listing may already have told what is asked."""
-
-    def __init__(self, entry: os.DirEntry[str] | Path) -> None:
-        self.path = entry.path if isinstance(entry, os.DirEntry) else str(entry)
-        self.stat = entry.stat
+        yield f"images_{data_factor}/{name}", path
 
 
 def _remembered(cache: Path) -> dict[str, list]:
