@@ -6,7 +6,7 @@ import time
 import pytest
 
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.inventory import check_photos, colmap_model, data_digest, photo_names, photos_folder
+from splatdag.workflow.inventory import check_photos, colmap_model, data_digest, mask_paths, photo_names, photos_folder
 
 
 @pytest.fixture
@@ -95,3 +95,56 @@ def test_a_dataset_keeps_its_photos_in_images(photos):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(UserError, match="row 3: no such folder"):
         check_photos(tmp_path / "nowhere", "row 3")
+
+
+@pytest.mark.parametrize("mask", ["masks/0.png", "masks/0.jpg.png", "0_mask.png"])
+def test_masks_are_no_photos_but_count(photos, digest, mask):
+    seen = [digest()]
+    (photos / mask).parent.mkdir(exist_ok=True)
+    for content in (b"one", b"other"):
+        (photos / mask).write_bytes(content)
+        seen.append(digest())
+    assert len(set(seen)) == 3
+    assert photo_names(photos) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert mask_paths(photos, photo_names(photos)) == {"0.jpg": photos / mask}
+
+
+def test_a_photo_may_be_called_like_a_mask(photos):
+    (photos / "bronze_mask.png").write_bytes(b"of no other photo")
+    assert "bronze_mask.png" in photo_names(photos)
+
+
+def test_smaller_photos_count_for_their_factor_only(photos, tmp_path):
+    cache = tmp_path / "cache"
+    before = data_digest(photos, cache), data_digest(photos, cache, 2)
+    (tmp_path / "whole").mkdir()
+    photos.rename(tmp_path / "whole" / "images")
+    whole = tmp_path / "whole"
+    assert (data_digest(whole, cache), data_digest(whole, cache, 2)) == before
+    (whole / "images_2").mkdir()
+    for index in range(3):
+        (whole / "images_2" / f"{index}.png").write_bytes(b"small")
+    assert data_digest(whole, cache) == before[0]
+    assert data_digest(whole, cache, 4) == before[1]
+    assert data_digest(whole, cache, 2) != before[1]
+    (whole / "images_2" / "1.png").unlink()
+    with pytest.raises(UserError, match=r"images_2: lacks 1\.jpg;"):
+        data_digest(whole, cache, 2)
+
+
+def test_a_video_is_known_by_its_content(tmp_path):
+    video = tmp_path / "a.MP4"
+    with pytest.raises(UserError, match="row 3: no such video"):
+        check_photos(video, "row 3")
+    video.write_bytes(b"one")
+    check_photos(video, "row 3")
+    before = data_digest(video, tmp_path / "cache")
+    os.utime(video, (time.time() + 100, time.time() + 100))
+    assert data_digest(video, tmp_path / "cache") == before
+    video.write_bytes(b"other")
+    assert data_digest(video, tmp_path / "cache") != before
+
+
+def test_a_file_that_is_no_video_is_refused(photos):
+    with pytest.raises(UserError, match=r"row 3: neither a folder nor a video: .*0\.jpg"):
+        check_photos(photos / "0.jpg", "row 3")

@@ -8,9 +8,12 @@ import cv2
 import numpy as np
 import pycolmap
 import pytest
+import torch
+from PIL import Image
 from scenes import arc, colmap_model, look_at, write_model
 
-from splatdag.captures.photos import Scene, load_scene, read_photo
+from splatdag.captures.photos import Scene, load_scene
+from splatdag.captures.pixels import read_pixels
 from splatdag.workflow.errors import UserError
 
 WIDTH, HEIGHT = 200, 150
@@ -192,7 +195,7 @@ def test_a_fisheye_camera_is_refused_in_one_line_with_advice(tmp_path: Path, mod
 def test_a_missing_photo_is_named(tmp_path: Path) -> None:
     dataset(tmp_path, {"a.png": white(), "b.png": white()}, pinhole())
     (tmp_path / "images" / "b.png").unlink()
-    with pytest.raises(UserError, match=r"images/b\.png.*not there"):
+    with pytest.raises(UserError, match=r"images/b\.png.*no such photo"):
         loaded(tmp_path)
 
 
@@ -254,7 +257,7 @@ def test_a_colour_photo_keeps_red_first(tmp_path: Path) -> None:
     bgr = np.zeros((4, 6, 3), np.uint8)
     bgr[:] = (10, 20, 200)
     cv2.imwrite(str(tmp_path / "a.png"), bgr)
-    assert (read_photo(tmp_path / "a.png") == (200, 20, 10)).all()
+    assert (read_pixels(tmp_path / "a.png").rgb == (200, 20, 10)).all()
 
 
 @pytest.mark.parametrize(
@@ -271,19 +274,17 @@ def test_other_kinds_of_photos_load_as_8_bit_rgb(
     tmp_path: Path, pixels: np.ndarray, expected: tuple[int, int, int], suffix: str
 ) -> None:
     cv2.imwrite(str(tmp_path / f"a{suffix}"), pixels)
-    read = read_photo(tmp_path / f"a{suffix}")
+    read = read_pixels(tmp_path / f"a{suffix}").rgb
     assert read.dtype == np.uint8
     assert read.shape == (4, 6, 3)
     assert (abs(read.astype(int) - expected) <= 1).all()
 
 
 def test_a_photo_is_not_turned_by_its_exif_orientation(tmp_path: Path) -> None:
-    from PIL import Image
-
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_photo(tmp_path / "a.jpg").shape == (20, 30, 3)
+    assert read_pixels(tmp_path / "a.jpg").rgb.shape == (20, 30, 3)
 
 
 def test_points_seen_in_most_photos_come_first(tmp_path: Path) -> None:
@@ -309,3 +310,130 @@ def test_views_are_in_name_order_and_only_registered_photos_count(tmp_path: Path
     model.add_image_with_trivial_frame(pycolmap.Image(name="lost.png", camera_id=1, image_id=9))
     write_model(tmp_path / "model", model)
     assert [view.name for view in loaded(tmp_path).views] == ["b.png", "c.png", "sub/a.png"]
+
+
+def colours(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), mask)
+
+
+def with_data_dir(folder: Path, data_factor: int = 1, **options: int) -> Scene:
+    return load_scene(folder / "model", folder / "images", data_factor, threads=2, data_dir=folder, **options)
+
+
+@pytest.mark.parametrize("place", ["masks/sub/a.png", "masks/sub/a.jpg.png", "images/sub/a_mask.png"])
+def test_a_mask_is_found_where_people_put_it(tmp_path: Path, place: str) -> None:
+    dataset(tmp_path, {"b.png": white(), "sub/a.jpg": white()}, pinhole())
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:, 50:] = 255
+    write_mask(tmp_path / place, mask)
+    without, masked = with_data_dir(tmp_path).views
+    assert without.mask_HW is None
+    assert masked.mask_HW is not None
+    assert masked.mask_HW.dtype == torch.bool
+    np.testing.assert_array_equal(masked.mask_HW.numpy(), mask > 127)
+
+
+@pytest.mark.parametrize("data_factor", [1, 2])
+@lenses
+def test_a_mask_is_undistorted_with_its_photo(tmp_path: Path, lens: str, data_factor: int) -> None:
+    disc = cv2.circle(np.zeros((HEIGHT, WIDTH), np.uint8), (90, 80), 45, 255, -1)
+    dataset(tmp_path, {"a.png": np.repeat(disc[:, :, None], 3, axis=2)}, camera_of(lens))
+    write_mask(tmp_path / "masks" / "a.png", disc)
+    view = with_data_dir(tmp_path, data_factor).views[0]
+    assert view.mask_HW is not None
+    photo = view.image_HW3.numpy()[:, :, 0] > 127
+    differ = view.mask_HW.numpy() != photo
+    assert view.mask_HW.shape == photo.shape
+    assert differ.sum() < 0.25 * np.hypot(*photo.shape)  # single pixels of the rim
+    assert view.mask_HW.float().mean() > 0.1
+
+
+@pytest.mark.parametrize(("shape", "message"), [((75, 100), "100×75 pixels.*200×150"), ((HEIGHT, WIDTH), "all black")])
+def test_a_mask_that_cannot_be_meant_is_named(tmp_path: Path, shape: tuple[int, int], message: str) -> None:
+    dataset(tmp_path, {"a.png": white()}, pinhole())
+    write_mask(tmp_path / "masks" / "a.png", np.zeros(shape, np.uint8))
+    with pytest.raises(UserError, match=rf"masks/a\.png: .*{message}"):
+        with_data_dir(tmp_path)
+
+
+@pytest.mark.parametrize("lens", ["none", "barrel"])
+def test_transparent_pixels_lend_no_colour_to_their_neighbours(tmp_path: Path, lens: str) -> None:
+    photo = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+    photo[:] = (0, 0, 255, 0)  # hidden red
+    photo[:, 61:] = (40, 200, 0, 255)
+    dataset(tmp_path, {"a.png": photo}, pinhole() if lens == "none" else camera_of(lens))
+    for data_factor in (1, 3):
+        view = loaded(tmp_path, data_factor).views[0]
+        assert view.alpha_HW is not None
+        assert view.alpha_HW.dtype == torch.uint8
+        seen = view.alpha_HW.numpy() > 0
+        assert 0.2 < seen.mean() < 0.9
+        assert np.abs(view.image_HW3.numpy()[seen].astype(int) - (0, 200, 40)).max() <= 1
+
+
+def test_a_photo_without_transparency_has_no_opacity(tmp_path: Path) -> None:
+    dataset(tmp_path, {"a.png": np.dstack([white(), np.full((HEIGHT, WIDTH), 255, np.uint8)])}, pinhole())
+    assert loaded(tmp_path).views[0].alpha_HW is None
+
+
+def save_turned(path: Path, upright: np.ndarray) -> None:
+    """Store a photo lying on its side, with the EXIF orientation that says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise when shown
+    Image.fromarray(np.rot90(upright)).save(path, exif=exif)
+
+
+def test_photos_are_turned_only_where_their_camera_was_estimated_so(tmp_path: Path) -> None:
+    upright, other = colours(1), colours(2)
+    dataset(tmp_path, {"a.png": upright, "b.png": other}, pinhole())
+    save_turned(tmp_path / "images" / "a.png", upright)  # stored 150×200, the camera is 200×150
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(other).save(tmp_path / "images" / "b.png", exif=exif)  # stored as the camera saw it
+    write_mask(tmp_path / "masks" / "a.png", np.full((HEIGHT, WIDTH), 255, np.uint8))
+    first, second = with_data_dir(tmp_path).views
+    np.testing.assert_array_equal(first.image_HW3.numpy(), upright)
+    np.testing.assert_array_equal(second.image_HW3.numpy(), other)
+
+
+def test_scaled_photos_scale_the_intrinsics_of_their_camera(tmp_path: Path) -> None:
+    dataset(tmp_path, {"a.png": colours()[:75, :100]}, pinhole())
+    view = loaded(tmp_path).views[0]
+    assert view.image_HW3.shape == (75, 100, 3)
+    np.testing.assert_allclose(view.K, [[75, 0, 50], [0, 75, 37.5], [0, 0, 1]])
+
+
+def test_photos_that_were_scaled_down_before_are_read_in_place_of_the_large(tmp_path: Path) -> None:
+    camera = pycolmap.Camera(model="PINHOLE", width=201, height=151, params=[150, 140, 99, 70])
+    dataset(tmp_path, {"sub/a.jpg": np.zeros((151, 201, 3), np.uint8)}, camera)
+    small = colours()[:38, :50]
+    (tmp_path / "images_4" / "sub").mkdir(parents=True)
+    Image.fromarray(small).save(tmp_path / "images_4" / "sub" / "a.png")
+    write_mask(tmp_path / "masks" / "sub" / "a.png", np.full((151, 201), 255, np.uint8))
+    view = with_data_dir(tmp_path, 4).views[0]
+    np.testing.assert_array_equal(view.image_HW3.numpy(), small)
+    np.testing.assert_allclose(view.K, np.diag([50 / 201, 38 / 151, 1]) @ camera.calibration_matrix())
+    assert view.mask_HW is not None
+    assert view.mask_HW.shape == (38, 50)
+    (tmp_path / "images_4" / "sub" / "a.png").rename(tmp_path / "images_4" / "a.png")
+    with pytest.raises(UserError, match=r"images_4: lacks sub/a\.jpg;"):
+        with_data_dir(tmp_path, 4)
+
+
+def test_a_view_knows_the_points_seen_in_it(tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(3)]
+    (tmp_path / "images").mkdir()
+    for name in names:
+        cv2.imwrite(str(tmp_path / "images" / name), white())
+    points = np.arange(12.0).reshape(4, 3) / 10
+    model = colmap_model(dict(zip(names, arc(3), strict=True)), pinhole(), points, np.zeros((4, 3)), [3, 1, 2, 2])
+    write_model(tmp_path / "model", model)
+    assert loaded(tmp_path).views[0].points_M3 is None
+    views = load_scene(tmp_path / "model", tmp_path / "images", 1, threads=1, with_points=True).views
+    for view, expected in zip(views, ([0, 1, 2, 3], [0, 2, 3], [0]), strict=True):
+        np.testing.assert_array_equal(view.points_M3, points[expected])

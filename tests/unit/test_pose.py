@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 import pycolmap
 import pytest
+from PIL import Image
 from scenes import arc, colmap_model, write_model
 
 from splatdag.captures import pose
 from splatdag.captures.options import PoseOptions
+from splatdag.captures.photos import load_scene
 from splatdag.samples.room import make_room
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job
@@ -226,7 +228,7 @@ def test_too_few_registered_photos_fail_with_their_names(
     room: Path, solved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = pycolmap.Reconstruction(str(solved / "sparse" / "0"))
-    monkeypatch.setattr(pose, "_structure_from_motion", lambda *_: model)
+    monkeypatch.setattr(pose, "structure_from_motion", lambda *_: model)
     with pytest.raises(UserError, match=r"only 16 of 18 photos.*95%.*unrelated_1\.jpg, unrelated_2\.jpg;.*overlap"):
         solve(room, tmp_path / "out" / "registration.json", min_registered=0.95)
     assert published(tmp_path / "out") == []
@@ -255,3 +257,56 @@ def test_sigterm_ends_structure_from_motion_and_publishes_nothing(room: Path, tm
     assert "Traceback" not in errors
     assert "stopped: told to stop (SIGTERM)" in log.read_text().splitlines()[-1]
     assert published(tmp_path / "out") == []
+
+
+@pytest.mark.slow
+def test_photos_of_other_sizes_and_with_masks_have_their_own_cameras_and_features(room: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(room / "images", photos, ignore=shutil.ignore_patterns(*UNRELATED))
+    names = sorted(path.name for path in photos.iterdir())
+    for name in names[3:6]:
+        pixels = cv2.imread(str(photos / name))
+        cv2.imwrite(str(photos / name), cv2.resize(pixels, (320, 240), interpolation=cv2.INTER_CUBIC))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in names[8:10]:
+        Image.open(photos / name).save(photos / name, quality=95, exif=exif)
+    mask = np.full((180, 240), 255, np.uint8)
+    mask[:, :90] = 0
+    (photos / "masks").mkdir()
+    cv2.imwrite(str(photos / "masks" / f"{Path(names[0]).stem}.png"), mask)
+    facts = solve(photos, tmp_path / "out" / "registration.json")
+    assert facts["registered"] == facts["photos"] == 16
+    assert sorted((c["width"], c["height"]) for c in facts["cameras"]) == [(240, 180), (320, 240)]
+    focal = {camera["width"]: camera["params"][0] for camera in facts["cameras"]}
+    assert focal[320] / focal[240] == pytest.approx(320 / 240, rel=0.03)
+    model = tmp_path / "out" / "sparse" / "0"
+    masked = pycolmap.Reconstruction(str(model)).find_image_with_name(names[0])
+    assert min(point.xy[0] for point in masked.points2D) > 89
+    scene = load_scene(model, photos, 1, threads=2, data_dir=photos)
+    assert [view.mask_HW is not None for view in scene.views] == [True] + [False] * 15
+    assert {view.image_HW3.shape[1] > view.image_HW3.shape[0] for view in scene.views} == {True}
+
+
+def test_a_video_is_not_posed_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"video")
+    with pytest.raises(UserError, match=r"a\.mp4: a video; take frames from it first"):
+        solve(tmp_path / "a.mp4", tmp_path / "out" / "registration.json")
+
+
+def test_one_registered_photo_is_too_few(dataset: Path) -> None:
+    model = given_model()
+    for index in (2, 3):
+        model.deregister_frame(model.images[index].frame_id)
+    write_model(dataset / "sparse" / "0", model)
+    with pytest.raises(UserError, match="only one registered image"):
+        solve(dataset, dataset / "out" / "registration.json")
+
+
+def test_a_given_fisheye_camera_is_refused_before_anything_is_published(dataset: Path) -> None:
+    camera = pycolmap.Camera(model="THIN_PRISM_FISHEYE", width=32, height=24, params=[30, 30, 16, 12] + [0.0] * 8)
+    poses = dict(zip(NAMES, arc(3), strict=True))
+    write_model(dataset / "sparse" / "0", colmap_model(poses, camera, np.zeros((1, 3)), np.zeros((1, 3))))
+    with pytest.raises(UserError, match=r"0\.jpg: camera model THIN_PRISM_FISHEYE is not supported; undistort"):
+        solve(dataset, dataset / "out" / "registration.json")
+    assert published(dataset / "out") == []

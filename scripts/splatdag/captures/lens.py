@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pycolmap
@@ -21,30 +19,47 @@ _DISTORTION = {
 """COLMAP camera model to OpenCV's (k1, k2, p1, p2, ...)."""
 
 
+def check_camera(camera: pycolmap.Camera, where: str) -> None:
+    """Stop early at a camera whose photos can't be undistorted.
+
+    Raises:
+        UserError: its model is not supported, or it has values that are not finite or no focal length.
+    """
+    name = camera.model.name
+    if name not in _DISTORTION:
+        raise UserError(
+            f"{where}: camera model {name} is not supported; undistort the photos with"
+            " `colmap image_undistorter`, or estimate a pinhole or radial one (pose.camera_model: OPENCV)"
+        )
+    if not np.isfinite(camera.params).all():
+        raise UserError(f"{where}: a camera of the COLMAP model ({name}) has parameters that are not finite")
+    if min(camera.width, camera.height, camera.focal_length_x, camera.focal_length_y) <= 0:
+        raise UserError(f"{where}: a camera of the COLMAP model ({name}) has no size or no focal length")
+
+
 class Lens:
     """A camera's undistortion, worked out once for all its photos."""
 
-    def __init__(self, name: str, size: tuple[int, int], parameters: tuple[float, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        size: tuple[int, int],
+        parameters: tuple[float, ...],
+        photo_size: tuple[int, int] | None = None,
+    ) -> None:
         """Prepare the undistortion of a COLMAP camera.
 
         Args:
             name: COLMAP's name of the camera model.
             size: width and height (pixels).
             parameters: in COLMAP's order.
-
-        Raises:
-            UserError: the camera model is not supported, or a parameter is not finite.
+            photo_size: width and height of its photos, where they are scaled versions of what COLMAP saw.
         """
-        if name not in _DISTORTION:
-            raise UserError(
-                f"camera model {name} is not supported; undistort the photos with"
-                " `colmap image_undistorter`, or estimate another (pose.camera_model: OPENCV)"
-            )
-        if not np.isfinite(parameters).all():
-            raise UserError(f"a camera of the COLMAP model ({name}) has parameters that are not finite")
-        self.size = size
+        self.size = photo_size or size
         camera = pycolmap.Camera(model=name, width=size[0], height=size[1], params=list(parameters))
         self.K = np.array(camera.calibration_matrix())
+        self.K[0] *= self.size[0] / size[0]
+        self.K[1] *= self.size[1] / size[1]
         self.distortion = np.array(_DISTORTION[name](parameters))
         if self.distortion.any():
             self._prepare()
@@ -64,14 +79,13 @@ class Lens:
         self.new_K[0, 2] -= left
         self.new_K[1, 2] -= top
 
-    def undistorted(self, pixels: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """The photo without distortion, and its intrinsics."""
-        if pixels.shape[1::-1] != self.size:
-            size, expected = ("×".join(map(str, pair)) for pair in (pixels.shape[1::-1], self.size))
-            raise UserError(f"{path}: the photo is {size} pixels, but its COLMAP camera is {expected}")
-        if not self.distortion.any():
-            return pixels, self.K.copy()
-        return cv2.remap(pixels, *self.maps, interpolation=cv2.INTER_LINEAR), self.new_K.copy()
+    def intrinsics(self) -> np.ndarray:
+        """Intrinsics of the undistorted photo, [3, 3] float64."""
+        return (self.new_K if self.distortion.any() else self.K).copy()
+
+    def undistorted(self, plane: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+        """An image [H, W] or [H, W, C] of the photo's size without distortion, cropped to valid pixels."""
+        return cv2.remap(plane, *self.maps, interpolation=interpolation) if self.distortion.any() else plane
 
 
 def _shifted(K: np.ndarray, by: float) -> np.ndarray:

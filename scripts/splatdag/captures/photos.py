@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,8 +15,10 @@ import torch
 
 from splatdag.captures.lens import Lens
 from splatdag.captures.model import read_model
+from splatdag.captures.pixels import Pixels, read_header, read_mask, read_pixels, text
 from splatdag.splats.views import View
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.inventory import mask_paths, smaller_photos
 
 
 @dataclass
@@ -32,9 +34,15 @@ class Scene:
 
 
 def load_scene(
-    model_folder: Path, photos: Path, data_factor: int, threads: int, max_image_size: int | None = None
+    model_folder: Path,
+    photos: Path,
+    data_factor: int,
+    threads: int,
+    max_image_size: int | None = None,
+    data_dir: Path | None = None,
+    with_points: bool = False,
 ) -> Scene:
-    """Load all registered photos, undistorted and scaled down, and the model's points.
+    """Load all registered photos, undistorted and scaled down, with their masks, and the model's points.
 
     Args:
         model_folder: COLMAP model.
@@ -42,20 +50,33 @@ def load_scene(
         data_factor: scale photos down by this.
         threads: photos to decode at a time.
         max_image_size: scale photos down further, to this longest side (pixels).
+        data_dir: the capture, for its masks and its `images_<data_factor>/`; None is neither.
+        with_points: also give each view the points seen in it.
 
     Raises:
-        UserError: a photo is missing or unreadable, or a camera can't be used.
+        UserError: a photo or mask is missing or unreadable, does not fit its camera, or a camera can't be used.
     """
     model = read_model(model_folder)
     images = sorted((model.images[index] for index in model.reg_image_ids()), key=lambda image: image.name)
+    names = [image.name for image in images]
+    masks = mask_paths(data_dir, names) if data_dir else {}
+    smaller = smaller_photos(data_dir, data_factor, names) if data_dir else None
+    factor = 1 if smaller else data_factor
     # Few lenses are kept: a model may have a camera for every photo, and a lens is as large as its photo.
     lens_of = functools.lru_cache(maxsize=2 * threads)(Lens)
     cv2.setNumThreads(1)
 
     def load(image: pycolmap.Image) -> View:
         camera = model.cameras[image.camera_id]
-        lens = lens_of(camera.model.name, (camera.width, camera.height), tuple(camera.params))
-        return _view(image, lens, photos, data_factor, max_image_size)
+        path = (smaller or {}).get(image.name, photos / image.name)
+        pixels = _as_camera_saw(read_pixels(path), camera, path)
+        mask = None
+        if image.name in masks:
+            of_size = _mask_of_smaller if smaller else read_mask
+            mask = of_size(masks[image.name], pixels.size, image.name)
+        lens = lens_of(camera.model.name, (camera.width, camera.height), tuple(camera.params), pixels.size)
+        points = _points_seen(image, model) if with_points else None
+        return _view(image, pixels, mask, lens, factor, max_image_size, points)
 
     with ThreadPoolExecutor(threads) as pool:
         views = list(pool.map(load, images))
@@ -67,31 +88,90 @@ def load_scene(
     )
 
 
-def _view(image: Any, lens: Lens, photos: Path, data_factor: int, max_image_size: int | None) -> View:
+def _as_camera_saw(pixels: Pixels, camera: pycolmap.Camera, path: Path) -> Pixels:
+    """The photo as stored where that fits its camera, else turned by EXIF; scaled versions fit as well.
+
+    COLMAP 4 reads photos as stored. Other tools turn them first, and some data sets come with photos that were
+    scaled after their cameras had been estimated.
+    """
+    size = (camera.width, camera.height)
+    turned = pixels.turned() if pixels.orientation >= 5 else pixels
+    for fits in (tuple.__eq__, _same_shape):
+        for candidate in (pixels, turned):
+            if fits(candidate.size, size):
+                return candidate
+    raise UserError(f"{path}: the photo is {text(pixels.size)} pixels, but its COLMAP camera is {text(size)}")
+
+
+def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one size is a scaled version of the other, to the rounding of the smaller one's sides."""
+    small, large = sorted((size, other))
+    scales = [s / b for s, b in zip(small, large, strict=True)]
+    return any(all(abs(s - b * scale) <= 1 for s, b in zip(small, large, strict=True)) for scale in scales)
+
+
+def _mask_of_smaller(path: Path, size: tuple[int, int], name: str) -> np.ndarray:
+    """The mask of a photo from `images_<k>/`, drawn on it or on the large one."""
+    drawn = read_header(path).size
+    mask = read_mask(path, drawn if _same_shape(drawn, size) else size, name)
+    return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
+
+
+def _points_seen(image: pycolmap.Image, model: pycolmap.Reconstruction) -> np.ndarray:
+    seen = [model.points3D[p.point3D_id].xyz for p in image.points2D if p.has_point3D()]
+    return np.array(seen, dtype=np.float64).reshape(-1, 3)
+
+
+def _view(
+    image: pycolmap.Image,
+    pixels: Pixels,
+    mask: np.ndarray | None,
+    lens: Lens,
+    data_factor: int,
+    max_image_size: int | None,
+    points: np.ndarray | None,
+) -> View:
     pose = np.eye(4)
     pose[:3] = image.cam_from_world().matrix()
-    if not np.isfinite(pose).all():
-        raise UserError(f"{image.name}: its pose in the COLMAP model is not finite")
-    path = photos / image.name
-    pixels, K = lens.undistorted(read_photo(path), path)
-    factor = max(data_factor, max(pixels.shape[:2]) / max_image_size) if max_image_size else data_factor
-    height, width = (max(1, round(size / factor)) for size in pixels.shape[:2])
-    K[0] *= width / pixels.shape[1]
-    K[1] *= height / pixels.shape[0]
-    if factor > 1:
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    return View(image.name, torch.from_numpy(np.ascontiguousarray(pixels)), pose, K)
+    K = lens.intrinsics()
+    height, width = (lens.maps[0] if lens.distortion.any() else pixels.rgb).shape[:2]
+    factor = max(data_factor, max(width, height) / max_image_size) if max_image_size else data_factor
+    size = (max(1, round(width / factor)), max(1, round(height / factor)))
+    K[0] *= size[0] / width
+    K[1] *= size[1] / height
+
+    def resampled(plane: np.ndarray) -> np.ndarray:
+        plane = lens.undistorted(plane)
+        return cv2.resize(plane, size, interpolation=cv2.INTER_AREA) if factor > 1 else plane
+
+    rgb = resampled(pixels.rgb)
+    alpha = None
+    if pixels.alpha is not None:
+        rgb, alpha = _with_alpha(rgb, pixels, resampled)
+    if mask is not None:
+        mask = lens.undistorted(mask.astype(np.uint8), cv2.INTER_NEAREST)
+        mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) if factor > 1 else mask
+    return View(
+        image.name,
+        torch.from_numpy(np.ascontiguousarray(rgb)),
+        pose,
+        K,
+        mask_HW=None if mask is None else torch.from_numpy(mask > 0),
+        alpha_HW=None if alpha is None else torch.from_numpy(np.ascontiguousarray(alpha)),
+        points_M3=points,
+    )
 
 
-def read_photo(path: Path) -> np.ndarray:
-    """Read a photo as stored (no rotation by EXIF, as COLMAP sees it): [H, W, 3] uint8, RGB.
+def _with_alpha(
+    rgb: np.ndarray, pixels: Pixels, resampled: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colours and opacity where transparent pixels lend none of their colour to their neighbours.
 
-    Raises:
-        UserError: the photo is missing or can't be decoded.
+    Colours are averaged as they are seen, times their opacity; where nothing is seen they stay as they are.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: the COLMAP model names this photo, but it is not there")
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if pixels is None:
-        raise UserError(f"{path}: can't be decoded; remove or replace this photo")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    assert pixels.alpha is not None
+    opacity = pixels.alpha.astype(np.float32)[:, :, None] / 255
+    seen = resampled(np.concatenate([pixels.rgb * opacity, opacity], axis=2))
+    colors = seen[:, :, :3] / np.maximum(seen[:, :, 3:], 1e-6)
+    mixed = np.where(seen[:, :, 3:] > 0, np.rint(np.clip(colors, 0, 255)), rgb)
+    return mixed.astype(np.uint8), np.rint(seen[:, :, 3] * 255).astype(np.uint8)
