@@ -105,7 +105,7 @@ rule train_capture:
         mem_mb=scaled(32_000),
         runtime=train_minutes,
     params:
-        data=capture_digest,
+        data=training_digest,
         split=split_digest,
         flags=train_flags,
         code=code_digest("captures.train"),

@@ -68,6 +68,15 @@ def capture_digest(wildcards):
 
 
 @for_every_job
+def training_digest(wildcards):
+    """What the photos are that a training reads, those that are scaled down already among them."""
+    capture = CAPTURES[wildcards.capture]
+    if capture.sample or capture.is_video:
+        return capture_digest(wildcards)
+    return remembered_digest(capture.data_dir, capture.stages.train.data_factor)
+
+
+@for_every_job
 def split_digest(wildcards):
     """What the file that lists held-out photos says; empty where the option names none."""
     capture = CAPTURES[wildcards.capture]
@@ -94,9 +103,9 @@ def eval_digest(wildcards):
 
 
 @functools.cache
-def remembered_digest(data_dir):
+def remembered_digest(data_dir, data_factor=1):
     with snakefile.one_line_errors():
-        return data_digest(data_dir, snakefile.CACHE)
+        return data_digest(data_dir, snakefile.CACHE, data_factor)
 
 
 @for_every_job

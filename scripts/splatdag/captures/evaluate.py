@@ -83,7 +83,10 @@ def main(
     for warning in frame_warnings(loaded.model, views, loaded.frame):
         logger.warning("%s", warning)
     with tempfile.TemporaryDirectory() as memory:
-        inputs = {"photos": data_digest(data_dir, Path(memory)), "checkpoint": file_digest(path)}
+        inputs = {
+            "photos": data_digest(data_dir, Path(memory), chosen.data_factor or 1),
+            "checkpoint": file_digest(path),
+        }
     startup = time.time() - psutil.Process().create_time()
     _measure(loaded, views, chosen, data_dir, result_dir, inputs, startup)
 
@@ -118,7 +121,12 @@ def _filled(options: EvaluateOptions, loaded: LoadedRun) -> EvaluateOptions:
 
 def _views(model: Path, data_dir: Path, options: EvaluateOptions, threads: int) -> list[View]:
     scene = load_scene(
-        model, photos_folder(data_dir), options.data_factor or 1, threads, max_image_size=options.max_image_size
+        model,
+        photos_folder(data_dir),
+        options.data_factor or 1,
+        threads,
+        max_image_size=options.max_image_size,
+        data_dir=data_dir,
     )
     kept = set(matching([view.name for view in scene.views], options.eval_match_string, "eval_match_string"))
     views = [view for view in scene.views if view.name in kept]

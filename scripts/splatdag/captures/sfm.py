@@ -20,7 +20,7 @@ import pycolmap
 from splatdag.captures.options import PoseOptions
 from splatdag.captures.pixels import read_header, read_mask, read_pixels
 from splatdag.workflow.errors import Stopped, UserError
-from splatdag.workflow.inventory import listed, mask_paths, photos_folder
+from splatdag.workflow.inventory import mask_paths, photos_folder
 
 logger = logging.getLogger(__name__)
 _EXHAUSTIVE_UP_TO = 200
@@ -91,22 +91,12 @@ def _failing_in_one_line() -> Iterator[None]:
 
 
 def _groups(photos: Path, names: list[str], threads: int) -> dict[Any, list[str]]:
-    """Photos that share a camera: those of one folder and size. Photos that can't be read are left out, by name."""
-
-    def size_of(name: str) -> tuple[int, int] | None:
-        try:
-            return read_pixels(photos / name).size
-        except UserError as error:
-            logger.warning("left out: %s", error)
-            return None
-
-    groups: dict[Any, list[str]] = {}
+    """Photos that share a camera: those of one folder and size. All are decoded, so that a damaged one is known now."""
     with ThreadPoolExecutor(threads) as pool:
-        for name, size in zip(names, pool.map(size_of, names), strict=True):
-            if size is not None:
-                groups.setdefault((name.rpartition("/")[0], size), []).append(name)
-    if not groups:
-        raise UserError(f"{photos}: none of the {len(names)} photos can be read: {listed(names)}")
+        sizes = pool.map(lambda name: read_pixels(photos / name).size, names)
+        groups: dict[Any, list[str]] = {}
+        for name, size in zip(names, sizes, strict=True):
+            groups.setdefault((name.rpartition("/")[0], size), []).append(name)
     return groups
 
 

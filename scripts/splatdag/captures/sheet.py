@@ -11,13 +11,12 @@ from typing import Any
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
 from splatdag.captures.split import check_split, matching
 from splatdag.workflow.errors import UserError, nearest
-from splatdag.workflow.inventory import check_photos, colmap_model, photo_names, photos_folder
+from splatdag.workflow.inventory import check_photos, colmap_model, has_transforms, is_video, photo_names
 from splatdag.workflow.options import flags, overridden
 from splatdag.workflow.sheets import Row, check_name, read_sheet
 
 SAMPLES = ("room",)
 """Sample captures, written `sample:room` in the sheet."""
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm"})
 _OF_TRAIN = ("preset", "match_string", "eval_match_string")
 """Options of `train` that are columns of their own, as the arguments of the old scripts were."""
 _COLUMNS = {"data_dir", "eval_dir", "result_dir", *_OF_TRAIN}
@@ -92,7 +91,7 @@ class Capture:
     @property
     def is_video(self) -> bool:
         """Whether photos have to be taken from a video first."""
-        return self.data_dir.suffix.lower() in VIDEO_SUFFIXES and not self.data_dir.is_dir()
+        return is_video(self.data_dir)
 
     @functools.cached_property
     def eval_name(self) -> str | None:
@@ -133,9 +132,7 @@ def _capture(row: Row, folder: Path, shared: Stages, results: Path) -> Capture:
         raise UserError(f"{where}: data_dir: no sample {sample!r}{nearest(sample, SAMPLES)}")
     data_dir = Path() if sample else folder / Path(given).expanduser()
     capture = Capture(where, row.name, data_dir, sample, _stages(row, where, shared))
-    if capture.is_video:
-        _check_video(data_dir, f"{where}: data_dir")
-    elif not sample:
+    if not sample:
         check_photos(data_dir, f"{where}: data_dir")
         _check_split(capture)
     if "eval_dir" in row.cells:
@@ -165,18 +162,14 @@ def _stages(row: Row, where: str, shared: Stages) -> Stages:
     return replace(shared, **own, _train_flags={})
 
 
-def _check_video(path: Path, where: str) -> None:
-    if not path.is_file():
-        raise UserError(f"{where}: no such video: {path}")
-
-
 def _check_split(capture: Capture) -> None:
     """A word or a listed photo that no photo has is known now, not after hours of finding cameras."""
     options = capture.stages.train
-    if not (options.match_string or options.eval_match_string) and options.split in ("all", "test_every"):
+    plain = options.split in ("all", "test_every") and not (options.match_string or options.eval_match_string)
+    if plain or capture.is_video:
         return
     check_split(
-        photo_names(photos_folder(capture.data_dir)),
+        photo_names(capture.data_dir),
         split=options.split,
         match_string=options.match_string,
         eval_match_string=options.eval_match_string,
@@ -190,7 +183,7 @@ def _check_eval_dir(capture: Capture) -> None:
     where, eval_dir = f"{capture.where}: eval_dir", capture.eval_dir
     assert eval_dir is not None
     if not capture.sample and not capture.is_video:
-        own = colmap_model(capture.data_dir) is not None or (capture.data_dir / "transforms.json").is_file()
+        own = colmap_model(capture.data_dir) is not None or has_transforms(capture.data_dir)
     else:
         own = False
     if not own:
@@ -204,7 +197,7 @@ def _check_eval_dir(capture: Capture) -> None:
     if colmap_model(eval_dir) is None:
         raise UserError(f"{where}: no COLMAP model in {eval_dir}; a COLMAP dataset has images/ and sparse/")
     word = capture.stages.train.eval_match_string
-    matching(photo_names(eval_dir / "images"), word, f"{where}: eval_match_string")
+    matching(photo_names(eval_dir), word, f"{where}: eval_match_string")
     check_name(str(capture.eval_name), f"{where}: the last part, which names the folder eval_on_…")
 
 

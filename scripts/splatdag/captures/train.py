@@ -55,9 +55,15 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     for notice in options.notices():
         logger.info("%s", notice)
     state = result_dir / "state"
-    inputs = {"photos": data_digest(data_dir, state), "model": digest_of_folder(model)}
+    inputs = {"photos": data_digest(data_dir, state, options.data_factor), "model": digest_of_folder(model)}
     scene = load_scene(
-        model, photos_folder(data_dir), options.data_factor, job.threads, max_image_size=options.max_image_size
+        model,
+        photos_folder(data_dir),
+        options.data_factor,
+        job.threads,
+        max_image_size=options.max_image_size,
+        data_dir=data_dir,
+        with_points=options.depth_loss,
     )
     views, held_out = _split(scene, data_dir, options)
     listed = list_file(options.split, data_dir)
