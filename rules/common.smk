@@ -99,7 +99,8 @@ def eval_data(wildcards):
 
 @for_every_job
 def eval_digest(wildcards):
-    return remembered_digest(CAPTURES[wildcards.capture].eval_dir)
+    capture = CAPTURES[wildcards.capture]
+    return remembered_digest(capture.eval_dir, capture.stages.train.data_factor)
 
 
 @functools.cache

@@ -49,11 +49,13 @@ def rule_graph(root: Path) -> str:
 
 
 def _sheet_of_all_kinds(folder: Path) -> Path:
-    """A captures sheet that every rule has a part in: a sample, and a dataset that is evaluated on another."""
+    """A captures sheet that every rule has a part in: a sample, a video, a dataset that is evaluated on another."""
     for name in ("images/1.jpg", *(f"sparse/{part}.bin" for part in ("cameras", "images", "points3D"))):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
-    rows = ["capture\tdata_dir\teval_dir\tresult_dir", "room\tsample:room", f"dog\t.\t.\t{folder}/link"]
+    (folder / "walk.mp4").touch()
+    rows = ["capture\tdata_dir\teval_dir\tresult_dir", "room\tsample:room", "walk\twalk.mp4"]
+    rows.append(f"dog\t.\t.\t{folder}/link")
     (folder / "captures.tsv").write_text("\n".join(rows))
     return folder / "captures.tsv"
 

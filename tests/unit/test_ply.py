@@ -40,6 +40,9 @@ def test_the_properties_are_inria_s_in_inria_s_order(tmp_path: Path, degree: int
     assert header.splitlines() == [
         "ply",
         "format binary_little_endian 1.0",
+        "comment splatdag",
+        "comment antialiased 0",
+        "comment offset 0 0 0",
         "element vertex 4",
         *(f"property float {name}" for name in names),
     ]

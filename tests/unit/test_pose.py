@@ -234,12 +234,12 @@ def test_too_few_registered_photos_fail_with_their_names(
     assert published(tmp_path / "out") == []
 
 
-@pytest.mark.slow
-def test_a_damaged_photo_costs_only_itself(room: Path, tmp_path: Path) -> None:
+def test_a_damaged_photo_is_named_before_anything_is_done(room: Path, tmp_path: Path) -> None:
     shutil.copytree(room / "images", tmp_path / "photos")
     (tmp_path / "photos" / "IMG_0004.jpg").write_bytes(b"no photo")
-    facts = solve(tmp_path / "photos", tmp_path / "out" / "registration.json")
-    assert facts["not_registered"] == ["IMG_0004.jpg", *UNRELATED]
+    with pytest.raises(UserError, match=r"IMG_0004\.jpg: can't be decoded"):
+        solve(tmp_path / "photos", tmp_path / "out" / "registration.json")
+    assert published(tmp_path / "out") == []
 
 
 @pytest.mark.slow

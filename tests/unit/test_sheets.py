@@ -1,5 +1,6 @@
 """Sheets are checked before anything is planned."""
 
+import json
 import pytest
 from scenes import write_gaussian_scene
 
@@ -224,7 +225,8 @@ def test_an_external_dataset_without_cameras_in_the_same_frame_is_refused(read, 
 
 
 def test_cameras_in_a_transforms_json_are_a_world_frame_too(read, posed, tmp_path, photos):
-    (photos / "transforms.json").write_text("{}")
+    frame = {"file_path": "0.jpg", "transform_matrix": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]}
+    (photos / "transforms.json").write_text(json.dumps({"fl_x": 30, "frames": [frame]}))
     assert read("capture\tdata_dir\teval_dir\na\tphotos\teval\n")["a"].eval_name == "eval"
 
 

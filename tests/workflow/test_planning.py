@@ -9,8 +9,6 @@ import sys
 import pytest
 from scenes import write_gaussian_scene
 
-from splatdag.workflow import inventory
-
 SHEET = "config/captures.tsv"
 
 
@@ -110,7 +108,6 @@ def test_a_file_that_the_row_does_not_make_is_refused_in_one_line(snakemake, gar
     assert [line for line in done.stderr.splitlines() if line.startswith("splatdag: ") and message in line]
 
 
-@pytest.mark.skipif(not hasattr(inventory, "is_video"), reason="needs the digest of a video (inventory)")
 def test_a_video_becomes_photos_first(snakemake, project):
     (project / "data").mkdir()
     (project / "data" / "walk.mp4").write_bytes(b"video")

@@ -159,7 +159,7 @@ def _publish(
     begin = time.perf_counter()
     model, gaussians = result.model, len(result.model.parameters["means"])
     (run_dir / "manifest.json").unlink(missing_ok=True)  # of an older run, whose files are now replaced
-    write_ply(run_dir / "splat.ply", model.published(), frame)
+    write_ply(run_dir / "splat.ply", model.published(), frame, options.antialiased)
     write_preview(run_dir / "preview.jpg", model, held_out, frame)
     write_curves(run_dir / "curves.png", result, f"{run_dir.parent.name} / {run_dir.name}")
     write_json(run_dir / "metrics.json", result.evaluations[-1])

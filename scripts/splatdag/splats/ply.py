@@ -14,16 +14,18 @@ from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete
 
 
-def write_ply(path: Path, parameters: Parameters, frame: Normalisation) -> None:
+def write_ply(path: Path, parameters: Parameters, frame: Normalisation, antialiased: bool = False) -> None:
     """Write Gaussians in the world frame (less the frame's offset); a file is complete or absent.
 
     Properties: x y z, nx ny nz (zero), f_dc_0..2, f_rest_* (channel by channel), opacity (logit), scale_0..2
-    (log), rot_0..3 (wxyz).
+    (log), rot_0..3 (wxyz). Comments in the header say what a viewer can't know else: whether training was
+    antialiased, and what was taken off the positions.
 
     Args:
         path: the file.
         parameters: Gaussians in the frame of training.
         frame: from the world to the frame of training.
+        antialiased: whether it was trained so.
     """
     values = {name: tensor.detach().cpu().numpy() for name, tensor in parameters.items()}
     count = len(values["means"])
@@ -42,7 +44,9 @@ def write_ply(path: Path, parameters: Parameters, frame: Normalisation) -> None:
     table = np.concatenate(list(columns.values()), axis=1).astype("<f4")
     vertices = np.ascontiguousarray(table).view([(name, "<f4") for name in names])[:, 0]
     with complete(path) as temporary:
-        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(str(temporary))
+        offset = " ".join(f"{value:.0f}" for value in frame.offset())
+        comments = ["splatdag", f"antialiased {int(antialiased)}", f"offset {offset}"]
+        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=comments).write(str(temporary))
 
 
 def _numbered(name: str, count: int) -> tuple[str, ...]:

@@ -52,7 +52,8 @@ class RunFiles:
             with complete(self.folder / "ckpts" / f"ckpt_{name}_rank0.pt") as temporary:
                 torch.save(self._checkpoint(name, model), temporary)
         if options.save_ply and (last or step in options.ply_steps):
-            write_ply(self.folder / "ply" / f"point_cloud_{name}.ply", model.published(), self.frame)
+            path = self.folder / "ply" / f"point_cloud_{name}.ply"
+            write_ply(path, model.published(), self.frame, options.antialiased)
 
     def evaluated(self, step: int, figures: dict[str, float], seconds_per_image: float, gaussians: int) -> None:
         """Write the mean figures of an evaluation after so many steps."""
@@ -113,7 +114,7 @@ def load_ckpt(path: Path, options: type[T], device: torch.device) -> LoadedRun:
         frame = Normalisation(np.array(saved["frame"]["center"]), saved["frame"]["scale"], saved["frame"]["extent"])
         splats, step = saved["splats"], saved["step"] + 1
     except Exception as error:  # whatever a damaged or foreign file makes the reader raise
-        raise UserError(f"{path}: not a checkpoint of splatdag ({type(error).__name__}: {error})") from None
+        raise UserError(f"{path}: not a checkpoint of splatdag ({type(error).__name__})") from None
     chosen = validated(options, values, str(path))
     assert isinstance(chosen, SplatOptions)
     model = SplatModel(splats, chosen)
