@@ -1,6 +1,7 @@
 """Sheets are checked before anything is planned."""
 
 import json
+
 import pytest
 from scenes import write_gaussian_scene
 
