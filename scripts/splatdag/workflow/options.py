@@ -203,6 +203,8 @@ def _number(value: float) -> str:
 
 def _type_name(annotation: Any) -> str:
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type_name(inner[0])
     if origin is Literal:
         return " or ".join(map(str, inner))
     if origin in (typing.Union, types.UnionType):
