@@ -14,11 +14,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from splatdag.splats.flythrough import FPS, camera_path
 from splatdag.splats.metrics import psnr, ssim
 from splatdag.splats.model import SplatModel
 from splatdag.splats.trainer import Trained
-from splatdag.splats.video import write_video
 from splatdag.splats.views import Normalisation, View, camera_tensors
 from splatdag.workflow.publish import complete
 
@@ -162,6 +160,9 @@ def write_flythrough(
         frame: from the world to the frame of training.
         points_P3: points of the scene in the world.
     """
+    from splatdag.splats.flythrough import FPS, camera_path  # half a second of imports that most stages don't need
+    from splatdag.splats.video import write_video
+
     poses = camera_path([view.world_to_camera for view in views], model.options.render_traj_path, points_P3)
     if len(poses):
         write_video(path, _film(model, views[0], frame, poses), FPS)
