@@ -21,14 +21,15 @@ from splatdag.workflow.inventory import photo_names
 from splatdag.workflow.manifest import processor_name
 
 ROWS: dict[str, list[str]] = {
-    "small": [],
-    "opacity_reg 0.01": ["--opacity-reg", "0.01"],
-    "scale_reg 0.01": ["--scale-reg", "0.01"],
-    "opacity_reg 0.03, sh_degree 0": ["--opacity-reg", "0.03", "--sh-degree", "0"],
-    "validation_views 1": ["--validation-views", "1"],
-    "6,000 steps": ["--max-steps", "6000", "--eval-steps", "6000"],
-    "6,000 steps, opacity_reg 0.01": ["--max-steps", "6000", "--eval-steps", "6000", "--opacity-reg", "0.01"],
-    "6,000 steps, validation_views 1": ["--max-steps", "6000", "--eval-steps", "6000", "--validation-views", "1"],
+    "1,500 steps": [],
+    "1,500 steps, opacity_reg 0.01": ["--opacity-reg", "0.01"],
+    "1,500 steps, scale_reg 0.001": ["--scale-reg", "0.001"],
+    "1,500 steps, both": ["--opacity-reg", "0.01", "--scale-reg", "0.001"],
+    "1,500 steps, scale_reg 0.01": ["--scale-reg", "0.01"],
+    "1,500 steps, validation_views 1": ["--validation-views", "1"],
+    "4,500 steps": ["--max-steps", "4500"],
+    "4,500 steps, both": ["--max-steps", "4500", "--opacity-reg", "0.01", "--scale-reg", "0.001"],
+    "4,500 steps, validation_views 1": ["--max-steps", "4500", "--validation-views", "1"],
 }
 
 
