@@ -322,6 +322,11 @@ def test_known_points_project_to_where_the_camera_sees_them() -> None:
     inside = ((expected[:, :2] >= 0) & (expected[:, :2] < (48, 32))).all(axis=1)
     np.testing.assert_allclose(pixels, expected[inside, :2], atol=1e-4)
     np.testing.assert_allclose(depths, seen[inside, 2] / training.frame.scale, rtol=1e-5)
+    mask = torch.zeros((32, 48), dtype=torch.bool)
+    mask[:, :20] = True
+    counting, _ = known_depths(replace(view, mask_HW=mask), training.frame, torch.device("cpu"))
+    np.testing.assert_array_equal(counting, pixels[pixels[:, 0] < 20])
+    assert 0 < len(counting) < len(pixels)
 
 
 def test_what_did_best_on_the_validation_views_is_the_result(run: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -239,6 +239,10 @@ UNUSED = [
 ]
 
 
+def test_evaluations_of_a_preset_that_a_shorter_run_does_not_reach_are_no_news() -> None:
+    assert TrainOptions(preset="small", max_steps=300).notices() == []
+
+
 @pytest.mark.parametrize(("given", "notice"), UNUSED)
 def test_more_settings_without_effect_are_reported_but_not_those_of_a_preset(
     given: dict[str, Any], notice: str

@@ -25,7 +25,7 @@ class StrategyOptions(Options):
     refine_start_iter: int = Field(500, ge=0)
     """First step of densification."""
     refine_stop_iter: int = Field(15_000, ge=0)
-    """No densification from this step on."""
+    """No densification from this step on; simple_trainer's `mcmc` has 25000, as preset mcmc does."""
     refine_every: int = Field(100, gt=0)
     """Steps between two densifications."""
     cap_max: int | None = Field(None, gt=0)
@@ -257,7 +257,7 @@ class SplatOptions(Options):
             yield "random_bkgd: without effect, since white_bg is on"
         for name in ("eval_steps", "save_steps", "ply_steps"):
             late = [step for step in getattr(self.scaled(), name) if step > steps]
-            if name in given and late:
+            if name in beside_preset and late:
                 yield f"{name}: {', '.join(map(str, late))} will not be reached, since max_steps is {steps:,}"
 
     def scaled(self) -> Self:

@@ -19,7 +19,7 @@ from splatdag.splats.densify import strategy_of
 from splatdag.splats.gaussians import Parameters
 from splatdag.splats.losses import disparity_loss, photometric_loss
 from splatdag.splats.model import SplatModel, start_model
-from splatdag.splats.optimizers import decay, optimizers_of, step_all
+from splatdag.splats.optimizers import decay, module_optimizers, optimizers_of, step_all
 from splatdag.splats.options import SplatOptions
 from splatdag.splats.records import RunFiles
 from splatdag.splats.validation import Validation
@@ -162,7 +162,7 @@ class _Run:
         self.model = start_model(start, options, len(views), device)
         self.optimizers = optimizers_of(self.model.parameters, options, frame.extent, batch_size)
         self.means_lr = options.means_lr * frame.extent * math.sqrt(batch_size)
-        self.module_optimizers = _module_optimizers(self.model, math.sqrt(batch_size))
+        self.module_optimizers = module_optimizers(self.model, batch_size)
         generator = torch.Generator(device).manual_seed(options.seed + 1)
         self.strategy = strategy_of(options.strategy, frame.extent, generator)
         self.validation = validation
@@ -218,21 +218,6 @@ class _Run:
         result = self.result
         result.step, result.curve, result.evaluations = saved["step"], saved["curve"], saved["evaluations"]
         result.train_seconds, result.eval_seconds = saved["seconds"]
-
-
-def _module_optimizers(model: SplatModel, root_of_batch: float) -> dict[str, torch.optim.Optimizer]:
-    options = model.options
-    found: dict[str, torch.optim.Optimizer] = {}
-    if model.pose_adjust is not None:
-        rate = options.pose_opt_lr * root_of_batch
-        groups = [{"params": [model.pose_adjust.embeds.weight], "lr": rate, "initial_lr": rate}]
-        found["pose"] = torch.optim.Adam(groups, weight_decay=options.pose_opt_reg)
-    if model.app_module is not None:
-        rate = options.app_opt_lr * root_of_batch
-        codes, head = model.app_module.embeds.parameters(), model.app_module.color_head.parameters()
-        found["app_embeds"] = torch.optim.Adam(codes, lr=10 * rate, weight_decay=options.app_opt_reg)
-        found["app_head"] = torch.optim.Adam(head, lr=rate)
-    return found
 
 
 def _background(options: SplatOptions, generator: torch.Generator, device: torch.device) -> Tensor | None:
