@@ -80,7 +80,7 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     frame = _frame(scene, options)
     code = code_digest("captures.train")
     # A state of another kind of device can't be continued: random numbers come from the device.
-    key = {"options": options.model_dump_json(), "code": code, "device": device.type, **inputs}
+    key = {"options": options.learnt_from(), "code": code, "device": device.type, **inputs}
     chosen = options.scaled()
     files = RunFiles(result_dir, chosen, frame, {"data_dir": str(data_dir), "result_dir": str(result_dir)})
     average = mean_color(views, chosen.white_bg)

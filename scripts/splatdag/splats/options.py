@@ -15,6 +15,7 @@ _OF_DEFAULT = (
     "refine_scale2d_stop_iter", "reset_every", "pause_refine_after_reset", "absgrad", "revised_opacity",
 )  # fmt: skip
 _OF_MCMC = ("noise_lr", "min_opacity")
+_WITHOUT_EFFECT = ("disable_viewer", "port", "tb_every", "tb_save_image")
 
 
 class StrategyOptions(Options):
@@ -216,7 +217,7 @@ class SplatOptions(Options):
         def some(names: tuple[str, ...]) -> str:
             return " and ".join(name for name in names if name in given)
 
-        unused = some(("disable_viewer", "port", "tb_every", "tb_save_image"))
+        unused = some(_WITHOUT_EFFECT)
         if unused:
             yield f"{unused}: without effect, since there is no viewer and no TensorBoard"
         own, others = (_OF_MCMC, _OF_DEFAULT) if strategy.kind == "mcmc" else (_OF_DEFAULT, _OF_MCMC)
@@ -259,6 +260,10 @@ class SplatOptions(Options):
             late = [step for step in getattr(self.scaled(), name) if step > steps]
             if name in beside_preset and late:
                 yield f"{name}: {', '.join(map(str, late))} will not be reached, since max_steps is {steps:,}"
+
+    def learnt_from(self) -> str:
+        """What a training depends on, as JSON: all options but those that change nothing of it."""
+        return self.model_dump_json(exclude={*_WITHOUT_EFFECT, "checkpoint_every"})
 
     def scaled(self) -> Self:
         """The options with `steps_scaler` applied."""
