@@ -66,7 +66,7 @@ def test_a_cap_below_the_start_is_told(tmp_path: Path, caplog: pytest.LogCapture
     strategy = {**OPTIONS["strategy"], "cap_max": 20}
     Training(tmp_path).run(options(max_steps=1, strategy=strategy))
     assert caplog.messages == [
-        "strategy.cap_max: 20, but training starts with 100 Gaussians, so none are added; lower max_init_points"
+        "strategy.cap_max: 20, but training starts with 100 Gaussians; lower max_init_points or init_num_pts"
     ]
 
 
@@ -138,6 +138,13 @@ def test_random_points_lie_among_the_cameras_of_a_world_that_is_not_normalised(t
     chosen = TrainOptions(init_type="random", init_num_pts=500, normalize_world_space=False)
     means = stage._start(scene, stage._frame(scene, chosen), chosen)["means"]
     assert (means.mean(dim=0) - torch.tensor(views[0].center)).norm() < 10
+
+
+@pytest.mark.parametrize("every", [30, 1_000])
+def test_the_last_step_is_among_those_that_validation_chooses_from(tmp_path: Path, every: int) -> None:
+    """The tiny scene still gets better at its end, so that the last step is the best."""
+    result = Training(tmp_path).run(options(validation_views=1, validate_every=every))
+    assert (result.step, result.evaluations[-1]["step"]) == (60, 60)
 
 
 def test_an_early_result_is_the_one_that_an_evaluation_takes(tmp_path: Path) -> None:

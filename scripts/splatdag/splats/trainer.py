@@ -113,7 +113,8 @@ def train(
         if time.perf_counter() - reported > _REPORT_SECONDS:
             reported = time.perf_counter()
             _report(result, options, result.train_seconds + reported - clock)
-        last = result.step == options.max_steps or (validation is not None and validation.ends(model, result.step))
+        ended = validation is not None and validation.ends(model, result.step)
+        last = ended or result.step == options.max_steps
         evaluates, saves, keeps = _due(result.step, last, options, stop.requested)
         if evaluates or saves or keeps:
             _synchronise(device)
@@ -156,7 +157,7 @@ class _Run:
         cap = options.strategy.cap_max
         if cap is not None and cap < len(start["means"]):
             logger.warning(
-                "strategy.cap_max: %d, but training starts with %d Gaussians, so none are added; lower max_init_points",
+                "strategy.cap_max: %d, but training starts with %d Gaussians; lower max_init_points or init_num_pts",
                 cap, len(start["means"]),
             )  # fmt: skip
         self.model = start_model(start, options, len(views), device)
