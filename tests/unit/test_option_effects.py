@@ -102,7 +102,7 @@ CHANGES = [
         {"strategy": {**BASE, "reset_every": 30, "prune_scale2d": 0.15, "refine_scale2d_stop_iter": 60}},
         id="prune_scale2d and refine_scale2d_stop_iter",
     ),
-    pytest.param({"strategy": {**BASE, "reset_every": 30, "prune_opa": 0.2}}, id="prune_opa"),
+    pytest.param({"strategy": {**BASE, "reset_every": 30, "prune_opa": 0.05}}, id="prune_opa"),
     pytest.param({"strategy": {**BASE, "reset_every": 30, "grow_grad2d": 0.005}}, id="grow_grad2d"),
     pytest.param({"strategy": {**BASE, "reset_every": 30, "grow_scale3d": 0.3}}, id="grow_scale3d"),
     pytest.param({"strategy": {**BASE, "reset_every": 30, "refine_stop_iter": 20}}, id="refine_stop_iter"),
@@ -322,6 +322,11 @@ def test_known_points_project_to_where_the_camera_sees_them() -> None:
     inside = ((expected[:, :2] >= 0) & (expected[:, :2] < (48, 32))).all(axis=1)
     np.testing.assert_allclose(pixels, expected[inside, :2], atol=1e-4)
     np.testing.assert_allclose(depths, seen[inside, 2] / training.frame.scale, rtol=1e-5)
+    mask = torch.zeros((32, 48), dtype=torch.bool)
+    mask[:, :20] = True
+    counting, _ = known_depths(replace(view, mask_HW=mask), training.frame, torch.device("cpu"))
+    np.testing.assert_array_equal(counting, pixels[pixels[:, 0] < 20])
+    assert 0 < len(counting) < len(pixels)
 
 
 def test_what_did_best_on_the_validation_views_is_the_result(run: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -338,7 +343,8 @@ def test_what_did_best_on_the_validation_views_is_the_result(run: Any, caplog: p
 
 
 def test_random_points_fill_their_cube() -> None:
-    points, colors = random_points(4_000, 2.5, torch.Generator().manual_seed(0))
+    points, colors = random_points(4_000, np.array([0.0, 7.0, 0.0]), 2.5, torch.Generator().manual_seed(0))
+    points -= [0.0, 7.0, 0.0]
     assert np.abs(points).max() == pytest.approx(2.5, abs=0.01)
     np.testing.assert_allclose(points.mean(axis=0), 0, atol=0.1)
     assert 0 <= colors.min() < colors.max() <= 1

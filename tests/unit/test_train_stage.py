@@ -311,6 +311,18 @@ def test_a_run_that_fails_to_publish_keeps_its_state_and_leaves_no_manifest_of_a
     assert (run_dir / "manifest.json").exists()
 
 
+def test_a_state_is_continued_where_photos_lie_elsewhere_or_is_saved_more_often(
+    data: Path, tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped_main(data, tmp_path / "run", monkeypatch)
+    moved = data.rename(tmp_path / "elsewhere")
+    with caplog.at_level(logging.INFO):
+        main(moved, tmp_path / "run", checkpoint_every=7, port=1)
+    assert "continuing after step 41" in caplog.messages
+    assert_same_results(tmp_path / "run", reference)
+    assert f"data_dir: {moved}\n" in (tmp_path / "run" / "cfg.yml").read_text()
+
+
 def test_touching_photos_does_not_stop_a_state_from_being_continued(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import tempfile
@@ -16,8 +17,15 @@ from splatdag.captures.options import EvaluateOptions, TrainOptions
 from splatdag.captures.photos import load_scene
 from splatdag.captures.split import matching
 from splatdag.splats.devices import device_memory_mb, device_name, use_device
-from splatdag.splats.evaluation import evaluate, mean_color, write_preview
-from splatdag.splats.lpips import Lpips, how_to_get
+from splatdag.splats.evaluation import (
+    check_measurable,
+    check_sizes,
+    evaluate,
+    least_side,
+    mean_color,
+    write_preview,
+)
+from splatdag.splats.lpips import lpips_where_possible
 from splatdag.splats.model import SplatModel
 from splatdag.splats.records import LoadedRun, RunFiles, load_ckpt
 from splatdag.splats.views import Normalisation, View, camera_tensors
@@ -30,8 +38,6 @@ from splatdag.workflow.stage import Job
 from splatdag.workflow.stage import run as run_stage
 
 logger = logging.getLogger(__name__)
-_LEAST_SIDE = 11
-"""Pixels; the window of SSIM."""
 _FAR = 10
 """Median distance of the cameras from the run's, in radii of those, from which they are called far."""
 _EMPTY = 0.01
@@ -92,7 +98,9 @@ def main(
 
 
 def last_checkpoint(run_dir: Path) -> Path:
-    """The checkpoint of a run after the most steps.
+    """The checkpoint of what a run published; the one after the most steps of a run that is not finished.
+
+    They differ where validation views chose an earlier step as the best.
 
     Raises:
         UserError: there is none.
@@ -104,7 +112,9 @@ def last_checkpoint(run_dir: Path) -> Path:
     }
     if not found:
         raise UserError(f"run: no checkpoint in {run_dir / 'ckpts'} (ckpt_<step>_rank0.pt); train the run again")
-    return found[max(found)]
+    manifest = run_dir / "manifest.json"
+    steps = json.loads(manifest.read_text(encoding="utf-8")).get("steps", 0) if manifest.is_file() else 0
+    return found.get(steps - 1, found[max(found)])
 
 
 def _filled(options: EvaluateOptions, loaded: LoadedRun) -> EvaluateOptions:
@@ -130,9 +140,8 @@ def _views(model: Path, data_dir: Path, options: EvaluateOptions, threads: int) 
     )
     kept = set(matching([view.name for view in scene.views], options.eval_match_string, "eval_match_string"))
     views = [view for view in scene.views if view.name in kept]
-    least = min(min(view.image_HW3.shape[:2]) for view in views)
-    if least < _LEAST_SIDE:
-        raise UserError(f"photos are only {least} pixels wide or high after scaling; lower data_factor")
+    check_sizes(views)
+    check_measurable(views)
     logger.info("%d of %d photos", len(views), len(scene.views))
     return views
 
@@ -147,7 +156,8 @@ def frame_warnings(model: SplatModel, views: list[View], frame: Normalisation) -
         frame: from the world to the frame of training.
     """
     question = "is its COLMAP model in the same world frame as the capture's?"
-    distances = np.linalg.norm([frame.points(view.center) for view in views], axis=1)
+    middle = model.parameters["means"].median(dim=0).values.double().cpu().numpy()
+    distances = np.linalg.norm([frame.points(view.center) - middle for view in views], axis=1)
     times = float(np.median(distances)) / frame.extent
     if times > _FAR:
         return [f"the dataset's cameras are {times:,.0f} times as far out as the run's; {question}"]
@@ -176,14 +186,10 @@ def _measure(
     """Evaluate and write the run contract, the manifest last."""
     begin = time.perf_counter()
     model, frame, device = loaded.model, loaded.frame, loaded.model.parameters["means"].device
-    (result_dir / "manifest.json").unlink(missing_ok=True)  # of an older evaluation, whose files are now replaced
     files = RunFiles(result_dir, loaded.options, frame, {"data_dir": str(data_dir), "result_dir": str(result_dir)})
     files.begin()
     average = mean_color(views, loaded.options.white_bg)
-    net = options.lpips_net or loaded.options.lpips_net
-    lpips = Lpips.load(net, device)
-    if lpips is None:
-        logger.info("%s", how_to_get(net))
+    lpips = lpips_where_possible(options.lpips_net or loaded.options.lpips_net, least_side(views), device)
     found = evaluate(
         model, views, frame, average, measure_lpips=lpips, render=lambda index: files.render(loaded.step, index)
     )

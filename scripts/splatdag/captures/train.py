@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 
@@ -16,9 +17,18 @@ from splatdag.captures.photos import Scene, load_scene
 from splatdag.captures.split import list_file, split_photos
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.splats.devices import device_memory_mb, device_name, use_device
-from splatdag.splats.evaluation import evaluate, mean_color, write_curves, write_flythrough, write_preview
+from splatdag.splats.evaluation import (
+    check_measurable,
+    check_sizes,
+    evaluate,
+    least_side,
+    mean_color,
+    write_curves,
+    write_flythrough,
+    write_preview,
+)
 from splatdag.splats.gaussians import Parameters, from_points, random_points
-from splatdag.splats.lpips import Lpips, how_to_get
+from splatdag.splats.lpips import lpips_where_possible
 from splatdag.splats.model import SplatModel
 from splatdag.splats.ply import write_ply
 from splatdag.splats.records import RunFiles
@@ -32,8 +42,6 @@ from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
-_LEAST_SIDE = 11
-"""Pixels; the window of SSIM."""
 
 
 def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, job: Job, device_count: int = 0) -> None:
@@ -70,14 +78,14 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     if listed is not None:
         inputs["split"] = file_digest(listed)
     frame = _frame(scene, options)
-    key = {"options": options.model_dump_json(), "code": code_digest("captures.train"), **inputs}
+    code = code_digest("captures.train")
+    # A state of another kind of device can't be continued: random numbers come from the device.
+    key = {"options": options.learnt_from(), "code": code, "device": device.type, **inputs}
     chosen = options.scaled()
     files = RunFiles(result_dir, chosen, frame, {"data_dir": str(data_dir), "result_dir": str(result_dir)})
     average = mean_color(views, chosen.white_bg)
 
-    lpips = Lpips.load(chosen.lpips_net, device)
-    if lpips is None:
-        logger.info("%s", how_to_get(chosen.lpips_net))
+    lpips = lpips_where_possible(chosen.lpips_net, least_side(held_out), device)
 
     def measure(model: SplatModel, step: int) -> dict[str, Any]:
         found = evaluate(
@@ -103,9 +111,7 @@ def _split(scene: Scene, data_dir: Path, options: TrainOptions) -> tuple[list[Vi
         raise UserError(f"only {len(scene.views)} registered photo; training needs at least two")
     if not len(scene.points) and options.init_type == "sfm":
         raise UserError("the COLMAP model has no points to start from; init_type random starts without")
-    least = min(min(view.image_HW3.shape[:2]) for view in scene.views)
-    if least < _LEAST_SIDE:
-        raise UserError(f"photos are only {least} pixels wide or high after scaling; lower data_factor")
+    check_sizes(scene.views)
     by_name = {view.name: view for view in scene.views}
     sides = split_photos(
         list(by_name),
@@ -116,6 +122,7 @@ def _split(scene: Scene, data_dir: Path, options: TrainOptions) -> tuple[list[Vi
         data_dir=data_dir,
     )
     views, held_out = ([by_name[name] for name in side] for side in sides)
+    check_measurable(held_out)
     logger.info("%d photos to train on, %d held out, %d points", len(views), len(held_out), len(scene.points))
     if set(sides[0]) & set(sides[1]):
         logger.info("photos are evaluated that are trained on; the figures say nothing about new views")
@@ -123,7 +130,7 @@ def _split(scene: Scene, data_dir: Path, options: TrainOptions) -> tuple[list[Vi
 
 
 def _frame(scene: Scene, options: TrainOptions) -> Normalisation:
-    centers = torch.stack([torch.tensor(view.center) for view in scene.views]).numpy()
+    centers = np.array([view.center for view in scene.views])
     frame = normalisation(centers, scene.points, options.normalize_world_space)
     return replace(frame, extent=frame.extent * options.global_scale)
 
@@ -131,7 +138,8 @@ def _frame(scene: Scene, options: TrainOptions) -> Normalisation:
 def _start(scene: Scene, frame: Normalisation, options: TrainOptions) -> Parameters:
     generator = torch.Generator().manual_seed(options.seed)
     if options.init_type == "random":
-        points, colors = random_points(options.init_num_pts, options.init_extent * frame.extent, generator)
+        middle = frame.points(np.mean([view.center for view in scene.views], axis=0))
+        points, colors = random_points(options.init_num_pts, middle, options.init_extent * frame.extent, generator)
     else:
         points = frame.points(scene.points[: options.max_init_points])
         colors = scene.colors[: options.max_init_points]

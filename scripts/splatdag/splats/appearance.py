@@ -28,6 +28,9 @@ class Appearance(nn.Module):
             bound = layer.in_features**-0.5
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
             nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+        with torch.no_grad():
+            # A degree of the directions adds nothing before it is trained, whatever degree an evaluation asks for.
+            hidden[0].weight[:, embed_dim + FEATURES + 1 :] = 0
         nn.init.zeros_(last.weight)  # the network adds nothing at the start
         nn.init.zeros_(last.bias)
         self.color_head = nn.Sequential(hidden[0], nn.ReLU(), hidden[1], nn.ReLU(), last)

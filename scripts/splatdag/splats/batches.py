@@ -131,7 +131,7 @@ class TrainingViews:
 
 
 def known_depths(view: View, frame: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pixels [M, 2] and depths [M] (units of training) of the model's points that lie in the photo."""
+    """Pixels [M, 2] and depths [M] (units of training) of the model's points in the photo, where it counts."""
     points = np.zeros((0, 3)) if view.points_M3 is None else view.points_M3
     matrix = frame.world_to_camera(view)
     seen = frame.points(points) @ matrix[:3, :3].T + matrix[:3, 3]
@@ -139,6 +139,9 @@ def known_depths(view: View, frame: Normalisation, device: torch.device) -> tupl
     pixels = (seen / seen[:, 2:]) @ view.K.T
     height, width = view.image_HW3.shape[:2]
     inside = ((pixels[:, :2] >= 0) & (pixels[:, :2] < (width, height))).all(axis=1)
+    if view.mask_HW is not None:
+        columns, rows = pixels[inside, :2].astype(np.int64).T
+        inside[inside] = view.mask_HW.numpy()[rows, columns]
     return (
         torch.tensor(pixels[inside, :2], dtype=torch.float32, device=device),
         torch.tensor(seen[inside, 2], dtype=torch.float32, device=device),

@@ -14,17 +14,52 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from splatdag.splats.metrics import psnr, ssim
+from splatdag.splats.metrics import is_measurable, psnr, ssim
 from splatdag.splats.model import SplatModel
 from splatdag.splats.trainer import Trained
 from splatdag.splats.views import Normalisation, View, camera_tensors
+from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete
 
+_LEAST_SIDE = 11
+"""Pixels; the window of SSIM."""
 _PREVIEW_VIEWS = 6
 _PREVIEW_WIDTH = 480
 _GAP = 6
 _DIMMED = 0.3
 """Brightness of what is masked in pictures."""
+
+
+def least_side(views: list[View]) -> int:
+    """Pixels of the shortest side of all photos."""
+    return min(min(view.image_HW3.shape[:2]) for view in views)
+
+
+def check_sizes(views: list[View]) -> None:
+    """Stop where photos are smaller than the window of SSIM.
+
+    Raises:
+        UserError: they are.
+    """
+    least = least_side(views)
+    if least < _LEAST_SIDE:
+        raise UserError(
+            f"photos are only {least} pixels wide or high after scaling; lower data_factor or raise max_image_size"
+        )
+
+
+def check_measurable(views: list[View]) -> None:
+    """Stop before a training whose evaluation could not be made.
+
+    Raises:
+        UserError: the mask of a held-out view leaves too little to measure.
+    """
+    for view in views:
+        if view.mask_HW is not None and not is_measurable(view.mask_HW):
+            raise UserError(
+                f"{view.name}: after scaling, its mask leaves {int(view.mask_HW.sum())} pixels, too few to measure SSIM"
+                " on (half a window of 11 × 11); enlarge the white part, or leave the photo out"
+            )
 
 
 @torch.no_grad()
@@ -104,11 +139,19 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def mean_color(views: list[View], white: bool = False) -> Tensor:
-    """Mean colour [3] of what counts in views, in [0, 1]."""
+    """Mean colour [3] of what counts in views, in [0, 1].
+
+    Raises:
+        UserError: nothing counts.
+    """
     means = []
     for view in views:
         target = view.target(white)
-        means.append((target.flatten(0, 1) if view.mask_HW is None else target[view.mask_HW]).mean(dim=0))
+        counted = target.flatten(0, 1) if view.mask_HW is None else target[view.mask_HW]
+        if len(counted):
+            means.append(counted.mean(dim=0))
+    if not means:
+        raise UserError("after scaling, the masks leave nothing of any photo; white is what counts")
     return torch.stack(means).mean(dim=0)
 
 
@@ -183,12 +226,13 @@ def write_curves(path: Path, result: Trained, title: str) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    steps, losses, psnrs = np.array(result.curve).T
+    steps, losses, psnrs = np.array(result.curve).reshape(-1, 3).T
     window = max(1, len(steps) // 50)
     figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(7, 6), sharex=True, layout="constrained")
     for axis, values in ((top, losses), (bottom, psnrs)):
-        axis.plot(steps, values, color="0.8", linewidth=0.8)
-        axis.plot(steps, _smooth(values, window), label="training, smoothed")
+        if len(values):
+            axis.plot(steps, values, color="0.8", linewidth=0.8)
+            axis.plot(steps, _smooth(values, window), label="training, smoothed")
         axis.grid(alpha=0.3)
     evaluated = [(e["step"], e["mean"]["psnr"]) for e in result.evaluations]
     bottom.plot(*zip(*evaluated, strict=True), "o", color="tab:red", label="held out")

@@ -49,10 +49,12 @@ def from_points(
     }
 
 
-def random_points(count: int, extent: float, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Points [N, 3] in a cube of half side `extent` around the origin, and colours [N, 3]."""
+def random_points(
+    count: int, center: np.ndarray, extent: float, generator: torch.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points [N, 3] in a cube of half side `extent` around `center` [3], and colours [N, 3]."""
     points = extent * (2 * torch.rand((count, 3), generator=generator) - 1)
-    return points.double().numpy(), torch.rand((count, 3), generator=generator).double().numpy()
+    return center + points.double().numpy(), torch.rand((count, 3), generator=generator).double().numpy()
 
 
 def neighbour_distances(points: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ def disparity_loss(depths_CHW1: Tensor, known: list[tuple[Tensor, Tensor]]) -> T
     differences = []
     for depth, (pixels, truth) in zip(depths_CHW1.permute(0, 3, 1, 2), known, strict=True):
         grid = pixels / pixels.new_tensor([width, height]) * 2 - 1  # the first pixel's centre is at 0.5
-        rendered = grid_sample(depth[None], grid[None, None], align_corners=False)[0, 0, 0]
+        rendered = grid_sample(depth[None], grid[None, None], padding_mode="border", align_corners=False)[0, 0, 0]
         disparity = torch.where(rendered > 0, 1 / rendered.clamp_min(1e-10), torch.zeros_like(rendered))
         differences.append((disparity - 1 / truth).abs())
     total = torch.cat(differences)

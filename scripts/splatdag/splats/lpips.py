@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -13,6 +14,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, max_pool2d, relu
 
 from splatdag.workflow.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 Net = Literal["alex", "vgg"]
 
@@ -144,6 +147,26 @@ class Lpips:
             raise ValueError(f"mask {tuple(mask.shape)} {mask.dtype}; expected bool {(height, width)}")
         if mask is not None and not mask.any():
             raise ValueError("the mask is empty")
+
+
+def lpips_where_possible(net: Net, least_side: int, device: torch.device) -> Lpips | None:
+    """LPIPS, or None and a line in the log that says why.
+
+    Args:
+        net: the network.
+        least_side: of the photos it is for (pixels).
+        device: where to compute.
+
+    Raises:
+        UserError: as `Lpips.load`.
+    """
+    lpips = Lpips.load(net, device)
+    if lpips is None:
+        logger.info("%s", how_to_get(net))
+    elif least_side < _SMALLEST[net]:
+        logger.info("LPIPS is left out: %s needs %d pixels, a photo has %d", net, _SMALLEST[net], least_side)
+        return None
+    return lpips
 
 
 def backbone_path(net: Net) -> Path:

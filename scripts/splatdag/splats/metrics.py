@@ -35,19 +35,9 @@ def ssim(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
     if min(image.shape[:2]) <= half:
         raise ValueError(f"image of {image.shape[1]} x {image.shape[0]} pixels; SSIM needs {half + 1} x {half + 1}")
     x, y = (v.double().permute(2, 0, 1)[:, None] for v in (image, target))
-    steps = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - half
-    taps = torch.exp(-0.5 * (steps / SIGMA) ** 2)
-    taps = taps / taps.sum()
-
-    def blur(v: Tensor) -> Tensor:
-        return conv2d(
-            conv2d(pad(v, (half, half, half, half), mode="reflect"), taps.view(1, 1, 1, -1)),
-            taps.view(1, 1, -1, 1),
-        )
-
     weight = torch.ones_like(x[:1]) if mask is None else mask.to(x.dtype)[None, None]
-    coverage = blur(weight)
-    mx, my, xx, yy, xy = (blur(v * weight) / coverage for v in (x, y, x * x, y * y, x * y))
+    coverage = _blur(weight)
+    mx, my, xx, yy, xy = (_blur(v * weight) / coverage for v in (x, y, x * x, y * y, x * y))
     value = (2 * mx * my + C1) * (2 * (xy - mx * my) + C2)
     value = value / ((mx * mx + my * my + C1) * (xx - mx * mx + yy - my * my + C2))
     if mask is None:
@@ -56,6 +46,21 @@ def ssim(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
     if not counts.any():
         raise ValueError(f"no window of the image is at least {MIN_COVERAGE:.0%} on the mask")
     return float(value[counts].mean())
+
+
+def is_measurable(mask: Tensor) -> bool:
+    """Whether a mask [H,W] bool leaves enough for SSIM: one window that lies on it."""
+    return bool((_blur(mask.double()[None, None]) >= MIN_COVERAGE).any())
+
+
+def _blur(v: Tensor) -> Tensor:
+    """Gaussian means [B,1,H,W] around every pixel, float64."""
+    half = WINDOW // 2
+    steps = torch.arange(WINDOW, dtype=v.dtype, device=v.device) - half
+    taps = torch.exp(-0.5 * (steps / SIGMA) ** 2)
+    taps = taps / taps.sum()
+    padded = pad(v, (half, half, half, half), mode="reflect")
+    return conv2d(conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
 
 
 def _check(image: Tensor, target: Tensor, mask: Tensor | None) -> None:

@@ -89,11 +89,14 @@ class SplatModel:
 
     @torch.no_grad()
     def published(self) -> Parameters:
-        """The Gaussians as every viewer takes them: with appearance, the colours that are seen in no photo's light."""
+        """The Gaussians as every viewer takes them: with appearance, the colours that are seen in no photo's light.
+
+        These are constant: the network gets the mean of its inputs over all directions, degree 0.
+        """
         if self.app_module is None:
             return self.parameters
         means = self.parameters["means"]
-        colors = self._colors(torch.zeros_like(means)[None], self.options.sh_degree, None)[0]
+        colors = self._colors(torch.zeros_like(means)[None], 0, None)[0]
         geometry = {name: self.parameters[name] for name in ("means", "scales", "quats", "opacities")}
         return {**geometry, "sh0": (colors[:, None] - 0.5) / SH_C0, "shN": colors.new_zeros(len(colors), 0, 3)}
 

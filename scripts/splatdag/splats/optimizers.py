@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from splatdag.splats.gaussians import Parameters
+from splatdag.splats.model import SplatModel
 from splatdag.splats.options import SplatOptions
 from splatdag.splats.rows import Optimizers
 
@@ -50,6 +51,22 @@ def optimizers_of(parameters: Parameters, options: SplatOptions, scene_scale: fl
         return torch.optim.Adam([tensor], lr=rate, fused=True, **shared)
 
     return {name: optimizer(tensor, rates[name] * math.sqrt(batch_size)) for name, tensor in parameters.items()}
+
+
+def module_optimizers(model: SplatModel, batch_size: int) -> dict[str, torch.optim.Optimizer]:
+    """Optimisers of the changes of cameras and of light, as far as the model has them."""
+    options, root_of_batch = model.options, math.sqrt(batch_size)
+    found: dict[str, torch.optim.Optimizer] = {}
+    if model.pose_adjust is not None:
+        rate = options.pose_opt_lr * root_of_batch
+        groups = [{"params": [model.pose_adjust.embeds.weight], "lr": rate, "initial_lr": rate}]
+        found["pose"] = torch.optim.Adam(groups, weight_decay=options.pose_opt_reg)
+    if model.app_module is not None:
+        rate = options.app_opt_lr * root_of_batch
+        codes, head = model.app_module.embeds.parameters(), model.app_module.color_head.parameters()
+        found["app_embeds"] = torch.optim.Adam(codes, lr=10 * rate, weight_decay=options.app_opt_reg)
+        found["app_head"] = torch.optim.Adam(head, lr=rate)
+    return found
 
 
 class VisibleAdam(torch.optim.Optimizer):

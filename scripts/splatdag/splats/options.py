@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from splatdag.splats.presets import PRESETS
-from splatdag.workflow.options import Options, changed
+from splatdag.workflow.options import Options, changed, differences
 
 _OF_DEFAULT = (
     "prune_opa", "grow_grad2d", "grow_scale3d", "grow_scale2d", "prune_scale3d", "prune_scale2d",
     "refine_scale2d_stop_iter", "reset_every", "pause_refine_after_reset", "absgrad", "revised_opacity",
 )  # fmt: skip
 _OF_MCMC = ("noise_lr", "min_opacity")
+_WITHOUT_EFFECT = ("disable_viewer", "port", "tb_every", "tb_save_image")
 
 
 class StrategyOptions(Options):
@@ -25,7 +26,7 @@ class StrategyOptions(Options):
     refine_start_iter: int = Field(500, ge=0)
     """First step of densification."""
     refine_stop_iter: int = Field(15_000, ge=0)
-    """No densification from this step on."""
+    """No densification from this step on; simple_trainer's `mcmc` has 25000, as preset mcmc does."""
     refine_every: int = Field(100, gt=0)
     """Steps between two densifications."""
     cap_max: int | None = Field(None, gt=0)
@@ -95,7 +96,8 @@ class SplatOptions(Options):
     render_traj_path: Literal["interp", "ellipse", "spiral", "raw"] = "interp"
     """Path of the fly-through: through the cameras, around the scene, a spiral, or from camera to camera."""
     lpips_net: Literal["alex", "vgg"] = "alex"
-    """Network of LPIPS, which is measured where its weights are on disk."""
+    """Network of LPIPS, which is measured where its weights are on disk; both get colours from -1 to 1, as LPIPS is
+    defined, whereas simple_trainer gives `vgg` colours from 0 to 1, so its figures differ."""
     checkpoint_every: int = Field(1_000, gt=0)
     """Steps between two saves of the training state."""
     seed: int = Field(42, ge=0)
@@ -104,7 +106,7 @@ class SplatOptions(Options):
     init_type: Literal["sfm", "random"] = "sfm"
     """Start from the model's points, or from random ones."""
     init_num_pts: int = Field(100_000, gt=0)
-    """Random points to start from."""
+    """Random points to start from, in a cube around the cameras' centre."""
     init_extent: float = Field(3.0, gt=0)
     """Half the side of the cube of random points, times the scene scale."""
     max_init_points: int | None = Field(None, gt=0)
@@ -215,7 +217,7 @@ class SplatOptions(Options):
         def some(names: tuple[str, ...]) -> str:
             return " and ".join(name for name in names if name in given)
 
-        unused = some(("disable_viewer", "port", "tb_every", "tb_save_image"))
+        unused = some(_WITHOUT_EFFECT)
         if unused:
             yield f"{unused}: without effect, since there is no viewer and no TensorBoard"
         own, others = (_OF_MCMC, _OF_DEFAULT) if strategy.kind == "mcmc" else (_OF_DEFAULT, _OF_MCMC)
@@ -241,14 +243,27 @@ class SplatOptions(Options):
         for switch, names in _NEEDED.items():
             if not getattr(self, switch) and some(names):
                 yield f"{some(names)}: without effect without {switch}"
+        beside_preset = differences(self).keys()
+        if self.init_type == "random" and "max_init_points" in beside_preset:
+            yield "max_init_points: without effect, since init_type is random"
+        if self.disable_video and "render_traj_path" in beside_preset:
+            yield "render_traj_path: without effect, since disable_video is on"
+        if not self.sh_degree and "sh_degree_interval" in beside_preset:
+            yield "sh_degree_interval: without effect, since sh_degree is 0"
+        if "shN_lr" in beside_preset and (self.app_opt or not self.sh_degree):
+            yield f"shN_lr: without effect, since {'app_opt is on' if self.app_opt else 'sh_degree is 0'}"
         if self.init_type == "sfm" and some(("init_num_pts", "init_extent")):
             yield f"{some(('init_num_pts', 'init_extent'))}: without effect, since init_type is sfm"
         if self.random_bkgd and self.white_bg:
             yield "random_bkgd: without effect, since white_bg is on"
         for name in ("eval_steps", "save_steps", "ply_steps"):
             late = [step for step in getattr(self.scaled(), name) if step > steps]
-            if name in given and late:
+            if name in beside_preset and late:
                 yield f"{name}: {', '.join(map(str, late))} will not be reached, since max_steps is {steps:,}"
+
+    def learnt_from(self) -> str:
+        """What a training depends on, as JSON: all options but those that change nothing of it."""
+        return self.model_dump_json(exclude={*_WITHOUT_EFFECT, "checkpoint_every"})
 
     def scaled(self) -> Self:
         """The options with `steps_scaler` applied."""
@@ -271,6 +286,7 @@ class SplatOptions(Options):
                 "refine_every",
                 "reset_every",
                 "refine_scale2d_stop_iter",
+                "pause_refine_after_reset",
             )
         }
         changed_strategy = self.strategy.model_copy(update=strategy)

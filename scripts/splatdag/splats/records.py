@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,15 @@ from splatdag.workflow.manifest import peak_resident_mb
 from splatdag.workflow.options import T, validated
 from splatdag.workflow.publish import complete, write_json, write_text
 
-_FOLDERS = ("ckpts", "ply", "stats", "renders", "videos")
+_OWN = (
+    "ckpts/ckpt_*_rank0.pt",
+    "ply/point_cloud_*.ply",
+    "stats/train_step*_rank0.json",
+    "stats/val_step*.json",
+    "renders/val_step*_*.png",
+    "videos/traj_*.mp4",
+)
+"""What an older run leaves; nothing else that lies in these folders is touched."""
 
 
 @dataclass
@@ -36,10 +43,12 @@ class RunFiles:
     inputs: dict[str, str]
     """More for cfg.yml: data_dir and result_dir."""
 
-    def begin(self) -> None:
-        """Remove what an older run left, and write cfg.yml."""
-        for name in _FOLDERS:
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+    def begin(self, anew: bool = True) -> None:
+        """Write cfg.yml; `anew`, first remove what an older run left, whose manifest holds no longer."""
+        if anew:
+            (self.folder / "manifest.json").unlink(missing_ok=True)
+            for path in [path for pattern in _OWN for path in self.folder.glob(pattern)]:
+                path.unlink()
         values = {**self.inputs, **self.options.model_dump(mode="json")}
         write_text(self.folder / "cfg.yml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 

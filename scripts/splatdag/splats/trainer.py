@@ -6,7 +6,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from splatdag.splats.densify import strategy_of
 from splatdag.splats.gaussians import Parameters
 from splatdag.splats.losses import disparity_loss, photometric_loss
 from splatdag.splats.model import SplatModel, start_model
-from splatdag.splats.optimizers import decay, optimizers_of, step_all
+from splatdag.splats.optimizers import decay, module_optimizers, optimizers_of, step_all
 from splatdag.splats.options import SplatOptions
 from splatdag.splats.records import RunFiles
 from splatdag.splats.validation import Validation
@@ -75,14 +75,14 @@ def train(
 
     Raises:
         Stopped: SIGTERM arrived; the state is saved.
+        UserError: the loss is not finite, or no Gaussian is left.
     """
     views, validation = Validation.set_aside(views, frame, options, device)
     run = _Run(views, frame, start, options, validation, device)
     model, result = run.model, run.result
     saved = checkpoint.load(device)
-    if saved is None:
-        files.begin()
-    else:
+    files.begin(anew=saved is None)
+    if saved is not None:
         run.load(saved)
         logger.info("continuing after step %d", result.step)
     stop = _StopRequest()
@@ -102,13 +102,19 @@ def train(
         loss.backward()
         run.optimise(step, infos)
         result.step = step + 1
+        if not len(model.parameters["means"]):
+            raise UserError(
+                f"step {result.step}: every Gaussian was removed; lower strategy.prune_opa or opacity_reg, or raise"
+                " strategy.prune_scale3d or strategy.prune_scale2d"
+            )
 
         if step % _NOTE_EVERY == 0 or result.step == options.max_steps:
-            result.curve.append([result.step, *_figures(loss, drawn[0][0], batches[0], background)])
+            result.curve += _figures(result.step, loss, drawn[0][0], batches[0], background)
         if time.perf_counter() - reported > _REPORT_SECONDS:
             reported = time.perf_counter()
             _report(result, options, result.train_seconds + reported - clock)
-        last = result.step == options.max_steps or (validation is not None and validation.ends(model, result.step))
+        ended = validation is not None and validation.ends(model, result.step)
+        last = ended or result.step == options.max_steps
         evaluates, saves, keeps = _due(result.step, last, options, stop.requested)
         if evaluates or saves or keeps:
             _synchronise(device)
@@ -148,10 +154,16 @@ class _Run:
         batch_size = self.views.batch_size
         if batch_size < options.batch_size:
             logger.warning("batch_size lowered to %d, the number of views", batch_size)
+        cap = options.strategy.cap_max
+        if cap is not None and cap < len(start["means"]):
+            logger.warning(
+                "strategy.cap_max: %d, but training starts with %d Gaussians; lower max_init_points or init_num_pts",
+                cap, len(start["means"]),
+            )  # fmt: skip
         self.model = start_model(start, options, len(views), device)
         self.optimizers = optimizers_of(self.model.parameters, options, frame.extent, batch_size)
         self.means_lr = options.means_lr * frame.extent * math.sqrt(batch_size)
-        self.module_optimizers = _module_optimizers(self.model, math.sqrt(batch_size))
+        self.module_optimizers = module_optimizers(self.model, batch_size)
         generator = torch.Generator(device).manual_seed(options.seed + 1)
         self.strategy = strategy_of(options.strategy, frame.extent, generator)
         self.validation = validation
@@ -209,21 +221,6 @@ class _Run:
         result.train_seconds, result.eval_seconds = saved["seconds"]
 
 
-def _module_optimizers(model: SplatModel, root_of_batch: float) -> dict[str, torch.optim.Optimizer]:
-    options = model.options
-    found: dict[str, torch.optim.Optimizer] = {}
-    if model.pose_adjust is not None:
-        rate = options.pose_opt_lr * root_of_batch
-        groups = [{"params": [model.pose_adjust.embeds.weight], "lr": rate, "initial_lr": rate}]
-        found["pose"] = torch.optim.Adam(groups, weight_decay=options.pose_opt_reg)
-    if model.app_module is not None:
-        rate = options.app_opt_lr * root_of_batch
-        codes, head = model.app_module.embeds.parameters(), model.app_module.color_head.parameters()
-        found["app_embeds"] = torch.optim.Adam(codes, lr=10 * rate, weight_decay=options.app_opt_reg)
-        found["app_head"] = torch.optim.Adam(head, lr=rate)
-    return found
-
-
 def _background(options: SplatOptions, generator: torch.Generator, device: torch.device) -> Tensor | None:
     if options.white_bg:
         return torch.ones(3, device=device)
@@ -262,14 +259,15 @@ def _regularisers(parameters: Parameters, options: SplatOptions) -> Tensor:
     return total
 
 
-def _figures(loss: Tensor, image: Tensor, batch: Batch, background: Tensor | None) -> tuple[float, float]:
-    """Loss and PSNR (dB) of what was just trained on."""
+def _figures(step: int, loss: Tensor, image: Tensor, batch: Batch, background: Tensor | None) -> Iterator[list[float]]:
+    """A row of step, loss and PSNR (dB) of what was just trained on; none for a crop where no pixel counts."""
     if not torch.isfinite(loss):
         raise UserError("the loss is not finite any more; lower the learning rates")
     error = (image.detach()[..., :3].clamp(0, 1) - batch.targets(background)).square()
     if batch.masks_CHW is not None:
         error = error[batch.masks_CHW]
-    return loss.item(), -10 * math.log10(max(error.mean().item(), 1e-10))
+    if error.numel():
+        yield [step, loss.item(), -10 * math.log10(max(error.mean().item(), 1e-10))]
 
 
 def _due(step: int, last: bool, options: SplatOptions, stop: bool) -> tuple[bool, bool, bool]:

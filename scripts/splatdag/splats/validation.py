@@ -56,7 +56,7 @@ class Validation:
 
     @torch.no_grad()
     def ends(self, model: SplatModel, step: int) -> bool:
-        """Whether training should end after this many steps."""
+        """Whether training should end after this many steps; a look every validate_every steps and after the last."""
         if step % self.options.validate_every and step != self.options.max_steps:
             return False
         errors = []
@@ -65,6 +65,8 @@ class Validation:
             error = (image - target).square()
             errors.append(float(error.mean() if view.mask_HW is None else error[view.mask_HW.to(error.device)].mean()))
         psnr = float(-10 * np.log10(np.maximum(errors, 1e-10)).mean())
+        if not math.isfinite(psnr):
+            raise UserError(f"step {step}: the photos set aside can't be drawn any more; lower the learning rates")
         if psnr > self.best["psnr"]:
             copies = {name: tensor.detach().clone() for name, tensor in model.parameters.items()}
             modules = {

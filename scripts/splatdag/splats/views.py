@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_FAR = 1_000
+"""Distance of the cameras from the origin, in their radii, from which single precision is not enough."""
 _LEAST_RADIUS = 0.5
 """Of the cameras, as they count for the extent, in median distances of the points."""
 
@@ -71,7 +73,7 @@ class Normalisation:
 
     def offset(self) -> np.ndarray:
         """What has to stay out of a float32 file: whole units, and zero unless the scene is far from the origin."""
-        far = np.abs(self.center).max() > 1_000 * self.scale
+        far = np.abs(self.center).max() > _FAR * self.scale
         return np.round(self.center) if far else np.zeros(3)
 
 
@@ -85,7 +87,8 @@ def normalisation(centers: np.ndarray, points: np.ndarray, normalize: bool = Tru
     Args:
         centers: [V, 3] camera positions in the world.
         points: [N, 3] points of the scene in the world.
-        normalize: False leaves the world's units and origin, and only measures the extent.
+        normalize: False leaves the world's units and origin, and only measures the extent; but an origin so far
+            away that single precision would not do (georeferenced inputs) is moved among the cameras by whole units.
     """
     center = centers.mean(axis=0)
     distances = np.linalg.norm(centers - center, axis=1)
@@ -96,7 +99,8 @@ def normalisation(centers: np.ndarray, points: np.ndarray, normalize: bool = Tru
         scale = depth or 1.0
         radius = radius or 1.0
     if not normalize:
-        return Normalisation(np.zeros(3), 1.0, 1.1 * radius)
+        far = np.abs(center).max() > _FAR * max(radius, 1.0)
+        return Normalisation(np.round(center) if far else np.zeros(3), 1.0, 1.1 * radius)
     return Normalisation(center, scale, 1.1 * radius / scale)
 
 
