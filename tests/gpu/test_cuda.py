@@ -130,14 +130,20 @@ def test_noise_has_the_spread_of_gsplat_s():
     torch.testing.assert_close(spread[0], spread[1], rtol=0.05, atol=2e-3)
 
 
-def test_the_loss_is_the_same_on_both():
-    generator = torch.Generator().manual_seed(0)
-    image, target = (torch.rand((1, 60, 80, 3), generator=generator) for _ in range(2))
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("cameras", "width", "height", "ssim_lambda"),
+    [(1, 80, 60, 0.2), (3, 333, 83, 0.2), (1, 11, 11, 1.0), (2, 9, 8, 0.0)],
+)
+def test_the_loss_is_the_same_on_both(cameras, width, height, ssim_lambda, masked):
+    generator = torch.Generator().manual_seed(width)
+    image, target = (torch.rand((cameras, height, width, 3), generator=generator) for _ in range(2))
+    mask = torch.rand((cameras, height, width), generator=generator) > 0.3 if masked else None
     values, gradients = [], []
     for device in (CPU, CUDA):
         leaf = image.clone().to(device).requires_grad_()
-        loss = photometric_loss(leaf, target.to(device), 0.2)
-        loss.backward()
+        loss = photometric_loss(leaf, target.to(device), ssim_lambda, None if mask is None else mask.to(device))
+        (1.7 * loss).backward()
         values.append(loss.item())
         gradients.append(leaf.grad.cpu())
     assert values[0] == pytest.approx(values[1], abs=1e-5)

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, grid_sample
+from torch.nn.functional import grid_sample
 
-from splatdag.splats.cpu.photometric import C1, C2, TAPS, WINDOW, Photometric
+from splatdag.splats.cpu.photometric import WINDOW
 
 
 def photometric_loss(image: Tensor, target: Tensor, ssim_lambda: float, mask: Tensor | None = None) -> Tensor:
@@ -23,30 +23,11 @@ def photometric_loss(image: Tensor, target: Tensor, ssim_lambda: float, mask: Te
     if ssim_lambda != 0 and min(image.shape[1:3]) < WINDOW:
         raise ValueError(f"image of {image.shape[2]} x {image.shape[1]} pixels; SSIM needs {WINDOW} x {WINDOW}")
     if image.is_cuda:
-        return _photometric_torch(image, target, ssim_lambda, mask)
+        from splatdag.splats.cuda.photometric import Photometric
+    else:
+        from splatdag.splats.cpu.photometric import Photometric
     result: Tensor = Photometric.apply(image.float(), target.detach().float(), ssim_lambda, mask)
     return result
-
-
-def _photometric_torch(image: Tensor, target: Tensor, ssim_lambda: float, mask: Tensor | None) -> Tensor:
-    """The same in plain torch, for CUDA."""
-    difference = (image - target).abs()
-    if mask is None:
-        l1 = difference.mean()
-    else:
-        weight = mask[..., None].to(image.dtype)
-        l1 = (difference * weight).sum() / (weight.sum() * 3).clamp_min(1)
-        image, target = image * weight, target * weight
-    if ssim_lambda == 0:
-        return l1
-    x, y = image.permute(0, 3, 1, 2).flatten(0, 1)[:, None], target.permute(0, 3, 1, 2).flatten(0, 1)[:, None]
-    taps = torch.from_numpy(TAPS).to(x)
-    moments = torch.cat((x, y, x * x, y * y, x * y), 1).flatten(0, 1)[:, None]
-    blurred = conv2d(conv2d(moments, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
-    mx, my, xx, yy, xy = blurred.view(len(x), 5, *blurred.shape[-2:]).unbind(1)
-    covariance, variances = xy - mx * my, xx - mx * mx + yy - my * my
-    ssim = (2 * mx * my + C1) * (2 * covariance + C2) / ((mx * mx + my * my + C1) * (variances + C2))
-    return (1 - ssim_lambda) * l1 + ssim_lambda * (1 - ssim.mean())
 
 
 def disparity_loss(depths_CHW1: Tensor, known: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -1,0 +1,1 @@
+"""What gsplat does not bring along, on CUDA."""
