@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from splatdag.splats.cpu.photometric import WINDOW
+from splatdag.splats.cpu.photometric import WINDOW, Photometric
 
 
 def photometric_loss(image: Tensor, target: Tensor, ssim_lambda: float, mask: Tensor | None = None) -> Tensor:
@@ -22,12 +22,16 @@ def photometric_loss(image: Tensor, target: Tensor, ssim_lambda: float, mask: Te
         raise ValueError(f"mask {tuple(mask.shape)} {mask.dtype}; expected bool {tuple(image.shape[:3])}")
     if ssim_lambda != 0 and min(image.shape[1:3]) < WINDOW:
         raise ValueError(f"image of {image.shape[2]} x {image.shape[1]} pixels; SSIM needs {WINDOW} x {WINDOW}")
-    if image.is_cuda:
-        from splatdag.splats.cuda.photometric import Photometric
-    else:
-        from splatdag.splats.cpu.photometric import Photometric
-    result: Tensor = Photometric.apply(image.float(), target.detach().float(), ssim_lambda, mask)
+    result: Tensor = _backend(image.is_cuda).apply(image.float(), target.detach().float(), ssim_lambda, mask)
     return result
+
+
+def _backend(on_cuda: bool) -> type[torch.autograd.Function]:
+    if on_cuda:
+        from splatdag.splats.cuda.photometric import Photometric as OnCuda  # triton is there on CUDA alone
+
+        return OnCuda
+    return Photometric
 
 
 def disparity_loss(depths_CHW1: Tensor, known: list[tuple[Tensor, Tensor]]) -> Tensor:
