@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from splatdag.captures.options import EvaluateOptions, TrainOptions
-from splatdag.captures.photos import load_scene
+from splatdag.captures.photos import check_sizes, load_scene
 from splatdag.captures.split import matching
 from splatdag.splats.devices import device_memory_mb, device_name, use_device
 from splatdag.splats.evaluation import evaluate, mean_color, write_preview
@@ -30,8 +30,6 @@ from splatdag.workflow.stage import Job
 from splatdag.workflow.stage import run as run_stage
 
 logger = logging.getLogger(__name__)
-_LEAST_SIDE = 11
-"""Pixels; the window of SSIM."""
 _FAR = 10
 """Median distance of the cameras from the run's, in radii of those, from which they are called far."""
 _EMPTY = 0.01
@@ -130,9 +128,7 @@ def _views(model: Path, data_dir: Path, options: EvaluateOptions, threads: int) 
     )
     kept = set(matching([view.name for view in scene.views], options.eval_match_string, "eval_match_string"))
     views = [view for view in scene.views if view.name in kept]
-    least = min(min(view.image_HW3.shape[:2]) for view in views)
-    if least < _LEAST_SIDE:
-        raise UserError(f"photos are only {least} pixels wide or high after scaling; lower data_factor")
+    check_sizes(views)
     logger.info("%d of %d photos", len(views), len(scene.views))
     return views
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -19,6 +19,9 @@ from splatdag.captures.pixels import Pixels, read_header, read_mask, read_pixels
 from splatdag.splats.views import View
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.inventory import mask_paths, smaller_photos
+
+_LEAST_SIDE = 11
+"""Pixels; the window of SSIM."""
 
 
 @dataclass
@@ -43,6 +46,9 @@ def load_scene(
     with_points: bool = False,
 ) -> Scene:
     """Load all registered photos, undistorted and scaled down, with their masks, and the model's points.
+
+    Photos that their cameras saw lying on their side are turned upright, and their cameras with them, so that nobody
+    has to look at renders and videos askew.
 
     Args:
         model_folder: COLMAP model.
@@ -76,7 +82,10 @@ def load_scene(
             mask = of_size(masks[image.name], pixels.size, image.name)
         lens = lens_of(camera.model.name, (camera.width, camera.height), tuple(camera.params), pixels.size)
         points = _points_seen(image, model) if with_points else None
-        return _view(image, pixels, mask, lens, factor, max_image_size, points)
+        view = _view(image, pixels, mask, lens, factor, max_image_size, points)
+        for _ in range(pixels.quarter_turns):
+            view = _rolled(view)
+        return view
 
     with ThreadPoolExecutor(threads) as pool:
         views = list(pool.map(load, images))
@@ -86,6 +95,20 @@ def load_scene(
         np.array([point.xyz for point in points], dtype=np.float64).reshape(-1, 3),
         np.array([point.color for point in points], dtype=np.float64).reshape(-1, 3) / 255,
     )
+
+
+def check_sizes(views: list[View]) -> None:
+    """Stop at photos that are too small to be evaluated.
+
+    Raises:
+        UserError: the smallest one, and its size.
+    """
+    height, width, name = min(((*view.image_HW3.shape[:2], view.name) for view in views), key=lambda of: min(of[:2]))
+    if min(width, height) < _LEAST_SIDE:
+        raise UserError(
+            f"{name}: only {text((width, height))} pixels as it is used, at least {_LEAST_SIDE} each way are needed;"
+            " leave out such photos, or lower data_factor"
+        )
 
 
 def _as_camera_saw(pixels: Pixels, camera: pycolmap.Camera, path: Path) -> Pixels:
@@ -159,6 +182,26 @@ def _view(
         mask_HW=None if mask is None else torch.from_numpy(mask > 0),
         alpha_HW=None if alpha is None else torch.from_numpy(np.ascontiguousarray(alpha)),
         points_M3=points,
+    )
+
+
+def _rolled(view: View) -> View:
+    """The view after a quarter turn counter-clockwise of photo and camera: pixel (u, v) is then at (v, width - u)."""
+    width = view.image_HW3.shape[1]
+    roll = np.array([[0.0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    (fx, _, cx), (_, fy, cy) = view.K[:2]
+    image, mask, alpha = (
+        None if plane is None else torch.rot90(plane).contiguous()
+        for plane in (view.image_HW3, view.mask_HW, view.alpha_HW)
+    )
+    assert image is not None
+    return replace(
+        view,
+        image_HW3=image,
+        mask_HW=mask,
+        alpha_HW=alpha,
+        world_to_camera=roll @ view.world_to_camera,
+        K=np.array([[fy, 0, cy], [0, fx, width - cx], [0, 0, 1]]),
     )
 
 

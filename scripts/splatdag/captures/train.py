@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from splatdag.captures.options import TrainOptions
-from splatdag.captures.photos import Scene, load_scene
+from splatdag.captures.photos import Scene, check_sizes, load_scene
 from splatdag.captures.split import list_file, split_photos
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.splats.devices import device_memory_mb, device_name, use_device
@@ -32,8 +32,6 @@ from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
-_LEAST_SIDE = 11
-"""Pixels; the window of SSIM."""
 
 
 def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, job: Job, device_count: int = 0) -> None:
@@ -103,9 +101,7 @@ def _split(scene: Scene, data_dir: Path, options: TrainOptions) -> tuple[list[Vi
         raise UserError(f"only {len(scene.views)} registered photo; training needs at least two")
     if not len(scene.points) and options.init_type == "sfm":
         raise UserError("the COLMAP model has no points to start from; init_type random starts without")
-    least = min(min(view.image_HW3.shape[:2]) for view in scene.views)
-    if least < _LEAST_SIDE:
-        raise UserError(f"photos are only {least} pixels wide or high after scaling; lower data_factor")
+    check_sizes(scene.views)
     by_name = {view.name: view for view in scene.views}
     sides = split_photos(
         list(by_name),
