@@ -163,7 +163,10 @@ def test_a_checkpoint_of_others_is_refused(project: Path, tmp_path: Path) -> Non
         ({"run": "RUN", "data_dir": "DATA/images"}, "data_dir: no COLMAP model in"),
         ({"run": "RUN", "data_dir": "EMPTY"}, "data_dir: no photos"),
         ({"run": "RUN", "word": "RIGHT"}, "eval_match_string: no photo has the word 'RIGHT' in its name"),
-        ({"run": "RUN", "factor": 5}, "photos are only 6 pixels wide or high after scaling; lower data_factor"),
+        (
+            {"run": "RUN", "factor": 5},
+            r"\.png: only 10×6 pixels as it is used, at least 11 each way.*lower data_factor",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line_and_nothing_is_written(

@@ -148,3 +148,9 @@ def test_a_video_is_known_by_its_content(tmp_path):
 def test_a_file_that_is_no_video_is_refused(photos):
     with pytest.raises(UserError, match=r"row 3: neither a folder nor a video: .*0\.jpg"):
         check_photos(photos / "0.jpg", "row 3")
+
+
+def test_a_cache_that_cannot_be_written_is_not_called_unreadable(photos, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/state: can't be written: Not a directory"):
+        data_digest(photos, tmp_path / "file" / "state")

@@ -153,3 +153,20 @@ def test_the_schema_refuses_unknown_keys(repository: Path):
     jsonschema.validate(config, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"captures": {"trane": {}}}, schema)
+
+
+@pytest.mark.parametrize(
+    ("flag", "hint"),
+    [
+        (["--eval_list", "a.txt"], "--eval_list: give the file as split"),
+        (["--load-exposure"], "app_opt evens it out"),
+        (["--post_processing", "ppisp"], "app_opt evens out exposure"),
+        (["--bogus", "3"], "command line: Unrecognized options: --bogus, 3 "),
+    ],
+)
+def test_a_flag_of_other_trainers_is_one_line_with_what_to_do(flag: list[str], hint: str) -> None:
+    command = [sys.executable, "-m", "splatdag.captures.train", "--data_dir=a", "--model=b", "--result_dir=c", *flag]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert hint in line

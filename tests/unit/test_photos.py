@@ -9,7 +9,7 @@ import numpy as np
 import pycolmap
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from scenes import arc, colmap_model, look_at, write_model
 
 from splatdag.captures.photos import Scene, load_scene
@@ -240,17 +240,34 @@ def test_a_model_without_registered_images_is_refused(tmp_path: Path) -> None:
         loaded(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["empty folder", "truncated"])
+@pytest.mark.parametrize("damage", ["empty folder", "bytes changed"])
 def test_a_model_that_cannot_be_read_is_one_line(tmp_path: Path, damage: str) -> None:
     dataset(tmp_path, {"a.png": white()}, pinhole())
     for path in (tmp_path / "model").iterdir():
-        if damage == "truncated":
-            path.write_bytes(path.read_bytes()[:5])
+        if damage == "bytes changed":
+            path.write_bytes(path.read_bytes()[:8] + b"?" * (path.stat().st_size - 8))
         else:
             path.unlink()
     with pytest.raises(UserError, match="can't read the COLMAP model") as caught:
         loaded(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["cameras", "images", "points3D"])
+@pytest.mark.parametrize("left", [0, 20])
+def test_a_model_s_file_that_was_cut_short_is_named(tmp_path: Path, part: str, left: int) -> None:
+    dataset(tmp_path, {"a.png": white()}, pinhole())
+    path = tmp_path / "model" / f"{part}.bin"
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(UserError, match=rf"{part}\.bin: damaged or cut short, it has only {left} bytes; export"):
+        loaded(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_points_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    dataset(tmp_path, {"a.png": white()}, pinhole(), np.array([[0, 0, 0], [0, value, 0]]))
+    with pytest.raises(UserError, match=r"points of the COLMAP model are not finite"):
+        loaded(tmp_path)
 
 
 def test_a_colour_photo_keeps_red_first(tmp_path: Path) -> None:
@@ -388,7 +405,7 @@ def save_turned(path: Path, upright: np.ndarray) -> None:
     Image.fromarray(np.rot90(upright)).save(path, exif=exif)
 
 
-def test_photos_are_turned_only_where_their_camera_was_estimated_so(tmp_path: Path) -> None:
+def test_a_camera_is_turned_with_its_photo_unless_it_was_estimated_upright(tmp_path: Path) -> None:
     upright, other = colours(1), colours(2)
     dataset(tmp_path, {"a.png": upright, "b.png": other}, pinhole())
     save_turned(tmp_path / "images" / "a.png", upright)  # stored 150×200, the camera is 200×150
@@ -398,7 +415,35 @@ def test_photos_are_turned_only_where_their_camera_was_estimated_so(tmp_path: Pa
     write_mask(tmp_path / "masks" / "a.png", np.full((HEIGHT, WIDTH), 255, np.uint8))
     first, second = with_data_dir(tmp_path).views
     np.testing.assert_array_equal(first.image_HW3.numpy(), upright)
-    np.testing.assert_array_equal(second.image_HW3.numpy(), other)
+    np.testing.assert_array_equal(second.image_HW3.numpy(), np.rot90(other, 2))
+    np.testing.assert_allclose(first.world_to_camera, arc(2)[0], atol=1e-12)
+    np.testing.assert_allclose(second.world_to_camera, np.diag([-1, -1, 1, 1]) @ arc(2)[1], atol=1e-12)
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_photo_seen_on_its_side_is_turned_upright_with_its_camera(tmp_path: Path, orientation: int) -> None:
+    camera, pose = (
+        pycolmap.Camera(model="PINHOLE", width=WIDTH, height=HEIGHT, params=[150, 140, 93, 80]),
+        look_at(np.array([0.3, -0.2, -2.6])),
+    )
+    (tmp_path / "images").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = photo_with_dots(np.asarray(camera.img_from_cam(DOTS @ pose[:3, :3].T + pose[:3, 3])))
+    Image.fromarray(stored).save(tmp_path / "images" / "a.png", exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "images" / "a.png")))
+    write_mask(tmp_path / "masks" / "a.png", stored if stored.ndim == 2 else stored[:, :, 0])
+    poses = {"a.png": pose, "b.png": pose}
+    cv2.imwrite(str(tmp_path / "images" / "b.png"), stored)
+    write_model(tmp_path / "model", colmap_model(poses, camera, DOTS, np.full((len(DOTS), 3), 255)))
+    view, plain = with_data_dir(tmp_path).views
+    np.testing.assert_array_equal(view.image_HW3.numpy()[:, :, 0], upright if upright.ndim == 2 else upright[:, :, 0])
+    np.testing.assert_array_equal(view.mask_HW, view.image_HW3[:, :, 0] > 127)
+    np.testing.assert_allclose(view.center, plain.center, atol=1e-12)
+    local = DOTS @ view.world_to_camera[:3, :3].T + view.world_to_camera[:3, 3]
+    expected = (local / local[:, 2:]) @ view.K.T
+    found = [centroid(view.image_HW3.numpy()[:, :, 0], at[:2], 8) for at in expected]
+    np.testing.assert_allclose(found, expected[:, :2], atol=0.1)
 
 
 def test_scaled_photos_scale_the_intrinsics_of_their_camera(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from splatdag.captures.split import split_photos
+from splatdag.captures.split import check_split, split_photos
 from splatdag.workflow.errors import UserError
 
 DOG = [f"{side}_{index:02}.jpg" for side in ("LEFT", "RIGHT") for index in range(8)]
@@ -125,3 +125,10 @@ def test_a_list_that_is_no_text_is_refused(split, tmp_path):
     (tmp_path / "x.bin").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=re.escape("x.bin: not a text file")):
         split(split="x.bin")
+
+
+def test_a_list_of_all_photos_is_known_before_cameras_are_found(tmp_path):
+    (tmp_path / "all.txt").write_text("\n".join(DOG))
+    options = {"split": "all.txt", "match_string": None, "eval_match_string": None}
+    with pytest.raises(UserError, match="split all.txt leaves none of 16 photos to train on; hold out fewer"):
+        check_split(DOG, **options, data_dir=tmp_path, where="capture dog: train")

@@ -47,6 +47,9 @@ class TrainOptions(SplatOptions):
     refused: ClassVar[dict[str, str]] = {
         **SplatOptions.refused,
         "ncore*": "NCore data is not supported; a capture is photos, a video, a COLMAP dataset or a transforms.json",
+        "train_list": "give what is held out instead, as split: a file with their names",
+        "eval_list": "give the file as split",
+        "vis_concat_gt": "renders always show ground truth and prediction side by side; leave vis_concat_gt out",
         "data_type": "only COLMAP data and photos are supported; leave data_type out",
         "camera_model": "photos are undistorted to pinhole views when they are loaded; leave camera_model out",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -44,6 +44,9 @@ def load_scene(
 ) -> Scene:
     """Load all registered photos, undistorted and scaled down, with their masks, and the model's points.
 
+    Photos that their cameras saw lying on their side are turned upright, and their cameras with them, so that nobody
+    has to look at renders and videos askew.
+
     Args:
         model_folder: COLMAP model.
         photos: folder that the model's image names are relative to.
@@ -76,7 +79,10 @@ def load_scene(
             mask = of_size(masks[image.name], pixels.size, image.name)
         lens = lens_of(camera.model.name, (camera.width, camera.height), tuple(camera.params), pixels.size)
         points = _points_seen(image, model) if with_points else None
-        return _view(image, pixels, mask, lens, factor, max_image_size, points)
+        view = _view(image, pixels, mask, lens, factor, max_image_size, points)
+        for _ in range(pixels.quarter_turns):
+            view = _rolled(view)
+        return view
 
     with ThreadPoolExecutor(threads) as pool:
         views = list(pool.map(load, images))
@@ -159,6 +165,26 @@ def _view(
         mask_HW=None if mask is None else torch.from_numpy(mask > 0),
         alpha_HW=None if alpha is None else torch.from_numpy(np.ascontiguousarray(alpha)),
         points_M3=points,
+    )
+
+
+def _rolled(view: View) -> View:
+    """The view after a quarter turn counter-clockwise of photo and camera: pixel (u, v) is then at (v, width - u)."""
+    width = view.image_HW3.shape[1]
+    roll = np.array([[0.0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    (fx, _, cx), (_, fy, cy) = view.K[:2]
+    image, mask, alpha = (
+        None if plane is None else torch.rot90(plane).contiguous()
+        for plane in (view.image_HW3, view.mask_HW, view.alpha_HW)
+    )
+    assert image is not None
+    return replace(
+        view,
+        image_HW3=image,
+        mask_HW=mask,
+        alpha_HW=alpha,
+        world_to_camera=roll @ view.world_to_camera,
+        K=np.array([[fy, 0, cy], [0, fx, width - cx], [0, 0, 1]]),
     )
 
 

@@ -61,6 +61,12 @@ class Pixels:
         height, width = self.rgb.shape[:2]
         return width, height
 
+    @property
+    def quarter_turns(self) -> int:
+        """Counter-clockwise, that make the photo upright; a photo that is mirrored as well is left as it is."""
+        flips, turns = _TURNS.get(self.orientation, ((), 0))
+        return 0 if flips else turns
+
     def turned(self) -> Pixels:
         """Upright, as the EXIF orientation says."""
         flips, turns = _TURNS.get(self.orientation, ((), 0))

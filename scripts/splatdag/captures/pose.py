@@ -57,6 +57,8 @@ def main(data_dir: Path, report: Path, options: PoseOptions, job: Job) -> None:
         model, source = transforms.posed_model(data_dir), "transforms.json"
         if not model.num_points3D():
             model = triangulated(model, data_dir, work, options, job.threads)
+    elif len(names) < 2:
+        raise UserError(f"{photos}: only one photo; at least two are needed")
     else:
         model, source = structure_from_motion(data_dir, names, work, options, job.threads), "estimated"
     facts = registration(model, names, source, time.monotonic() - begin)

@@ -18,13 +18,15 @@ import numpy as np
 import pycolmap
 
 from splatdag.captures.options import PoseOptions
-from splatdag.captures.pixels import read_header, read_mask, read_pixels
+from splatdag.captures.pixels import read_header, read_mask, read_pixels, text
 from splatdag.workflow.errors import Stopped, UserError
 from splatdag.workflow.inventory import mask_paths, photos_folder
 
 logger = logging.getLogger(__name__)
 _EXHAUSTIVE_UP_TO = 200
 """Photos up to which `auto` matches all pairs; the number of pairs grows with the square."""
+_LEAST_SIDE = 32
+"""Longest side of a photo (pixels) below which SIFT finds nothing that could be matched."""
 
 
 def structure_from_motion(
@@ -45,8 +47,11 @@ def structure_from_motion(
         UserError: no photos could be placed, or a mask does not fit.
     """
     photos = photos_folder(data_dir)
-    with _failing_in_one_line():
+    with _working_in(work):
         groups = _groups(photos, names, threads)
+        largest = max((size for _, size in groups), key=max)
+        if max(largest) < _LEAST_SIDE:
+            raise UserError(f"{photos}: photos of {text(largest)} pixels are too small to find cameras from")
         database = _database(data_dir, work, options, groups)
         _match(database, data_dir, work, options, threads, groups)
         # One thread: with more the same seed gives another model each time.
@@ -54,7 +59,6 @@ def structure_from_motion(
         models = _step("mapping", "from the best pair on", pycolmap.incremental_mapping)(
             database, photos, work, options=mapping
         )
-    shutil.rmtree(work, ignore_errors=True)
     if not models:
         raise UserError(f"no two of the {len(names)} photos could be placed together; {ADVICE}")
     return max(models.values(), key=lambda model: (model.num_reg_images(), model.num_points3D()))
@@ -67,7 +71,7 @@ def triangulated(
     groups: dict[Any, list[str]] = {}
     for image in sorted(posed.images.values(), key=lambda image: image.name):
         groups.setdefault(image.camera_id, []).append(image.name)
-    with _failing_in_one_line():
+    with _working_in(work):
         database = _database(data_dir, work, options, groups)
         model = _with_ids_of(posed, database)
         _match(database, data_dir, work, options, threads, groups)
@@ -76,18 +80,20 @@ def triangulated(
         model = _step("points", "triangulated between the given cameras", pycolmap.triangulate_points)(
             model, database, photos_folder(data_dir), work / "model", options=settings
         )
-    shutil.rmtree(work, ignore_errors=True)
     if not model.num_points3D():
         raise UserError(f"{data_dir}: no points could be triangulated: the cameras do not fit the photos")
     return model
 
 
 @contextlib.contextmanager
-def _failing_in_one_line() -> Iterator[None]:
+def _working_in(folder: Path) -> Iterator[None]:
+    """Remove the folder in the end, however it ends; what pycolmap says against the input becomes one line."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
         raise UserError(f"structure from motion failed: {' '.join(str(error).split())[-300:]}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _groups(photos: Path, names: list[str], threads: int) -> dict[Any, list[str]]:

@@ -56,10 +56,7 @@ def split_photos(
         train = [name for index, name in enumerate(names) if index % test_every]
         held_out, made_by = names[::test_every], f"test_every {test_every}"
     if not train:
-        raise UserError(
-            f"{where}: {made_by or 'the capture'} leaves none of {len(names)} photos to train on;"
-            " hold out fewer, or train and evaluate on the same photos with `split: all`"
-        )
+        raise _none_to_train_on(where, made_by, len(names))
     words = (match_string, match_string if eval_match_string is None else eval_match_string)
     matched = (
         matching(names, words[0], f"{where}.match_string"),
@@ -92,13 +89,22 @@ def check_split(
     """What `split_photos` will refuse and can be known before the photos are posed; arguments are the same.
 
     Raises:
-        UserError: a word or a listed name that no photo has.
+        UserError: a word or a listed name that no photo has, or a list of all photos.
     """
     matching(names, match_string, f"{where}.match_string")
     matching(names, eval_match_string, f"{where}.eval_match_string")
     file = list_file(split, data_dir)
     if file is not None:
-        _listed_names(file, names, f"{where}.split")
+        listed = _listed_names(file, names, f"{where}.split")
+        if len(listed) == len(names):
+            raise _none_to_train_on(where, f"split {split}", len(names))
+
+
+def _none_to_train_on(where: str, made_by: str, count: int) -> UserError:
+    return UserError(
+        f"{where}: {made_by or 'the capture'} leaves none of {count} photos to train on;"
+        " hold out fewer, or train and evaluate on the same photos with `split: all`"
+    )
 
 
 def _both(names: list[str], matched: list[str]) -> list[str]:

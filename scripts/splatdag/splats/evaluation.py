@@ -36,15 +36,16 @@ def least_side(views: list[View]) -> int:
 
 
 def check_sizes(views: list[View]) -> None:
-    """Stop where photos are smaller than the window of SSIM.
+    """Stop at photos that are smaller than the window of SSIM.
 
     Raises:
-        UserError: they are.
+        UserError: the smallest one, and its size.
     """
-    least = least_side(views)
-    if least < _LEAST_SIDE:
+    height, width, name = min(((*view.image_HW3.shape[:2], view.name) for view in views), key=lambda of: min(of[:2]))
+    if min(width, height) < _LEAST_SIDE:
         raise UserError(
-            f"photos are only {least} pixels wide or high after scaling; lower data_factor or raise max_image_size"
+            f"{name}: only {width}×{height} pixels as it is used, at least {_LEAST_SIDE} each way are needed; leave out"
+            " such photos, lower data_factor or raise max_image_size"
         )
 
 

@@ -72,6 +72,9 @@ class SplatOptions(Options):
         "bilateral_grid_*": "bilateral grids are not supported; app_opt evens out exposure",
         "with_ut": "3DGUT is not supported; photos are undistorted when they are loaded",
         "with_eval3d": "3DGUT is not supported; photos are undistorted when they are loaded",
+        "post_processing": "neither bilateral grids nor PPISP are supported; app_opt evens out exposure",
+        "load_exposure": "exposure is not read from EXIF; app_opt evens it out",
+        "sh_fp16": "spherical harmonics are 32-bit floats; leave sh_fp16 out",
         "ckpt": "use python -m splatdag.captures.evaluate; a killed training continues by itself",
     }
 

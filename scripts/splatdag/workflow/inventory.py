@@ -209,7 +209,7 @@ def data_digest(data_dir: Path, cache: Path, data_factor: int = 1) -> str:
         data_factor: with more than 1, the photos in `images_<data_factor>/` count, too.
 
     Raises:
-        UserError: a file can't be read.
+        UserError: a file can't be read, or `cache` not be written.
     """
     try:
         return _data_digest(data_dir, cache, data_factor)
@@ -224,8 +224,11 @@ def _data_digest(data_dir: Path, cache: Path, data_factor: int) -> str:
     old = _remembered(known)
     new = {name: _entry(stat, path, old.get(name)) for name, (stat, path) in sorted(files.items())}
     if new != old:
-        known.parent.mkdir(parents=True, exist_ok=True)
-        known.write_text(json.dumps(new))  # damaged by a kill, it is made again
+        try:
+            known.parent.mkdir(parents=True, exist_ok=True)
+            known.write_text(json.dumps(new))  # damaged by a kill, it is made again
+        except OSError as error:
+            raise UserError(f"{cache}: can't be written: {error.strerror}") from None
     return _hash(f"{name} {content}" for name, (_, _, content) in new.items())
 
 

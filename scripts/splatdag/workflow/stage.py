@@ -76,7 +76,8 @@ def _parsed(main: Callable[..., None]) -> dict[str, Any]:
     except SystemExit as end:
         if not end.code:
             raise
-        text = " ".join(re.sub(r"[\u2500-\u257f]", " ", shown.getvalue()).split())
+        without_title = re.sub(r"^\u256d.*$", "", shown.getvalue(), flags=re.MULTILINE)  # the text says it again
+        text = " ".join(re.sub(r"[\u2500-\u257f]", " ", without_title).split())
         text = re.sub(r"\[type=[^\]]*\]|For further information visit \S+ ?", "", text)
         raise SystemExit(_report(f"command line: {text}")) from None
 
