@@ -64,7 +64,7 @@ def capture_data(wildcards):
 def capture_digest(wildcards):
     """What the photos are, or the video; a sample's are known by the rule that makes them."""
     capture = CAPTURES[wildcards.capture]
-    return f"sample:{capture.sample}" if capture.sample else remembered_digest(capture.data_dir)
+    return f"sample:{capture.sample}" if capture.sample else remembered_digest(capture.data_dir, 1)
 
 
 @for_every_job
@@ -104,7 +104,7 @@ def eval_digest(wildcards):
 
 
 @functools.cache
-def remembered_digest(data_dir, data_factor=1):
+def remembered_digest(data_dir, data_factor):
     with snakefile.one_line_errors():
         return data_digest(data_dir, snakefile.CACHE, data_factor)
 
