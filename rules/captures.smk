@@ -140,7 +140,7 @@ rule evaluate_capture:
         data=eval_digest,
         flags=eval_flags,
         code=code_digest("captures.evaluate"),
-        run=f"{RESULTS}/captures/{{capture}}/{{variant}}",
+        run=subpath(input.manifest, parent=True),
     shell:
         "exec python -m splatdag.captures.evaluate --run {params.run:q} --data-dir {input.data:q}"
         " --result-dir {params.run:q}/eval_on_{wildcards.eval_name:q} --device-count {resources.gpu}"
@@ -159,7 +159,7 @@ rule link_run:
         "../envs/core.yaml"
     params:
         link=result_link,
-        run=f"{RESULTS}/captures/{{capture}}/single",
+        run=subpath(input.manifest, parent=True),
     shell:
         "exec python -m splatdag.captures.link --run-dir {params.run:q} --link {params.link:q}"
         " --receipt {output.receipt:q} --log {log:q}"
