@@ -327,3 +327,14 @@ def test_status_has_the_stages_of_a_pair_once_one_was_begun(read, posed, tmp_pat
     log.parent.mkdir(parents=True)
     log.touch()
     assert planned() == [*single[:3], "a/filtered train", "a/filtered evaluate", *single[3:]]
+
+
+def test_a_row_may_ask_for_one_variant_of_a_pair(read):
+    given = [("a", "filtered"), ("b", "combined"), ("c", "")]
+    lines = [f"{name}\tphotos\t1\t{variant}" for name, variant in given]
+    rows = read("\n".join(["capture\tdata_dir\tmatch_string\tvariant", *lines]))
+    assert [rows[name].dual_variants for name in "abc"] == [("filtered",), ("combined",), ("combined", "filtered")]
+    with pytest.raises(UserError, match="capture a: variant: combined or filtered, not 'filter'.*filtered"):
+        read("capture\tdata_dir\tvariant\na\tphotos\tfilter\n")
+    with pytest.raises(UserError, match="capture a: variant filtered needs a match_string"):
+        read("capture\tdata_dir\tvariant\na\tphotos\tfiltered\n")

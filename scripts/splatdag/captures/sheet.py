@@ -19,7 +19,9 @@ SAMPLES = ("room",)
 """Sample captures, written `sample:room` in the sheet."""
 _OF_TRAIN = ("preset", "match_string", "eval_match_string")
 """Options of `train` that are columns of their own, as the arguments of the old scripts were."""
-_COLUMNS = {"data_dir", "eval_dir", "result_dir", *_OF_TRAIN}
+_COLUMNS = {"data_dir", "eval_dir", "result_dir", "variant", *_OF_TRAIN}
+DUAL_VARIANTS = ("combined", "filtered")
+"""The runs of `captures_dual`: of all photos, and of those that match."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Capture:
     """COLMAP dataset in the capture's world frame, to evaluate its runs on."""
     result_dir: Path | None = None
     """Where the run `single` appears too, as a link; relative to the working directory."""
+    variant: str | None = None
+    """The only one that `captures_dual` asks for."""
 
     @property
     def is_video(self) -> bool:
@@ -101,7 +105,9 @@ class Capture:
     @property
     def dual_variants(self) -> tuple[str, ...]:
         """The variants that `captures_dual` asks for."""
-        return ("combined", "filtered") if self.stages.train.match_string else ("combined",)
+        if self.variant:
+            return (self.variant,)
+        return DUAL_VARIANTS if self.stages.train.match_string else DUAL_VARIANTS[:1]
 
 
 def read_captures(sheet: Path, shared: Stages, results: Path) -> dict[str, Capture]:
@@ -109,7 +115,7 @@ def read_captures(sheet: Path, shared: Stages, results: Path) -> dict[str, Captu
 
     Args:
         sheet: tab-separated file with columns `capture`, `data_dir` and, as wanted, `preset`, `match_string`,
-            `eval_match_string`, `eval_dir`, `result_dir`, `frames.<option>`, `pose.<option>` and `train.<option>`.
+            `eval_match_string`, `eval_dir`, `result_dir`, `variant`, and `<stage>.<option>`.
         shared: options that rows override.
         results: folder of the results.
 
@@ -135,6 +141,8 @@ def _capture(row: Row, folder: Path, shared: Stages, results: Path) -> Capture:
     if not sample:
         check_photos(data_dir, f"{where}: data_dir")
         _check_split(capture)
+    if "variant" in row.cells:
+        capture = replace(capture, variant=_checked_variant(row.cells["variant"], capture))
     if "eval_dir" in row.cells:
         capture = replace(capture, eval_dir=folder / Path(row.cells["eval_dir"]).expanduser())
         _check_eval_dir(capture)
@@ -160,6 +168,14 @@ def _stages(row: Row, where: str, shared: Stages) -> Stages:
         stage: overridden(getattr(shared, stage), values, f"{where}: {stage}") for stage, values in overrides.items()
     }
     return replace(shared, **own, _train_flags={})
+
+
+def _checked_variant(given: str, capture: Capture) -> str:
+    if given not in DUAL_VARIANTS:
+        raise UserError(f"{capture.where}: variant: combined or filtered, not {given!r}{nearest(given, DUAL_VARIANTS)}")
+    if given == "filtered" and not capture.stages.train.match_string:
+        raise UserError(f"{capture.where}: variant filtered needs a match_string")
+    return given
 
 
 def _check_split(capture: Capture) -> None:

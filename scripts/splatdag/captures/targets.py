@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from splatdag.captures.sheet import Capture
+from splatdag.captures.sheet import DUAL_VARIANTS, Capture
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.plan import PlannedStage
 
-VARIANTS = ("single", "combined", "filtered")
+VARIANTS = ("single", *DUAL_VARIANTS)
 """The runs of a capture: as the sheet says, on all photos, and on those that match."""
 _NAMED = 5
 """Captures that a message names at most."""
@@ -37,7 +37,7 @@ def dual_files(captures: dict[str, Capture]) -> list[str]:
 
 def unmatched(captures: dict[str, Capture]) -> str | None:
     """Which rows have nothing to filter by, so that `captures_dual` plans `combined` alone; None if all have."""
-    names = [capture.name for capture in captures.values() if "filtered" not in capture.dual_variants]
+    names = [capture.name for capture in captures.values() if not capture.stages.train.match_string]
     if not names:
         return None
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -50,7 +50,7 @@ def checked_variant(capture: Capture, variant: str) -> str:
     Raises:
         UserError: `filtered` of a row without a match string.
     """
-    if variant == "filtered" and variant not in capture.dual_variants:
+    if variant == "filtered" and not capture.stages.train.match_string:
         raise UserError(f"{capture.where}: no match_string, so there is no variant `filtered`")
     return variant
 
