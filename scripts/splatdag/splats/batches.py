@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from splatdag.splats.cameras import PoseChange
 from splatdag.splats.options import SplatOptions
 from splatdag.splats.views import Normalisation, View, camera_tensors
+
+LEAST_SIDE = 32
+"""Pixels; photos are not halved to less."""
 
 
 @dataclass
@@ -46,12 +50,42 @@ class Batch:
         return target if background is None else target + background * (1 - self.alphas_CHW1)
 
 
+def halved(batch: Batch, times: int) -> Batch:
+    """The same views, halved so many times, or as often as leaves them large enough.
+
+    A pixel counts where all that it covers does. What does not fill one at the right and lower border is cut off.
+    """
+    width, height = batch.size
+    while times and min(width, height) >> times < LEAST_SIDE:
+        times -= 1
+    if not times:
+        return batch
+    factor = 2**times
+
+    def mean(planes_CHWD: Tensor) -> Tensor:
+        return avg_pool2d(planes_CHWD.permute(0, 3, 1, 2), factor).permute(0, 2, 3, 1).contiguous()
+
+    counted = None if batch.masks_CHW is None else mean(batch.masks_CHW[..., None].float())[..., 0] == 1
+    Ks = batch.Ks.clone()
+    Ks[:, :2] /= factor
+    end = batch.viewmats.new_tensor([width // factor, height // factor])
+    depths = [(pixels / factor, depth) for pixels, depth in batch.depths]
+    depths = [(pixels[inside], depth[inside]) for pixels, depth in depths for inside in [(pixels < end).all(dim=1)]]
+    if batch.alphas_CHW1 is None:
+        images, alphas = mean(batch.images_CHW3), None
+    else:  # colours count as much as they are seen
+        alphas = mean(batch.alphas_CHW1)
+        images = mean(batch.images_CHW3 * batch.alphas_CHW1) / alphas.clamp_min(1e-6)
+    return Batch(batch.views, batch.viewmats, Ks, images, alphas, counted, depths)
+
+
 class TrainingViews:
     """Every view once in random order, then again; as many at a time as the batch size says."""
 
     def __init__(self, views: list[View], frame: Normalisation, options: SplatOptions, device: torch.device) -> None:
         self.batch_size = min(options.batch_size, len(views))
         self.patch_size = options.patch_size
+        self.options = options
         self.generator = torch.Generator().manual_seed(options.seed)
         self.left: list[int] = []
         cameras = [camera_tensors(view, frame, device) for view in views]
@@ -75,15 +109,16 @@ class TrainingViews:
         self.left = state["left"]
         self.generator.set_state(state["rng"].cpu())
 
-    def next(self) -> list[Batch]:
-        """The views of the next step, those of one size together."""
+    def next(self, step: int) -> list[Batch]:
+        """The views of a step, those of one size together; steps count from 0."""
         if not self.left:
             self.left = torch.randperm(len(self._images), generator=self.generator).tolist()
         chosen, self.left = self.left[-self.batch_size :], self.left[: -self.batch_size]
         sizes: dict[tuple[int, ...], list[int]] = {}
         for view in chosen:
             sizes.setdefault(tuple(self._images[view].shape), []).append(view)
-        return [self._batch(views) for views in sizes.values()]
+        times = max(0, self.options.num_downscales - step // self.options.resolution_schedule)
+        return [halved(self._batch(views), times) for views in sizes.values()]
 
     def _batch(self, views: list[int]) -> Batch:
         index = torch.tensor(views, device=self._viewmats.device)

@@ -136,6 +136,10 @@ class SplatOptions(Options):
     """A random background colour in each step, which discourages transparency."""
     white_bg: bool = False
     """A white background in place of a black one."""
+    num_downscales: int = Field(0, ge=0, le=4)
+    """Times that photos are halved at the start of the training (splatfacto's name); coarse first is sooner done."""
+    resolution_schedule: int = Field(3_000, gt=0)
+    """Steps after which photos are twice as large, with num_downscales."""
     patch_size: int | None = Field(None, ge=16)
     """Train on random crops of this side (pixels)."""
 
@@ -280,7 +284,10 @@ class SplatOptions(Options):
         lists = {
             name: [times(step) for step in getattr(self, name)] for name in ("eval_steps", "save_steps", "ply_steps")
         }
-        single = {name: times(getattr(self, name)) for name in ("max_steps", "sh_degree_interval", "validate_every")}
+        single = {
+            name: times(getattr(self, name))
+            for name in ("max_steps", "sh_degree_interval", "resolution_schedule", "validate_every")
+        }
         strategy = {
             name: times(value) if (value := getattr(self.strategy, name)) else 0
             for name in (
@@ -298,6 +305,7 @@ class SplatOptions(Options):
 
 _NEEDED = {
     "save_ply": ("ply_steps",),
+    "num_downscales": ("resolution_schedule",),
     "depth_loss": ("depth_lambda",),
     "validation_views": ("validate_every", "patience"),
     "pose_opt": ("pose_opt_lr", "pose_opt_reg"),

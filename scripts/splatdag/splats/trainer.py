@@ -89,7 +89,7 @@ def train(
     clock, reported = time.perf_counter(), 0.0
 
     for step in range(result.step, options.max_steps):
-        batches = run.views.next()
+        batches = run.views.next(step)
         background = _background(options, run.views.generator, device)
         sh_degree = min(step // options.sh_degree_interval, options.sh_degree)
         drawn = [_draw(model, batch, sh_degree, background) for batch in batches]
