@@ -30,7 +30,7 @@ $(INSTALLED): envs/core.txt pyproject.toml
 	$(BIN)/pip install --disable-pip-version-check '$(TORCH_REQUIREMENT_$(TORCH))'
 	$(BIN)/pip install --disable-pip-version-check --progress-bar off -r envs/core.txt | grep -v 'already satisfied'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
-	$(BIN)/python -m splatdag.compile_kernels
+	$(BIN)/python -m splatdag.workflow.user_cache
 	rm -f .venv/installed-*
 	touch $@
 

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from splatdag.workflow.user_cache import ensure_kernels, use_kernel_cache
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A process that compiles kernels gets other last bits than one that finds them compiled, and tests compare bits.
+use_kernel_cache()
+ensure_kernels()
 
 
 @pytest.fixture

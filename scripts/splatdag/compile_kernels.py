@@ -1,4 +1,4 @@
-"""Compile all CPU kernels, by a tiny use of each, so that no job waits for it; `make` runs this at installation."""
+"""Compile all CPU kernels, by a tiny use of each; run by `user_cache.ensure_kernels`, one process at a time."""
 
 from __future__ import annotations
 

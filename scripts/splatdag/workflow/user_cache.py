@@ -63,3 +63,8 @@ def user_cache() -> Path:
     folder = Path(tempfile.gettempdir()) / f"splatdag-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+if __name__ == "__main__":  # at installation, so that no job has to wait
+    use_kernel_cache()
+    ensure_kernels()
