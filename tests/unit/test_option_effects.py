@@ -432,7 +432,7 @@ def test_a_setting_without_effect_is_reported(given: dict[str, Any], notice: str
     assert any(notice in line for line in TrainOptions(**given).notices()), TrainOptions(**given).notices()
 
 
-@pytest.mark.parametrize("preset", ["default", "mcmc", "small"])
+@pytest.mark.parametrize("preset", ["default", "mcmc", "fast", "small"])
 def test_presets_have_nothing_to_report(preset: str) -> None:
     assert TrainOptions(preset=preset).notices() == []
 

@@ -96,6 +96,10 @@ class TrainingViews:
             with torch.no_grad():
                 self._viewmats = disturbance.to(device)(self._viewmats, torch.arange(len(views), device=device))
         self._images = [view.image_HW3.to(device) for view in views]
+        self._stack: Tensor | None = None
+        if len({image.shape for image in self._images}) == 1 and self.patch_size is None:
+            self._stack = torch.stack(self._images)  # one gather a step, where they are all of one size
+            self._images = list(self._stack.unbind())
         self._alphas = [None if view.alpha_HW is None else view.alpha_HW.to(device) for view in views]
         self._masks = [None if view.mask_HW is None else view.mask_HW.to(device) for view in views]
         self._depths = [known_depths(view, frame, device) for view in views] if options.depth_loss else []
@@ -127,7 +131,10 @@ class TrainingViews:
         if self.patch_size is not None:
             Ks[:, :2, 2] -= Ks.new_tensor([[window[1].start or 0, window[0].start or 0] for window in windows])
         placed = list(zip(views, windows, strict=True))
-        images = torch.stack([self._images[view][window] for view, window in placed]).float() / 255
+        if self._stack is None:
+            images = torch.stack([self._images[view][window] for view, window in placed]).float() / 255
+        else:
+            images = self._stack[index].float() / 255
         return Batch(index, self._viewmats[index], Ks, images, self._opacities(placed), self._counting(placed),
                      [self._known(view, window) for view, window in placed] if self._depths else [])  # fmt: skip
 

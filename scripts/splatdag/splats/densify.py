@@ -109,9 +109,9 @@ class DefaultStrategy:
             if self.gradient_N is None or self.seen_N is None or self.radius_N is None:
                 self.gradient_N, self.seen_N, self.radius_N = torch.zeros((3, count), device=means2d.device).unbind()
             gradient = means2d.absgrad if self.options.absgrad else means2d.grad
-            half_size = gradient.new_tensor([info["width"] / 2, info["height"] / 2]) * cameras
             visible = (radii > 0).all(dim=-1)
-            norm = (gradient * half_size).norm(dim=-1) * visible
+            across, down = gradient.unbind(dim=-1)
+            norm = torch.hypot(across * (info["width"] / 2), down * (info["height"] / 2)) * cameras * visible
             radius = radii.amax(dim=-1) * visible / max(info["width"], info["height"])
             ids = info.get("gaussian_ids")
             if ids is not None:  # packed: one row per Gaussian and camera that sees it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ _LEAST_SIDE = 11
 _PREVIEW_VIEWS = 6
 _PREVIEW_WIDTH = 480
 _GAP = 6
+_WRITERS = 4
+"""Pictures that are compressed at a time, beside the rendering of the next."""
 _DIMMED = 0.3
 """Brightness of what is masked in pictures."""
 
@@ -102,19 +105,24 @@ def evaluate(
         render: where the picture of a view goes, ground truth | prediction; None writes none.
     """
     rows, baseline, seconds = [], [], 0.0
-    for index, view in enumerate(views):
-        begin = time.perf_counter()
-        image = predict(model, view, frame)
-        if image.is_cuda:
-            torch.cuda.synchronize(image.device)
-        seconds += time.perf_counter() - begin
-        target = view.target(model.options.white_bg).to(image.device)
-        mask = None if view.mask_HW is None else view.mask_HW.to(image.device)
-        flat = mean_color.to(image.device).expand_as(target).contiguous()
-        rows.append({"name": view.name, **_scores(image, target, mask, measure_lpips)})
-        baseline.append(_scores(flat, target, mask, measure_lpips))
-        if render is not None:
-            write_picture(render(index), torch.cat([target, image], dim=1))
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        written = []
+        for index, view in enumerate(views):
+            begin = time.perf_counter()
+            image = predict(model, view, frame)
+            if image.is_cuda:
+                torch.cuda.synchronize(image.device)
+            seconds += time.perf_counter() - begin
+            target = view.target(model.options.white_bg).to(image.device)
+            mask = None if view.mask_HW is None else view.mask_HW.to(image.device)
+            flat = mean_color.to(image.device).expand_as(target).contiguous()
+            rows.append({"name": view.name, **_scores(image, target, mask, measure_lpips)})
+            baseline.append(_scores(flat, target, mask, measure_lpips))
+            if render is not None:
+                pair = (torch.cat([target, image], dim=1) * 255).round().to(torch.uint8).cpu()
+                written.append(writers.submit(write_picture, render(index), pair.numpy()))
+        for writing in written:
+            writing.result()
     figures = {"mean": _means(rows), "baseline": _means(baseline), "views": rows}
     return Evaluation(figures, seconds / max(len(views), 1))
 
@@ -156,9 +164,8 @@ def mean_color(views: list[View], white: bool = False) -> Tensor:
     return torch.stack(means).mean(dim=0)
 
 
-def write_picture(path: Path, image: Tensor) -> None:
-    """Write an image [H, W, 3] in [0, 1] as PNG."""
-    pixels = (image * 255).round().to(torch.uint8).cpu().numpy()
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    """Write an image [H, W, 3] uint8 as PNG."""
     with complete(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="png")
 

@@ -78,8 +78,8 @@ class SplatOptions(Options):
         "ckpt": "use python -m splatdag.captures.evaluate; a killed training continues by itself",
     }
 
-    preset: Literal["default", "mcmc", "tuned", "small"] = "default"
-    """Where the other defaults come from: simple_trainer's two, the old scripts' list, or a budget for a CPU."""
+    preset: Literal["default", "mcmc", "tuned", "fast", "small"] = "default"
+    """Where the other defaults come from: simple_trainer's two, the old scripts' list, a short one for a GPU or a CPU."""
     max_steps: int = Field(30_000, gt=0)
     """Optimisation steps."""
     steps_scaler: float = Field(1.0, gt=0)
