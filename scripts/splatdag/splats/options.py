@@ -79,7 +79,7 @@ class SplatOptions(Options):
     }
 
     preset: Literal["default", "mcmc", "tuned", "fast", "small"] = "default"
-    """Where the other defaults come from: simple_trainer's two, the old scripts' list, a short one for a GPU or a CPU."""
+    """Where the other defaults come from: simple_trainer's two, the old scripts', a short one for a GPU or a CPU."""
     max_steps: int = Field(30_000, gt=0)
     """Optimisation steps."""
     steps_scaler: float = Field(1.0, gt=0)
