@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from splatdag.splats.gaussians import Parameters, random_points
 from splatdag.splats.losses import disparity_loss
 from splatdag.splats.optimizers import VisibleAdam, optimizers_of
 from splatdag.splats.records import load_ckpt
-from splatdag.splats.trainer import Trained
+from splatdag.splats.training_state import Trained
 from splatdag.workflow.errors import UserError
 
 OLD_LIST = {
@@ -38,13 +36,6 @@ OLD_STRATEGY = {
     "prune_opa": 0.006, "grow_grad2d": 0.00035, "grow_scale3d": 0.012, "refine_stop_iter": 26_000,
     "refine_scale2d_stop_iter": 26_000,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +28,6 @@ from splatdag.splats.evaluation import evaluate
 from splatdag.workflow.errors import Stopped
 from splatdag.workflow.manifest import Manifest
 from splatdag.workflow.stage import Job
-
-
-@pytest.fixture(autouse=True)
-def _threads_and_signals() -> Iterator[None]:
-    handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +15,9 @@ from trainings import Training, options
 from splatdag.splats.evaluation import evaluate, mean_color
 from splatdag.splats.gaussians import Parameters
 from splatdag.splats.model import SplatModel
-from splatdag.splats.trainer import Trained
+from splatdag.splats.training_state import Trained
 from splatdag.splats.views import View, normalisation
 from splatdag.workflow.errors import Stopped
-
-
-@pytest.fixture(autouse=True)
-def _threads_and_signals() -> Iterator[None]:
-    handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    torch.set_num_threads(threads)
 
 
 def assert_identical(one: Trained, other: Trained) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,20 +25,12 @@ from splatdag.splats.metrics import is_measurable, ssim
 from splatdag.splats.model import SplatModel
 from splatdag.splats.ply import read_ply, write_ply
 from splatdag.splats.records import RunFiles
-from splatdag.splats.trainer import Trained
+from splatdag.splats.training_state import Trained
 from splatdag.splats.views import Normalisation, View, camera_tensors, normalisation
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _threads_and_signals() -> Iterator[None]:
-    handler, threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("changes", [{}, {"opacity_reg": 0.01}])

@@ -18,7 +18,8 @@ from splatdag.splats.evaluation import evaluate, mean_color
 from splatdag.splats.gaussians import SH_C0, Parameters, from_points
 from splatdag.splats.model import SplatModel
 from splatdag.splats.records import RunFiles
-from splatdag.splats.trainer import Trained, train
+from splatdag.splats.trainer import train
+from splatdag.splats.training_state import Trained
 from splatdag.splats.views import normalisation
 
 STEPS = 60

@@ -10,8 +10,6 @@ import pycolmap
 import pytest
 from scenes import write_gaussian_scene
 
-from splatdag.captures import train
-
 STEPS = 30
 GOOD, BAD = ("apple", "pear"), "worm"
 
@@ -120,7 +118,6 @@ def rename_photos(data, names):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(train, "split_photos"), reason="needs match strings in captures.train")
 def test_a_pair_is_compared_on_the_same_photos_and_on_an_external_dataset(project, snakemake):
     """The old script for two runs, and the result folder of the one for a single run."""
     sides = [f"{side}_{index}.png" for side in ("LEFT", "RIGHT") for index in range(4)]

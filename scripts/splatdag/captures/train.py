@@ -32,7 +32,8 @@ from splatdag.splats.lpips import lpips_where_possible
 from splatdag.splats.model import SplatModel
 from splatdag.splats.ply import write_ply
 from splatdag.splats.records import RunFiles
-from splatdag.splats.trainer import Trained, train
+from splatdag.splats.trainer import train
+from splatdag.splats.training_state import Trained
 from splatdag.splats.views import Normalisation, View, normalisation
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.errors import UserError

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from splatdag.splats.metrics import is_measurable, psnr, ssim
 from splatdag.splats.model import SplatModel
-from splatdag.splats.trainer import Trained
+from splatdag.splats.training_state import Trained
 from splatdag.splats.views import Normalisation, View, camera_tensors
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete

@@ -7,21 +7,19 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from splatdag.splats.batches import Batch, TrainingViews
+from splatdag.splats.batches import Batch
 from splatdag.splats.checkpoint import Checkpoint
-from splatdag.splats.densify import strategy_of
 from splatdag.splats.gaussians import Parameters
 from splatdag.splats.losses import disparity_loss, photometric_loss
-from splatdag.splats.model import SplatModel, start_model
-from splatdag.splats.optimizers import decay, module_optimizers, optimizers_of, step_all
+from splatdag.splats.model import SplatModel
 from splatdag.splats.options import SplatOptions
 from splatdag.splats.records import RunFiles
+from splatdag.splats.training_state import Run, Trained
 from splatdag.splats.validation import Validation
 from splatdag.splats.views import Normalisation, View
 from splatdag.workflow.errors import Stopped, UserError
@@ -31,23 +29,6 @@ _NOTE_EVERY = 10
 """Steps between two points of the loss curve."""
 _REPORT_SECONDS = 5.0
 """Seconds between two lines of progress."""
-
-
-@dataclass
-class Trained:
-    """What a training ends with."""
-
-    model: SplatModel
-    step: int = 0
-    """Steps done."""
-    curve: list[list[float]] = field(default_factory=list)
-    """Rows of step, loss and PSNR of the views trained on."""
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    """What `evaluate` returned, with its step, in order."""
-    train_seconds: float = 0.0
-    """Wall time of the loop, evaluations and saves left out, over all attempts."""
-    eval_seconds: float = 0.0
-    """Wall time of the evaluations."""
 
 
 def train(
@@ -78,7 +59,7 @@ def train(
         UserError: the loss is not finite, or no Gaussian is left.
     """
     views, validation = Validation.set_aside(views, frame, options, device)
-    run = _Run(views, frame, start, options, validation, device)
+    run = Run(views, frame, start, options, validation, device)
     model, result = run.model, run.result
     saved = checkpoint.load(device)
     files.begin(anew=saved is None)
@@ -135,90 +116,6 @@ def train(
         if last:
             break
     return result
-
-
-class _Run:
-    """Everything that a training changes, and that a checkpoint holds."""
-
-    def __init__(
-        self,
-        views: list[View],
-        frame: Normalisation,
-        start: Parameters,
-        options: SplatOptions,
-        validation: Validation | None,
-        device: torch.device,
-    ) -> None:
-        self.options = options
-        self.views = TrainingViews(views, frame, options, device)
-        batch_size = self.views.batch_size
-        if batch_size < options.batch_size:
-            logger.warning("batch_size lowered to %d, the number of views", batch_size)
-        cap = options.strategy.cap_max
-        if cap is not None and cap < len(start["means"]):
-            logger.warning(
-                "strategy.cap_max: %d, but training starts with %d Gaussians; lower max_init_points or init_num_pts",
-                cap, len(start["means"]),
-            )  # fmt: skip
-        self.model = start_model(start, options, len(views), device)
-        self.optimizers = optimizers_of(self.model.parameters, options, frame.extent, batch_size)
-        self.means_lr = options.means_lr * frame.extent * math.sqrt(batch_size)
-        self.module_optimizers = module_optimizers(self.model, batch_size)
-        generator = torch.Generator(device).manual_seed(options.seed + 1)
-        self.strategy = strategy_of(options.strategy, frame.extent, generator)
-        self.validation = validation
-        self.result = Trained(self.model)
-
-    def optimise(self, step: int, infos: list[dict[str, Any]]) -> None:
-        """Follow the gradients by one step; then add and remove Gaussians where it is time."""
-        rate = decay(step, self.options)
-        self.optimizers["means"].param_groups[0]["lr"] = self.means_lr * rate
-        if "pose" in self.module_optimizers:
-            (group,) = self.module_optimizers["pose"].param_groups
-            group["lr"] = group["initial_lr"] * rate
-        step_all(self.optimizers, infos, self.options)
-        for optimizer in self.module_optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        means_lr = self.means_lr * decay(step + 1, self.options)
-        self.strategy.after_step(step, self.model.parameters, self.optimizers, infos, means_lr)
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint needs to continue."""
-        model, result = self.model, self.result
-        return {
-            "parameters": {name: tensor.detach() for name, tensor in model.parameters.items()},
-            "moments": {name: optimizer.state[model.parameters[name]] for name, optimizer in self.optimizers.items()},
-            "modules": {name: module.state_dict() for name, module in model.modules().items()},
-            "module_optimizers": {name: optimizer.state_dict() for name, optimizer in self.module_optimizers.items()},
-            "strategy": self.strategy.state(),
-            "views": self.views.state(),
-            "validation": None if self.validation is None else self.validation.state(),
-            "step": result.step,
-            "curve": result.curve,
-            "evaluations": result.evaluations,
-            "seconds": [result.train_seconds, result.eval_seconds],
-        }
-
-    def load(self, saved: dict[str, Any]) -> None:
-        """Continue from `state()` of another run."""
-        for name, optimizer in self.optimizers.items():
-            tensor = saved["parameters"][name].requires_grad_()
-            self.model.parameters[name] = tensor
-            optimizer.param_groups[0]["params"] = [tensor]
-            optimizer.state.clear()
-            optimizer.state[tensor] = saved["moments"][name]
-        for name, module in self.model.modules().items():
-            module.load_state_dict(saved["modules"][name])
-        for name, optimizer in self.module_optimizers.items():
-            optimizer.load_state_dict(saved["module_optimizers"][name])
-        self.strategy.load(saved["strategy"])
-        self.views.load(saved["views"])
-        if self.validation is not None:
-            self.validation.load(saved["validation"])
-        result = self.result
-        result.step, result.curve, result.evaluations = saved["step"], saved["curve"], saved["evaluations"]
-        result.train_seconds, result.eval_seconds = saved["seconds"]
 
 
 def _background(options: SplatOptions, generator: torch.Generator, device: torch.device) -> Tensor | None:
