@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -75,10 +74,12 @@ class TrainOptions(SplatOptions):
     def _refuses(cls, key: str, value: Any) -> bool:
         return super()._refuses(key, None if value == _ACCEPTED.get(key) else value)
 
-    def _notices(self) -> Iterator[str]:
-        yield from super()._notices()
+    def notices(self) -> list[str]:
+        """Settings without effect, a line each."""
+        found = super().notices()
         if self.split != "test_every" and self.test_every != TrainOptions.model_fields["test_every"].default:
-            yield f"test_every: without effect, since split is {self.split}"
+            found.append(f"test_every: without effect, since split is {self.split}")
+        return found
 
 
 _ACCEPTED = {"data_type": "colmap", "camera_model": "pinhole"}

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from splatdag.splats.notices import WITHOUT_EFFECT, notices
 from splatdag.splats.presets import PRESETS
-from splatdag.workflow.options import Options, changed, differences
-
-_OF_DEFAULT = (
-    "prune_opa", "grow_grad2d", "grow_scale3d", "grow_scale2d", "prune_scale3d", "prune_scale2d",
-    "refine_scale2d_stop_iter", "reset_every", "pause_refine_after_reset", "absgrad", "revised_opacity",
-)  # fmt: skip
-_OF_MCMC = ("noise_lr", "min_opacity")
-_WITHOUT_EFFECT = ("disable_viewer", "port", "tb_every", "tb_save_image")
+from splatdag.workflow.options import Options
 
 
 class StrategyOptions(Options):
@@ -215,62 +208,11 @@ class SplatOptions(Options):
 
     def notices(self) -> list[str]:
         """Settings without effect, a line each."""
-        return list(self._notices())
-
-    def _notices(self) -> Iterator[str]:
-        given, strategy = changed(self), self.scaled().strategy
-        steps = self.scaled().max_steps
-
-        def some(names: tuple[str, ...]) -> str:
-            return " and ".join(name for name in names if name in given)
-
-        unused = some(_WITHOUT_EFFECT)
-        if unused:
-            yield f"{unused}: without effect, since there is no viewer and no TensorBoard"
-        own, others = (_OF_MCMC, _OF_DEFAULT) if strategy.kind == "mcmc" else (_OF_DEFAULT, _OF_MCMC)
-        foreign = some(tuple(f"strategy.{name}" for name in others))
-        if foreign:
-            yield f"{foreign}: without effect, since strategy.kind is {strategy.kind}"
-        last = min(strategy.refine_stop_iter, steps)
-        if strategy.kind == "default":
-            sizes = some(("strategy.prune_scale3d", "strategy.prune_scale2d"))
-            if sizes and last <= strategy.reset_every + 1:
-                yield (
-                    f"{sizes}: without effect, since size is looked at after step {strategy.reset_every:,}"
-                    f" (strategy.reset_every) and densification ends at step {last:,}"
-                )
-            elif "strategy.prune_scale2d" in given and strategy.refine_scale2d_stop_iter <= strategy.reset_every:
-                yield "strategy.prune_scale2d: without effect, since refine_scale2d_stop_iter is not beyond reset_every"
-            if "strategy.grow_scale2d" in given and not strategy.refine_scale2d_stop_iter:
-                yield "strategy.grow_scale2d: without effect, since strategy.refine_scale2d_stop_iter is 0"
-            if strategy.pause_refine_after_reset >= strategy.reset_every:
-                yield "strategy.pause_refine_after_reset: not below reset_every, so nothing is ever densified"
-        if some(tuple(f"strategy.{name}" for name in own)) and last <= strategy.refine_start_iter:
-            yield f"strategy: without effect, since densification would begin after step {strategy.refine_start_iter:,}"
-        for switch, names in _NEEDED.items():
-            if not getattr(self, switch) and some(names):
-                yield f"{some(names)}: without effect without {switch}"
-        beside_preset = differences(self).keys()
-        if self.init_type == "random" and "max_init_points" in beside_preset:
-            yield "max_init_points: without effect, since init_type is random"
-        if self.disable_video and "render_traj_path" in beside_preset:
-            yield "render_traj_path: without effect, since disable_video is on"
-        if not self.sh_degree and "sh_degree_interval" in beside_preset:
-            yield "sh_degree_interval: without effect, since sh_degree is 0"
-        if "shN_lr" in beside_preset and (self.app_opt or not self.sh_degree):
-            yield f"shN_lr: without effect, since {'app_opt is on' if self.app_opt else 'sh_degree is 0'}"
-        if self.init_type == "sfm" and some(("init_num_pts", "init_extent")):
-            yield f"{some(('init_num_pts', 'init_extent'))}: without effect, since init_type is sfm"
-        if self.random_bkgd and self.white_bg:
-            yield "random_bkgd: without effect, since white_bg is on"
-        for name in ("eval_steps", "save_steps", "ply_steps"):
-            late = [step for step in getattr(self.scaled(), name) if step > steps]
-            if name in beside_preset and late:
-                yield f"{name}: {', '.join(map(str, late))} will not be reached, since max_steps is {steps:,}"
+        return list(notices(self))
 
     def learnt_from(self) -> str:
         """What a training depends on, as JSON: all options but those that change nothing of it."""
-        return self.model_dump_json(exclude={*_WITHOUT_EFFECT, "checkpoint_every"})
+        return self.model_dump_json(exclude={*WITHOUT_EFFECT, "checkpoint_every"})
 
     def scaled(self) -> Self:
         """The options with `steps_scaler` applied."""
@@ -301,14 +243,3 @@ class SplatOptions(Options):
         }
         changed_strategy = self.strategy.model_copy(update=strategy)
         return self.model_copy(update={**lists, **single, "strategy": changed_strategy, "steps_scaler": 1.0})
-
-
-_NEEDED = {
-    "save_ply": ("ply_steps",),
-    "num_downscales": ("resolution_schedule",),
-    "depth_loss": ("depth_lambda",),
-    "validation_views": ("validate_every", "patience"),
-    "pose_opt": ("pose_opt_lr", "pose_opt_reg"),
-    "app_opt": ("app_embed_dim", "app_opt_lr", "app_opt_reg"),
-}
-"""Options that only count when another is on."""
