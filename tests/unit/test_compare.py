@@ -46,7 +46,6 @@ def write_run(folder, psnr=29.8, gaussians=1000, options=OPTIONS, pictures=True,
     values = {
         "stage": "captures.train",
         "inputs": {"photos": "ab"},
-        "code": "cd",
         "device": "cpu",
         "seconds": {"startup": 1.5, "train": 60.0},
         "steps": 1500,

@@ -29,7 +29,6 @@ from splatdag.splats.lpips import lpips_where_possible
 from splatdag.splats.model import SplatModel
 from splatdag.splats.records import LoadedRun, RunFiles, load_ckpt
 from splatdag.splats.views import Normalisation, View, camera_tensors
-from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.inventory import check_photos, colmap_model, data_digest, file_digest, photos_folder
 from splatdag.workflow.manifest import write_manifest
@@ -206,9 +205,8 @@ def _measure(
         stage="captures.evaluate",
         options=options.model_dump(mode="json"),
         inputs=inputs,
-        code=code_digest("captures.evaluate"),
         device=device_name(device),
-        seconds={name: round(value, 2) for name, value in {**seconds, "total": sum(seconds.values())}.items()},
+        seconds=seconds,
         device_memory_mb=device_memory_mb(device),
         gaussians=gaussians,
         steps=loaded.step,

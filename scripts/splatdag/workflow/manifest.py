@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.publish import write_json
 
 _PACKAGES = ("splatdag", "torch", "numpy", "numba", "gsplat", "pycolmap", "opencv-python-headless")
@@ -49,11 +50,19 @@ class Manifest(BaseModel):
     """When, in UTC."""
 
 
-def write_manifest(path: Path, **fields: Any) -> None:
-    """Write a manifest; versions, host memory and the time of day are filled in here."""
+def write_manifest(path: Path, stage: str, seconds: dict[str, float], **fields: Any) -> None:
+    """Write a manifest; code digest, total time, versions, host memory and the time of day are filled in here."""
+    seconds = {name: round(value, 2) for name, value in {**seconds, "total": sum(seconds.values())}.items()}
     memory = {"host": round(peak_resident_mb(), 1), **fields.pop("device_memory_mb", {})}
     manifest = Manifest(
-        packages=package_versions(), peak_memory_mb=memory, finished=now(), exit_reason="finished", **fields
+        stage=stage,
+        code=code_digest(stage),
+        seconds=seconds,
+        packages=package_versions(),
+        peak_memory_mb=memory,
+        finished=now(),
+        exit_reason="finished",
+        **fields,
     )
     write_json(path, manifest.model_dump(mode="json"))
 
