@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import numpy as np
 
 from splatdag.captures.options import FrameOptions
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.publish import complete_folder
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
@@ -49,7 +47,7 @@ def main(video: Path, out: Path, options: FrameOptions, job: Job) -> None:
         raise UserError(f"{video}: no such video")
     if out.exists() and not _is_ours(out):
         raise UserError(f"{out}: holds other files than frames; name a new folder")
-    with _complete_folder(out) as folder:
+    with complete_folder(out) as folder:
         taken, still = _take(video, folder, options, job.threads)
         if taken < 2:
             why = "the camera never moves" if still else "it is too short"
@@ -146,22 +144,6 @@ def _is_ours(folder: Path) -> bool:
     return folder.is_dir() and all(
         path.suffix == ".jpg" and path.name.startswith("frame_") for path in folder.iterdir()
     )
-
-
-@contextmanager
-def _complete_folder(out: Path) -> Iterator[Path]:
-    """Give a hidden folder beside `out`, which replaces it when the block ends well and is removed otherwise."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        if out.exists():
-            shutil.rmtree(out)
-        partial.replace(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 if __name__ == "__main__":
