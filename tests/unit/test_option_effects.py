@@ -112,6 +112,8 @@ CHANGES = [
     pytest.param({"near_plane": 1.0}, id="near_plane"),
     pytest.param({"far_plane": 1.0}, id="far_plane"),
     pytest.param({"sh_degree_interval": 1}, id="sh_degree_interval"),
+    pytest.param({"final_lr_factor": 0.5}, id="final_lr_factor"),
+    pytest.param({"average_steps": 5}, id="average_steps"),
 ]
 
 
@@ -414,6 +416,7 @@ NOTICES = [
     ({"init_num_pts": 5}, "init_num_pts: without effect, since init_type is sfm"),
     ({"random_bkgd": True, "white_bg": True}, "random_bkgd: without effect"),
     ({"eval_steps": [10, 50_000]}, "eval_steps: 50000 will not be reached"),
+    ({"average_steps": 10, "max_steps": 100}, "average_steps: without effect, since densification ends at step 15,000"),
     ({"split": "all", "test_every": 4}, "test_every: without effect, since split is all"),
 ]
 
@@ -423,7 +426,7 @@ def test_a_setting_without_effect_is_reported(given: dict[str, Any], notice: str
     assert any(notice in line for line in TrainOptions(**given).notices()), TrainOptions(**given).notices()
 
 
-@pytest.mark.parametrize("preset", ["default", "mcmc", "fast", "small"])
+@pytest.mark.parametrize("preset", ["default", "mcmc", "fast", "fast_fine", "fast_mcmc", "small"])
 def test_presets_have_nothing_to_report(preset: str) -> None:
     assert TrainOptions(preset=preset).notices() == []
 

@@ -53,6 +53,7 @@ VARIANTS = [
     pytest.param({"pose_opt": True, "pose_noise": 0.01, "app_opt": True}, id="cameras and appearance"),
     pytest.param({"batch_size": 4, "patch_size": 20, "visible_adam": True}, id="batches of crops, visible Adam"),
     pytest.param({"packed": True, "sparse_grad": True}, id="sparse gradients"),
+    pytest.param({"average_steps": 15, "final_lr_factor": 1.0}, id="average of the last steps"),
     pytest.param({"validation_views": 2, "validate_every": 3, "patience": 100}, id="validation views"),
     pytest.param(
         {"strategy": {"kind": "mcmc", "cap_max": 300, "refine_start_iter": 4, "refine_every": 5, "noise_lr": 1e4}},

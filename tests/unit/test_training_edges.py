@@ -223,8 +223,9 @@ def test_a_held_out_mask_that_leaves_too_little_stops_before_the_training(tmp_pa
 
 
 def test_all_steps_of_the_strategy_are_scaled() -> None:
-    chosen = TrainOptions(steps_scaler=0.1, strategy={"pause_refine_after_reset": 500})
+    chosen = TrainOptions(steps_scaler=0.1, average_steps=300, strategy={"pause_refine_after_reset": 500})
     assert chosen.scaled().strategy.pause_refine_after_reset == 50
+    assert chosen.scaled().average_steps == 30
     assert chosen.notices() == []
 
 

@@ -63,6 +63,8 @@ def notices(options: SplatOptions) -> Iterator[str]:
         if not getattr(options, switch) and some(names):
             yield f"{some(names)}: without effect without {switch}"
     beside_preset = differences(options).keys()
+    if "average_steps" in given and options.average_steps and steps <= strategy.refine_stop_iter:
+        yield f"average_steps: without effect, since densification ends at step {strategy.refine_stop_iter:,}"
     if options.init_type == "random" and "max_init_points" in beside_preset:
         yield "max_init_points: without effect, since init_type is random"
     if options.disable_video and "render_traj_path" in beside_preset:

@@ -13,13 +13,10 @@ from splatdag.splats.model import SplatModel
 from splatdag.splats.options import SplatOptions
 from splatdag.splats.rows import Optimizers
 
-_FINAL_RATE = 0.01
-"""Share of the learning rate of positions and cameras that is left in the last step."""
-
 
 def decay(step: int, options: SplatOptions) -> float:
     """Factor on the learning rates of positions and cameras at a step, counted from 0."""
-    return _FINAL_RATE ** (step / options.max_steps)
+    return options.final_lr_factor ** (step / options.max_steps)
 
 
 def optimizers_of(parameters: Parameters, options: SplatOptions, scene_scale: float, batch_size: int) -> Optimizers:

@@ -71,8 +71,8 @@ class SplatOptions(Options):
         "ckpt": "use python -m splatdag.captures.evaluate; a killed training continues by itself",
     }
 
-    preset: Literal["default", "mcmc", "tuned", "fast", "small"] = "default"
-    """Where the other defaults come from: simple_trainer's two, the old scripts', a short one for a GPU or a CPU."""
+    preset: Literal["default", "mcmc", "tuned", "fast", "fast_fine", "fast_mcmc", "small"] = "default"
+    """Where the other defaults come from: simple_trainer's two, the old scripts', three short ones, one for a CPU."""
     max_steps: int = Field(30_000, gt=0)
     """Optimisation steps."""
     steps_scaler: float = Field(1.0, gt=0)
@@ -137,7 +137,7 @@ class SplatOptions(Options):
     """Train on random crops of this side (pixels)."""
 
     means_lr: float = Field(1.6e-4, ge=0)
-    """Learning rate of the positions, times the scene scale; falls to 1 % over the run."""
+    """Learning rate of the positions, times the scene scale; falls to final_lr_factor over the run."""
     scales_lr: float = Field(5e-3, ge=0)
     """Learning rate of the log scales."""
     opacities_lr: float = Field(5e-2, ge=0)
@@ -148,6 +148,10 @@ class SplatOptions(Options):
     """Learning rate of the base colour."""
     shN_lr: float = Field(2.5e-3 / 20, ge=0)
     """Learning rate of the view-dependent colour."""
+    final_lr_factor: float = Field(0.01, gt=0, le=1)
+    """Share of means_lr and pose_opt_lr that is left in the last step."""
+    average_steps: int = Field(0, ge=0)
+    """The result is the mean of the Gaussians of so many last steps, as far as they come after densification."""
     visible_adam: bool = False
     """Update only what the step's views show (Taming 3DGS)."""
     sparse_grad: bool = False
@@ -171,7 +175,7 @@ class SplatOptions(Options):
     pose_opt: bool = False
     """Optimise the cameras of the training photos."""
     pose_opt_lr: float = Field(1e-5, ge=0)
-    """Learning rate of the cameras; falls to 1 % over the run."""
+    """Learning rate of the cameras; falls to final_lr_factor over the run."""
     pose_opt_reg: float = Field(1e-6, ge=0)
     """Weight decay of the cameras' changes."""
     pose_noise: float = Field(0.0, ge=0)
@@ -221,17 +225,17 @@ class SplatOptions(Options):
             return self
 
         def times(steps: int) -> int:
-            return max(1, int(steps * factor))
+            return max(1, int(steps * factor)) if steps else 0
 
         lists = {
             name: [times(step) for step in getattr(self, name)] for name in ("eval_steps", "save_steps", "ply_steps")
         }
         single = {
             name: times(getattr(self, name))
-            for name in ("max_steps", "sh_degree_interval", "resolution_schedule", "validate_every")
+            for name in ("max_steps", "average_steps", "sh_degree_interval", "resolution_schedule", "validate_every")
         }
         strategy = {
-            name: times(value) if (value := getattr(self.strategy, name)) else 0
+            name: times(getattr(self.strategy, name))
             for name in (
                 "refine_start_iter",
                 "refine_stop_iter",

@@ -43,6 +43,10 @@ FAST: dict[str, Any] = {
     "resolution_schedule": 400,
     "sh_degree_interval": 250,
     "means_lr": 2.4e-4,
+    "final_lr_factor": 0.34,
+    "average_steps": 240,
+    "opacity_reg": 0.01,
+    "scale_reg": 0.01,
     "strategy": {
         "refine_start_iter": 125,
         "refine_stop_iter": 750,
@@ -50,7 +54,34 @@ FAST: dict[str, Any] = {
         "reset_every": 100_000,
     },
 }
-"""Four views a step, coarse first, no opacity reset: about what simple_trainer has after 7,000 steps, sooner."""
+"""Four views a step, coarse first, no opacity reset, little decay and the mean of the last steps in its place."""
+
+FAST_FINE: dict[str, Any] = {
+    **FAST,
+    "max_steps": 1_400,
+    "resolution_schedule": 560,
+    "average_steps": 336,
+    "strategy": {**FAST["strategy"], "refine_stop_iter": 1_050},
+}
+"""`fast`, with time for more Gaussians."""
+
+FAST_MCMC: dict[str, Any] = {
+    **MCMC,
+    "max_steps": 1_750,
+    "batch_size": 4,
+    "num_downscales": 1,
+    "resolution_schedule": 600,
+    "sh_degree_interval": 250,
+    "final_lr_factor": 0.34,
+    "average_steps": 300,
+    "strategy": {
+        **MCMC["strategy"],
+        "refine_start_iter": 125,
+        "refine_stop_iter": 1_450,
+        "refine_every": 25,
+    },
+}
+"""`mcmc` in the same way: for few photos, on which densification by gradients adds far too many Gaussians."""
 
 SMALL: dict[str, Any] = {
     "max_steps": 1_500,
@@ -77,4 +108,12 @@ SMALL: dict[str, Any] = {
 }
 """A budget that suits a CPU."""
 
-PRESETS: dict[str, dict[str, Any]] = {"default": {}, "mcmc": MCMC, "tuned": TUNED, "fast": FAST, "small": SMALL}
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "mcmc": MCMC,
+    "tuned": TUNED,
+    "fast": FAST,
+    "fast_fine": FAST_FINE,
+    "fast_mcmc": FAST_MCMC,
+    "small": SMALL,
+}

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from splatdag.splats.averaging import Average
 from splatdag.splats.batches import TrainingViews
 from splatdag.splats.densify import strategy_of
 from splatdag.splats.gaussians import Parameters
@@ -67,11 +68,12 @@ class Run:
         self.module_optimizers = module_optimizers(self.model, batch_size)
         generator = torch.Generator(device).manual_seed(options.seed + 1)
         self.strategy = strategy_of(options.strategy, frame.extent, generator)
+        self.average = Average(options)
         self.validation = validation
         self.result = Trained(self.model)
 
     def optimise(self, step: int, infos: list[dict[str, Any]]) -> None:
-        """Follow the gradients by one step; then add and remove Gaussians where it is time."""
+        """Follow the gradients by one step; then add, remove and average Gaussians where it is time."""
         rate = decay(step, self.options)
         self.optimizers["means"].param_groups[0]["lr"] = self.means_lr * rate
         if "pose" in self.module_optimizers:
@@ -83,6 +85,7 @@ class Run:
             optimizer.zero_grad(set_to_none=True)
         means_lr = self.means_lr * decay(step + 1, self.options)
         self.strategy.after_step(step, self.model.parameters, self.optimizers, infos, means_lr)
+        self.average.after_step(step, self.model.parameters)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs to continue."""
@@ -93,6 +96,7 @@ class Run:
             "modules": {name: module.state_dict() for name, module in model.modules().items()},
             "module_optimizers": {name: optimizer.state_dict() for name, optimizer in self.module_optimizers.items()},
             "strategy": self.strategy.state(),
+            "average": self.average.state(),
             "views": self.views.state(),
             "validation": None if self.validation is None else self.validation.state(),
             "step": result.step,
@@ -114,6 +118,7 @@ class Run:
         for name, optimizer in self.module_optimizers.items():
             optimizer.load_state_dict(saved["module_optimizers"][name])
         self.strategy.load(saved["strategy"])
+        self.average.load(saved["average"])
         self.views.load(saved["views"])
         if self.validation is not None:
             self.validation.load(saved["validation"])
