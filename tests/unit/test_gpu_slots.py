@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from splatdag.workflow.gpu_slots import JOBS_PER_GPU
+
 JOB = """
 import os, sys, time
 from pathlib import Path
@@ -21,7 +23,9 @@ with open(sys.argv[1] + "/log", "a") as log:
 
 
 def job(folder, seconds, count=1, **environment):
-    environ = {k: v for k, v in os.environ.items() if k not in ("SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES")} | environment
+    environ = {
+        k: v for k, v in os.environ.items() if k not in ("SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES", JOBS_PER_GPU)
+    } | environment
     command = [sys.executable, "-c", JOB, str(folder), str(count), str(seconds)]
     return subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
 
@@ -56,3 +60,40 @@ def test_more_gpus_than_there_are_is_an_error(tmp_path, preset):
     done = job(tmp_path, 0, count=2, CUDA_VISIBLE_DEVICES=preset)
     assert "2 GPUs asked for" in done.communicate(timeout=60)[1]
     assert not (tmp_path / "log").exists()
+
+
+def states(folder):
+    """What was in use after each line of the log: the devices, one for each job on it."""
+    busy: list[str] = []
+    for line in (folder / "log").read_text().splitlines():
+        (busy.append if line[0] == "+" else busy.remove)(line[1:])
+        yield list(busy)
+
+
+def started(folder, count):
+    while not (folder / "log").exists() or (folder / "log").read_text().count("+") < count:
+        time.sleep(0.05)
+
+
+def test_jobs_share_gpus_as_far_as_they_may_and_an_idle_one_is_taken_first(tmp_path):
+    shared = {"CUDA_VISIBLE_DEVICES": "0,1", JOBS_PER_GPU: "2"}
+    jobs = [job(tmp_path, 2, **shared) for _ in range(2)]
+    started(tmp_path, 2)
+    assert sorted(list(states(tmp_path))[1]) == ["0", "1"]
+    jobs += [job(tmp_path, 0.5, **shared) for _ in range(4)]
+    assert [each.wait(60) for each in jobs] == [0] * 6
+    assert sorted(max(states(tmp_path), key=len)) == ["0", "0", "1", "1"]
+
+
+def test_a_job_that_wants_a_gpu_alone_waits_for_those_that_share_it(tmp_path):
+    sharing = [job(tmp_path, 1, CUDA_VISIBLE_DEVICES="0", **{JOBS_PER_GPU: "2"}) for _ in range(2)]
+    started(tmp_path, 2)
+    alone = job(tmp_path, 0.2, CUDA_VISIBLE_DEVICES="0")
+    assert [each.wait(60) for each in (*sharing, alone)] == [0, 0, 0]
+    assert (tmp_path / "log").read_text().splitlines() == ["+0", "+0", "-0", "-0", "+0", "-0"]
+
+
+@pytest.mark.parametrize("given", ["0", "two", "-1", "65", "1.5"])
+def test_a_number_of_jobs_that_makes_no_sense_is_an_error(tmp_path, given):
+    refused = job(tmp_path, 0, CUDA_VISIBLE_DEVICES="0", **{JOBS_PER_GPU: given})
+    assert f"jobs_per_gpu: '{given}'; expected a number from 1 to 64" in refused.communicate(timeout=60)[1]

@@ -301,3 +301,11 @@ def test_slurm_gets_the_partition_of_the_site(snakemake, project):
 def test_more_gpus_switch_the_device(snakemake):
     command = planned(snakemake("-n", "-p", "captures", "--resources", "gpu=1").stdout)["train_capture"][0]
     assert "--device-count 1" in command
+
+
+def test_jobs_per_gpu_of_the_profile_is_read(snakemake, project):
+    profile = project / "workflow_profiles" / "local" / "config.yaml"
+    profile.write_text(profile.read_text().replace("jobs_per_gpu: 1 ", "jobs_per_gpu: 0 "))
+    done = snakemake("-n", "captures")
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1] == "splatdag: jobs_per_gpu: '0'; expected a number from 1 to 64"

@@ -1,4 +1,4 @@
-"""GPUs of one machine: each job takes its own, by a lock that the kernel frees when the job ends, however it ends."""
+"""GPUs of one machine: each job takes its own, or its place on one, by locks that the kernel frees when the job ends."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 from splatdag.workflow.errors import UserError
 
 logger = logging.getLogger(__name__)
-_held: list[IO[str]] = []
+JOBS_PER_GPU = "SPLATDAG_JOBS_PER_GPU"
+"""Environment variable: jobs that may share a GPU."""
+_held: list[ExitStack] = []
 """Locks of this process, kept open until it ends."""
 
 
 def take_gpus(count: int, locks: Path | None = None) -> None:
-    """Wait until `count` GPUs are free, take them, and let CUDA see just these; call before CUDA is used.
+    """Wait until `count` GPUs have room, take a place on each, and let CUDA see just these; call before CUDA is used.
 
-    A preset CUDA_VISIBLE_DEVICES (numbers or UUIDs) says which may be taken. Under Slurm, which assigns GPUs
+    A GPU has room for one job, or for as many as SPLATDAG_JOBS_PER_GPU says; a job that wants it alone waits until it
+    is alone. A preset CUDA_VISIBLE_DEVICES (numbers or UUIDs) says which may be taken. Under Slurm, which assigns GPUs
     itself, nothing is done.
 
     Args:
@@ -30,30 +33,37 @@ def take_gpus(count: int, locks: Path | None = None) -> None:
         locks: folder of the lock files, the same for all jobs of the machine.
 
     Raises:
-        UserError: the machine has fewer.
+        UserError: the machine has fewer, or SPLATDAG_JOBS_PER_GPU is no number.
     """
     if "SLURM_JOB_ID" in os.environ:
         return
-    devices = _devices()
+    devices, places = _devices(), jobs_per_gpu(os.environ.get(JOBS_PER_GPU, 1))
     if len(devices) < count:
         raise UserError(f"{count} GPUs asked for, but there are {len(devices)}; lower --resources gpu=, 0 is the CPU")
     folder = locks or Path(tempfile.gettempdir()) / f"splatdag-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     waiting = False
-    while True:
-        taken = [(device, lock) for device in devices if (lock := _lock(folder / device)) is not None]
-        if len(taken) >= count:
-            break
-        for _, lock in taken:
-            lock.close()
+    while len(taken := _taken(folder, devices, places, count)) < count:
+        for place in taken.values():
+            place.close()
         if not waiting:
-            logger.info("waiting for %d of %d GPUs to be free", count, len(devices))
+            logger.info("waiting for room on %d of %d GPUs", count, len(devices))
             waiting = True
         time.sleep(0.5)
-    for _, lock in taken[count:]:
-        lock.close()
-    _held.extend(lock for _, lock in taken[:count])
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(device for device, _ in taken[:count])
+    _held.extend(taken.values())
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+
+
+def jobs_per_gpu(given: object) -> int:
+    """The number of jobs that may share a GPU, from a profile or the environment.
+
+    Raises:
+        UserError: it is no number from 1 to 64.
+    """
+    text = str(given).strip()
+    if not text.isdecimal() or not 1 <= int(text) <= 64:
+        raise UserError(f"jobs_per_gpu: {text!r}; expected a number from 1 to 64")
+    return int(text)
 
 
 def _devices() -> list[str]:
@@ -66,11 +76,25 @@ def _devices() -> list[str]:
     return [str(index) for index, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
 
 
-def _lock(path: Path) -> IO[str] | None:
-    handle = path.open("a")
+def _taken(folder: Path, devices: list[str], places: int, count: int) -> dict[str, ExitStack]:
+    """Places on up to `count` GPUs with room, those of the GPUs with most room."""
+    taken: dict[str, ExitStack] = {}
+    for place in range(places):  # the first place of every GPU before the second of any
+        for device in devices:
+            if device not in taken and len(taken) < count:
+                locks = ExitStack()
+                shared = fcntl.LOCK_SH if places > 1 else fcntl.LOCK_EX
+                if _lock(folder / device, shared, locks) and _lock(folder / f"{device}.{place}", fcntl.LOCK_EX, locks):
+                    taken[device] = locks
+                else:
+                    locks.close()
+    return taken
+
+
+def _lock(path: Path, kind: int, locks: ExitStack) -> bool:
+    handle = locks.enter_context(path.open("a"))
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except OSError:
-        handle.close()
-        return None
-    return handle
+        return False
+    return True

@@ -7,13 +7,14 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import splatdag
 from splatdag.workflow.errors import USER_ERROR, UserError
+from splatdag.workflow.gpu_slots import JOBS_PER_GPU, jobs_per_gpu
 from splatdag.workflow.inventory import file_digest
 from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile
 from splatdag.workflow.site import read_site, request
@@ -53,6 +54,16 @@ def prepare_environment() -> None:
     """Let jobs run this interpreter and this package, with or without an activated environment."""
     _put_first("PATH", str(Path(sys.executable).parent))
     _put_first("PYTHONPATH", str(Path(splatdag.__file__).resolve().parent.parent))
+
+
+def share_gpus(limits: Mapping[str, Any]) -> None:
+    """Let as many jobs share a GPU as `jobs_per_gpu` beside the profile's `gpu` says; 1 without it.
+
+    Raises:
+        UserError: it is no number from 1 to 64.
+    """
+    if "jobs_per_gpu" in limits:
+        os.environ[JOBS_PER_GPU] = str(jobs_per_gpu(limits["jobs_per_gpu"].value))
 
 
 def _put_first(variable: str, folder: str) -> None:
