@@ -1,4 +1,4 @@
-"""GPUs of one machine: each job takes its own, or its place on one, by locks that the kernel frees when the job ends."""
+"""GPUs of one machine: a job takes its own, or its place on one, by locks that the kernel frees when it ends."""
 
 from __future__ import annotations
 
