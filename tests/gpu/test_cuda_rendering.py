@@ -90,10 +90,10 @@ def test_cameras_rendered_together_are_as_each_alone(options: dict[str, Any]) ->
     together = drawn([slice(0, cameras)])
     alone = drawn([slice(camera, camera + 1) for camera in range(cameras)])
     for one, other in zip(together[:2], alone[:2], strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
     for name, gradient in alone[2].items():
         error = float((together[2][name] - gradient).norm() / gradient.norm())
-        assert error < 1e-5, f"{name}: {error:.1e}"
+        assert error < 1e-4, f"{name}: {error:.1e}"
 
 
 def test_packed_rendering_and_its_statistics_are_those_of_unpacked() -> None:

@@ -112,7 +112,9 @@ def test_a_state_loaded_on_cuda_goes_on_as_the_run_that_saved_it(tmp_path: Path,
     assert losses[0][0] == pytest.approx(losses[0][1], rel=1e-6)
     for one, other in losses:
         assert one == pytest.approx(other, rel=1e-3)
-    assert len(first.model.parameters["means"]) == len(second.model.parameters["means"]) != len(training.points)
+    counts = [len(run.model.parameters["means"]) for run in (first, second)]
+    assert counts[0] == pytest.approx(counts[1], abs=2)  # one may lie on a threshold
+    assert counts[0] > len(training.points)
 
 
 def advance(run: Run, step: int) -> float:
