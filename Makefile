@@ -1,7 +1,7 @@
 # make demo    install, make the sample inputs, run everything on the CPU, write results/report.html
 # make test    install, run all CPU tests
 # make lint    formatters, linters, type checker
-# make bench   measure; the tables in the README are its output
+# make bench   measure; the tables in the README are its output (make bench-gpu: those of a GPU)
 # AREA=captures runs one area of the demo; TORCH=cpu or TORCH=cuda asks pip for that build of torch.
 
 SHELL := /bin/bash
@@ -18,7 +18,7 @@ TORCH_REQUIREMENT_cpu := torch==$(TORCH_PIN)+cpu
 TORCH_REQUIREMENT_cuda := torch===$(TORCH_PIN)
 $(if $(TORCH_REQUIREMENT_$(TORCH)),,$(error TORCH is cpu or cuda, not $(TORCH)))
 
-.PHONY: demo test lint format generate bench pins clean FORCE
+.PHONY: demo test lint format generate bench bench-gpu pins clean FORCE
 .DEFAULT_GOAL := demo
 
 # One stamp per build of torch; without TORCH the build that is there stays.
@@ -71,6 +71,11 @@ bench: $(INSTALLED)
 	$(BIN)/python bench/rasterizer.py $(if $(SKETCH),--sketch $(SKETCH))
 	@if [ -n "$(DATA)" ]; then $(BIN)/python bench/captures.py --data-dir "$(DATA)" --photos-alone; \
 	else echo 'DATA=<COLMAP dataset> measures training and poses too'; fi
+
+# DATA=folder of a COLMAP dataset: what trainings reach on a GPU; MORE="…": arguments of bench/gpu.py
+bench-gpu: $(INSTALLED)
+	@if [ -z "$(DATA)" ]; then echo 'DATA is missing; make bench-gpu DATA=<COLMAP dataset>'; exit 2; fi
+	$(BIN)/python bench/gpu.py --data-dir "$(DATA)" $(MORE)
 
 # the pins of everything that the first part of envs/core.txt pulls in, from what is installed
 pins: $(INSTALLED)

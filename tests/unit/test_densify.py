@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gsplat.strategy import DefaultStrategy as GsplatStrategy
+from gsplat.strategy.ops import reset_opa
 
 from splatdag.splats.densify import DefaultStrategy
 from splatdag.splats.gaussians import rotation_matrices
@@ -234,6 +235,14 @@ def test_a_reset_clamps_opacities_and_forgets_only_their_momentum() -> None:
             assert torch.equal(value, before[name])
             assert torch.equal(state["exp_avg"], moments[name])
             assert (state["exp_avg_sq"] > 0).any()
+
+
+def test_a_reset_does_what_gsplat_s_does_when_called() -> None:
+    """Its strategy never calls it: `step % reset_every == 0 & step > 0` is never true in 1.5.3."""
+    ours, theirs = training(), training()
+    run_ours(ours, [30], **{**LOW, "refine_every": 1000, "reset_every": 30, "prune_opa": 0.01})
+    reset_opa(*theirs, {}, value=0.02)
+    assert_same(ours, theirs)
 
 
 @pytest.mark.parametrize("prune_opa", [0.0, 0.5, 0.9])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import gsplat.strategy.mcmc
+import gsplat.strategy.ops
 import numpy as np
 import pytest
 import torch
+from gsplat.strategy import MCMCStrategy
 from test_densify import training
 
 from splatdag.splats.mcmc import McmcStrategy, shared_look
@@ -91,6 +95,34 @@ def test_nothing_happens_between_refinements_nor_after_the_last() -> None:
         strategy(refine_stop_iter=25_000).after_step(step, parameters, optimizers, [], 0.0)
         for name, value in before.items():
             assert torch.equal(parameters[name], value)
+
+
+def test_refinements_do_what_gsplat_s_do_with_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gsplat's strategy but for its CUDA kernels: eq. 9 as above, no noise; both draw the same rows, evenly."""
+
+    def relocation(opacities: torch.Tensor, scales: torch.Tensor, ratios: torch.Tensor, binoms: torch.Tensor) -> Any:
+        found = [both_sums(*pair) for pair in zip(opacities.tolist(), ratios.tolist(), strict=True)]
+        new, factor = torch.tensor(found).unbind(dim=1)
+        return new, scales * factor[:, None]
+
+    def even(seed: int) -> Any:
+        generator = torch.Generator().manual_seed(seed)
+        return lambda weights, count, **_: torch.randint(0, len(weights), (count,), generator=generator)
+
+    monkeypatch.setattr(gsplat.strategy.ops, "compute_relocation", relocation)
+    monkeypatch.setattr(gsplat.strategy.ops, "_multinomial_sample", even(5))
+    monkeypatch.setattr(gsplat.strategy.mcmc, "inject_noise_to_position", lambda **_: None)
+    settings = {"cap_max": 440, "refine_start_iter": 0, "refine_every": 5, "noise_lr": 0.0, "min_opacity": 0.1}
+    ours, theirs = training(), training()
+    chosen, reference = strategy(**settings), MCMCStrategy(**settings)
+    monkeypatch.setattr(chosen, "_drawn", even(5))
+    state = reference.initialize_state()
+    for step in range(4, 16):
+        chosen.after_step(step, *ours, [], 0.0)
+        reference.step_post_backward(*theirs, state, step, {}, lr=0.0)
+    assert len(theirs[0]["means"]) == 440
+    for name, value in theirs[0].items():
+        torch.testing.assert_close(ours[0][name].detach(), value.detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_noise_has_the_covariance_of_the_gaussian_squared_and_spares_opaque_ones() -> None:
