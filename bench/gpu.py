@@ -31,6 +31,7 @@ from typing import Any
 import torch
 
 from splatdag.workflow.code_digest import code_digest
+from splatdag.workflow.gpu_slots import JOBS_PER_GPU
 from splatdag.workflow.inventory import photo_names
 from splatdag.workflow.manifest import package_versions, processor_name
 from splatdag.workflow.publish import write_json
@@ -118,15 +119,15 @@ def measured(arguments: argparse.Namespace) -> Iterator[tuple[list[Run], list[st
     if arguments.jobs_per_gpu:
         yield [], ["", *heading(AT_ONCE_HEADINGS)]
         for preset in usable:
-            alone = at_once(functools.partial(train, preset, shared=True), 1)
+            alone = at_once(functools.partial(train, preset), 1)
             yield alone[1], rows_at_once(alone, alone)
             for jobs in sorted({*arguments.jobs_per_gpu} - {1}):
-                together = at_once(functools.partial(train, preset, shared=True), jobs)
+                together = at_once(functools.partial(train, preset, sharing=jobs), jobs)
                 yield together[1], rows_at_once(together, alone)
 
 
-def run_stage(arguments: argparse.Namespace, preset: str, seed: int, shared: bool = False) -> Run:
-    """Run the stage; `shared`, it does not wait until it has the GPU for itself."""
+def run_stage(arguments: argparse.Namespace, preset: str, seed: int, sharing: int = 1) -> Run:
+    """Run the stage, on a GPU that so many share."""
     data = arguments.data_dir
     model = next(folder for folder in (data / "sparse" / "0", data / "sparse") if folder.exists())
     with tempfile.TemporaryDirectory() as folder:
@@ -136,9 +137,7 @@ def run_stage(arguments: argparse.Namespace, preset: str, seed: int, shared: boo
             "--result-dir", result, "--device-count", arguments.device_count, "--threads", arguments.threads,
             "--disable-video", "--seed", seed, "--eval-steps", "--preset", *shlex.split(preset),
         ]  # fmt: skip
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": first_gpu()}
-        if shared:  # a job takes its GPU by a lock in the temporary folder: here each has its own
-            environment["TMPDIR"] = folder
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": first_gpu(), JOBS_PER_GPU: str(sharing)}
         begin = time.perf_counter()
         ended = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
         seconds = time.perf_counter() - begin
