@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from splatdag.splats.checkpoint import Checkpoint
+from splatdag.splats.cuda.extension import ensure_extension
 from splatdag.splats.densify import DefaultStrategy
 from splatdag.splats.gaussians import from_points
 from splatdag.splats.losses import photometric_loss
@@ -28,6 +29,11 @@ pytestmark = [
 ]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SIZES = [(64, 48), (135, 240), (333, 251)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def gsplat_compiled():
+    ensure_extension()
 
 
 def gaussians(count: int, sh_degree: int) -> dict[str, torch.Tensor]:

@@ -34,7 +34,7 @@ def take_gpus(count: int, locks: Path | None = None) -> None:
     """
     if "SLURM_JOB_ID" in os.environ:
         return
-    devices = _devices()
+    devices = visible_gpus()
     if len(devices) < count:
         raise UserError(f"{count} GPUs asked for, but there are {len(devices)}; lower --resources gpu=, 0 is the CPU")
     folder = locks or Path(tempfile.gettempdir()) / f"splatdag-gpus-{os.getuid()}"
@@ -56,7 +56,8 @@ def take_gpus(count: int, locks: Path | None = None) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(device for device, _ in taken[:count])
 
 
-def _devices() -> list[str]:
+def visible_gpus() -> list[str]:
+    """Numbers or UUIDs of the GPUs that this process may use, without a call of CUDA, which would fix the choice."""
     preset = os.environ.get("CUDA_VISIBLE_DEVICES")
     if preset is not None:
         return [device.strip() for device in preset.split(",") if device.strip() not in ("", "-1")]

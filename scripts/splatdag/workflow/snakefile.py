@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,6 +84,15 @@ def for_every_job(function: F) -> F:
 def scaled(amount: int) -> Callable[[Any, int], int]:
     """A resource that grows with each attempt: MB or minutes."""
     return for_every_job(lambda wildcards, attempt: amount * attempt)
+
+
+def backend(limits: Mapping[str, Any]) -> str:
+    """`cpu` where the run's resources allow no GPU, else `cuda`.
+
+    Snakemake compares no param that a job's `resources` decide on, so that the switch is looked up in its source.
+    """
+    limit = limits.get("gpu")
+    return "cpu" if limit is not None and limit.value == 0 else "cuda"
 
 
 def site_resources(workflow_dir: Path) -> Callable[[str], dict[str, str]]:
