@@ -12,6 +12,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/kernels.smk"
 include: "rules/samples.smk"
 include: "rules/captures.smk"
 include: "rules/runs.smk"

@@ -14,7 +14,7 @@ localrules:
 rule captures:
     """Posed, trained and evaluated splats of all captures in the sheet."""
     input:
-        [f"<results>/{file}" for file in targets.single_files(CAPTURES)],
+        rendered(targets.single_files(CAPTURES)),
 
 
 rule captures_dual:

@@ -10,9 +10,11 @@ from splatdag.captures import targets
 from splatdag.captures.sheet import Stages, read_captures, row_notices
 from splatdag.captures.split import list_file
 from splatdag.config import notice_lines, notices, read_config
+from splatdag.splats.kernels import COMPILED_WITH
 from splatdag.workflow import snakefile
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.inventory import data_digest
+from splatdag.workflow.manifest import package_versions
 from splatdag.workflow.options import flags
 from splatdag.workflow.sheets import NAME
 from splatdag.workflow.snakefile import for_every_job, scaled
@@ -26,6 +28,7 @@ configfile: snakefile.found("config/config.yaml", HERE)
 
 
 RESULTS, LOGS = workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<logs>")
+BACKEND = snakefile.backend(workflow.global_resources)
 
 with snakefile.one_line_errors():
     if workflow.is_main_process:
@@ -152,7 +155,12 @@ def dual_runs():
     one_variant = targets.unmatched(CAPTURES)
     if one_variant and workflow.is_main_process:
         snakefile.tell([one_variant])
-    return [f"<results>/{file}" for file in targets.dual_files(CAPTURES)]
+    return rendered(targets.dual_files(CAPTURES))
+
+
+def rendered(files):
+    """What a target asks for: these results, and first the kernels that they are rendered with."""
+    return [f"<results>/{file}" for file in ["kernels/any.json", *files]] if files else []
 
 
 def finished_runs(wildcards):

@@ -1,4 +1,4 @@
-"""What the tests on CUDA end with: on what they ran, and the largest difference of each quantity."""
+"""What the tests on CUDA need, and what they end with: on what they ran, the largest difference of each quantity."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import pytest
 import torch
 from both import LARGEST
 
+from splatdag.splats.cuda.extension import ensure_extension
 from splatdag.workflow.manifest import package_versions
+
+
+@pytest.fixture(autouse=True, scope="session")
+def gsplat_compiled() -> None:
+    """gsplat's extension from our cache, as in every stage."""
+    if torch.cuda.is_available():
+        ensure_extension()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numba
 import torch
 
+from splatdag.splats.cuda.extension import ensure_extension
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.gpu_slots import take_gpus
 from splatdag.workflow.manifest import processor_name
@@ -31,14 +30,18 @@ def use_device(count: int, threads: int) -> torch.device:
     if count == 0:
         ensure_kernels()
         return torch.device("cpu")
-    if torch.version.cuda is None:
-        raise UserError("a GPU asked for, but this torch is a CPU build; `make demo TORCH=cuda`, or --resources gpu=0")
+    check_cuda_build()
     take_gpus(count)
     if not torch.cuda.is_available():
         raise UserError("a GPU asked for, but CUDA can't use it (old driver?); see `nvidia-smi`, or --resources gpu=0")
-    if importlib.util.find_spec("gsplat") is None:
-        raise UserError("gsplat is not installed; pip install -r envs/core.txt")
+    ensure_extension()
     return torch.device("cuda")
+
+
+def check_cuda_build() -> None:
+    """Raise a `UserError` where torch is a build for the CPU."""
+    if torch.version.cuda is None:
+        raise UserError("a GPU asked for, but this torch is a CPU build; `make demo TORCH=cuda`, or --resources gpu=0")
 
 
 def device_name(device: torch.device) -> str:

@@ -37,7 +37,7 @@ def take_gpus(count: int, locks: Path | None = None) -> None:
     """
     if "SLURM_JOB_ID" in os.environ:
         return
-    devices, places = _devices(), jobs_per_gpu(os.environ.get(JOBS_PER_GPU, 1))
+    devices, places = visible_gpus(), jobs_per_gpu(os.environ.get(JOBS_PER_GPU, 1))
     if len(devices) < count:
         raise UserError(f"{count} GPUs asked for, but there are {len(devices)}; lower --resources gpu=, 0 is the CPU")
     folder = locks or Path(tempfile.gettempdir()) / f"splatdag-gpus-{os.getuid()}"
@@ -66,7 +66,8 @@ def jobs_per_gpu(given: object) -> int:
     return int(text)
 
 
-def _devices() -> list[str]:
+def visible_gpus() -> list[str]:
+    """Numbers or UUIDs of the GPUs that this process may use, without a call of CUDA, which would fix the choice."""
     preset = os.environ.get("CUDA_VISIBLE_DEVICES")
     if preset is not None:
         return [device.strip() for device in preset.split(",") if device.strip() not in ("", "-1")]

@@ -72,9 +72,9 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def package_versions() -> dict[str, str]:
+def package_versions(names: tuple[str, ...] = _PACKAGES) -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
-    installed = {name: _version(name) for name in _PACKAGES}
+    installed = {name: _version(name) for name in names}
     return {"python": platform.python_version(), **{name: v for name, v in installed.items() if v}}
 
 

@@ -97,6 +97,15 @@ def scaled(amount: int) -> Callable[[Any, int], int]:
     return for_every_job(lambda wildcards, attempt: amount * attempt)
 
 
+def backend(limits: Mapping[str, Any]) -> str:
+    """`cpu` where the run's resources allow no GPU, else `cuda`.
+
+    Snakemake compares no param that a job's `resources` decide on, so that the switch is looked up in its source.
+    """
+    limit = limits.get("gpu")
+    return "cpu" if limit is not None and limit.value == 0 else "cuda"
+
+
 def site_resources(workflow_dir: Path) -> Callable[[str], dict[str, str]]:
     """A function from `cpu`, or a GPU class (`any`, `h100`), to the resources that get such a node at this site."""
     site = read_site(workflow_dir / FOLDER / "slurm" / "site.yaml")

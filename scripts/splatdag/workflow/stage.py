@@ -28,7 +28,7 @@ from splatdag.workflow.options import Options, explained, validated
 
 STARTED, FINISHED, FAILED, STOPPED = "started", "finished", "failed", "stopped"
 """The words that open a log's lines about an attempt; `status` reads them."""
-_FILE_ONLY = {"file_only": True}
+FILE_ONLY = {"file_only": True}
 """Marks a log record that is not for the terminal."""
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> 
         code, words = _end(error)
         expected = isinstance(error, UserError | Stopped | KeyboardInterrupt)
         if job.debug or not expected:
-            logger.error("%s", traceback.format_exc(), extra={} if job.debug else _FILE_ONLY)
+            logger.error("%s", traceback.format_exc(), extra={} if job.debug else FILE_ONLY)
         logger.error("%s", " ".join(words.split()))
         return code
     logger.info("%s in %.1f s", FINISHED, time.monotonic() - begin)
