@@ -62,7 +62,7 @@ class Training:
             generator=torch.Generator().manual_seed(chosen.seed),
         )
 
-    def run(self, chosen: TrainOptions, stop: bool = False) -> Trained:
+    def run(self, chosen: TrainOptions, stop: bool = False, ranks: int = 1) -> Trained:
         """Train; with `stop`, SIGTERM arrives in the evaluation, and the step after it is the last."""
 
         def measure(model: SplatModel, step: int) -> dict[str, Any]:
@@ -72,4 +72,4 @@ class Training:
 
         files = RunFiles(self.folder, chosen, self.frame, {})
         start = self.start(chosen)
-        return train(self.views, self.frame, start, chosen, self.checkpoint, measure, files, self.device)
+        return train(self.views, self.frame, start, chosen, self.checkpoint, measure, files, self.device, ranks)
