@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from trainings import Training, options
+from trainings import Training, options, spoilt
 
 from splatdag.splats.ranks import RankFailed, Ranks
 from splatdag.splats.training_state import Trained
@@ -24,9 +24,11 @@ from splatdag.splats.views import View
 from splatdag.workflow.errors import Stopped, UserError
 
 MCMC = {"kind": "mcmc", "cap_max": 300, "refine_start_iter": 4, "refine_every": 5, "noise_lr": 1e4}
+STILL = {"quats_lr": 0.0}
+"""The first Gaussians are round: the gradients of their rotations are rounding, of which Adam makes full steps."""
 
 
-def assert_alike(one: Trained, other: Trained, rtol: float = 2e-3) -> None:
+def assert_alike(one: Trained, other: Trained, rtol: float = 1e-4) -> None:
     """Equal but for rounding, which a training enlarges from step to step."""
     assert one.step == other.step
     assert len(one.model.parameters["means"]) == len(other.model.parameters["means"])
@@ -37,13 +39,13 @@ def assert_alike(one: Trained, other: Trained, rtol: float = 2e-3) -> None:
     "changes",
     [
         pytest.param({"max_steps": 16}, id="default"),
-        pytest.param({"strategy": MCMC, "max_steps": 40}, id="mcmc"),
+        pytest.param({"strategy": MCMC, "max_steps": 30}, id="mcmc"),
         pytest.param({"visible_adam": True, "pose_opt": True, "app_opt": True, "max_steps": 16}, id="other learners"),
     ],
 )
 def test_two_ranks_learn_what_one_does(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Six views, four a step: every other step has two."""
-    chosen = options(batch_size=4, opacity_reg=0.01, random_bkgd=True, checkpoint_every=8, **changes)
+    chosen = options(batch_size=4, opacity_reg=0.01, random_bkgd=True, checkpoint_every=8, **STILL, **changes)
     results = [Training(tmp_path / str(ranks)).run(chosen, ranks=ranks) for ranks in (1, 2)]
     assert len(results[0].model.parameters["means"]) > 105
     assert_alike(*results)
@@ -51,7 +53,7 @@ def test_two_ranks_learn_what_one_does(tmp_path: Path, changes: dict[str, Any]) 
     for name in ("gradient_N", "seen_N", "radius_N") if "strategy" not in changes else ():
         one, two = (state[name] for state in states)
         assert one.any()
-        torch.testing.assert_close(two, one, rtol=1e-2, atol=1e-2 * float(one.max()))
+        torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4 * float(one.max()))
 
 
 def cropped(views: list[View]) -> list[View]:
@@ -68,9 +70,9 @@ def test_ranks_share_crops_of_photos_of_several_sizes_and_some_steps_leave_one_i
     for ranks in (1, 2):
         training = Training(tmp_path / str(ranks))
         training.views = cropped(training.views)[:5]
-        results.append(training.run(options(batch_size=2, patch_size=28, max_steps=16), ranks=ranks))
+        results.append(training.run(options(batch_size=2, patch_size=28, max_steps=16, **STILL), ranks=ranks))
     losses = [[row[1] for row in result.curve] for result in results]
-    np.testing.assert_allclose(*losses, rtol=2e-3)
+    np.testing.assert_allclose(*losses, rtol=1e-4)
     assert len({len(result.model.parameters["means"]) for result in results}) == 1
 
 
@@ -85,38 +87,13 @@ def test_ranks_end_early_together_and_take_the_best(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
 def test_a_stopped_training_is_continued_by_more_or_fewer_ranks(tmp_path: Path, before: int, after: int) -> None:
     """The stop falls between two refinements, when each rank has seen a part of what decides the next."""
-    chosen = options(batch_size=4, max_steps=16, eval_steps=[7])
+    chosen = options(batch_size=4, max_steps=16, eval_steps=[7], **STILL)
     whole = Training(tmp_path / "whole").run(chosen)
     with pytest.raises(Stopped, match="state saved after step"):
         Training(tmp_path / "stopped").run(chosen, stop=True, ranks=before)
     ended = Training(tmp_path / "stopped").run(chosen, ranks=after)
     ended.curve = ended.curve[:1] + ended.curve[-2:]
     assert_alike(ended, whole)
-
-
-class InOtherRanks(str):
-    """A name that, where another process reads it, runs code there."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return exec, (str(self), {})
-
-
-SPOIL = """
-from splatdag.splats import trainer
-draw, calls = trainer._draw, []
-def spoilt(model, *given):
-    calls.append(0)
-    if len(calls) == 9:
-        {}
-    return draw(model, *given)
-trainer._draw = spoilt
-"""
-
-
-def spoilt(folder: Path, line: str) -> Training:
-    training = Training(folder)
-    training.views[0] = replace(training.views[0], name=InOtherRanks(SPOIL.format(line)))
-    return training
 
 
 FAILURES = [
@@ -131,7 +108,7 @@ def test_a_rank_that_fails_ends_the_training_with_its_error(
     tmp_path: Path, line: str, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        spoilt(tmp_path, line).run(options(batch_size=2), ranks=2)
+        spoilt(Training(tmp_path), line).run(options(batch_size=2), ranks=2)
     assert psutil.Process().children() == []
 
 
@@ -152,10 +129,10 @@ def test_shares_are_all_there_is_and_differ_by_one_at_most() -> None:
 JOB = """
 import sys
 from pathlib import Path
-from trainings import Training, options
+from trainings import Training, options, spoilt
 from splatdag.workflow.errors import Stopped
 try:
-    Training(Path(sys.argv[1])).run(options(batch_size=2, max_steps=100_000, checkpoint_every=20), ranks=2)
+    Training(Path(sys.argv[1])).run(options(batch_size=2, max_steps=100_000, checkpoint_every=2), ranks=2)
 except Stopped as stopped:
     print(stopped)
     sys.exit(75)

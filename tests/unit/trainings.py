@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,28 @@ class Training:
         files = RunFiles(self.folder, chosen, self.frame, {})
         start = self.start(chosen)
         return train(self.views, self.frame, start, chosen, self.checkpoint, measure, files, self.device, ranks)
+
+
+class InOtherRanks(str):
+    """A name that, where another process reads it, runs code there."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, (str(self), {})
+
+
+SPOIL = """
+from splatdag.splats import trainer
+draw, calls = trainer._draw, []
+def spoilt(model, *given):
+    calls.append(0)
+    if len(calls) == 9:
+        {}
+    return draw(model, *given)
+trainer._draw = spoilt
+"""
+
+
+def spoilt(training: Training, line: str) -> Training:
+    """The same training, but in every process except the first the line runs before the ninth drawing of `model`."""
+    training.views[0] = replace(training.views[0], name=InOtherRanks(SPOIL.format(line)))
+    return training

@@ -42,7 +42,7 @@ class Batch:
 
     @property
     def share(self) -> float:
-        """Of the views of the step."""
+        """Of the views of the step; the weight of this batch in the loss."""
         return len(self.views) / self.views_of_step
 
     @property

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -116,8 +116,9 @@ def joined(
 
 def join(task: Task, rank: int) -> None:
     """Meet the other ranks."""
-    if task.device == "cpu":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    # By default NCCL's watchdog would end this process, without a word in its log, where another rank is lost.
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group(
         "nccl" if task.device == "cuda" else "gloo",
         init_method=f"file://{task.rendezvous}",
@@ -133,7 +134,8 @@ def leave() -> None:
     if not dist.is_initialized():
         return
     if dist.get_backend() == "nccl":
-        torch.distributed.distributed_c10d._abort_process_group()
+        with suppress(RuntimeError):  # aborted already
+            dist.distributed_c10d._abort_process_group()
     else:
         dist.destroy_process_group()
 
@@ -184,6 +186,7 @@ class _Others:
     def end(self) -> None:
         """End what still runs; a rank that is done is gone by now, or about to go."""
         self._ending = True
+        self._noticed.set()
         for process in self._processes:
             assert process.stdin is not None
             if process.poll() is None:

@@ -3,6 +3,9 @@
 All ranks hold the same Gaussians and optimisers, draw the same random numbers and render different views of a step.
 Their gradients are summed, so that all of them take the same step. An all-reduce gives every rank the same bits; that
 the ranks still agree is checked none the less, since replicas that part in silence would spoil everything.
+
+A training comes out as on one GPU but for rounding. Only where views differ in what counts of them, by masks or by
+known depths, the weights differ a little: means are taken over what counts on a rank, then over ranks by their views.
 """
 
 from __future__ import annotations
