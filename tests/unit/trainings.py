@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from scenes import gaussian_scene
 
@@ -64,11 +64,15 @@ class Training:
         )
 
     def run(self, chosen: TrainOptions, stop: bool = False, ranks: int = 1) -> Trained:
-        """Train; with `stop`, SIGTERM arrives in the evaluation, and the step after it is the last."""
+        """Train; with `stop`, SIGTERM arrives in the evaluation, and the step after it is the last.
+
+        It is sent to the processes of other ranks too, as Slurm does; their last step is one of the next ten.
+        """
 
         def measure(model: SplatModel, step: int) -> dict[str, Any]:
             if stop:
-                os.kill(os.getpid(), signal.SIGTERM)
+                for process in (psutil.Process(), *psutil.Process().children()):
+                    process.send_signal(signal.SIGTERM)
             return evaluate(model, self.held_out, self.frame, mean_color(self.views)).figures
 
         files = RunFiles(self.folder, chosen, self.frame, {})

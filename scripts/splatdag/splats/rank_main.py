@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import signal
 import sys
@@ -55,6 +56,7 @@ def main() -> None:
     _die_with(parent)
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is not for the first rank
+    logging.disable()  # the first rank says it
     code = 0
     try:
         _take_part(memory, rank, channel)

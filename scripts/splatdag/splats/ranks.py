@@ -132,7 +132,7 @@ class Ranks:
         self._check()
 
     def part(self, device: torch.device) -> float:
-        """Part with the others after the last step; returns the largest allocation on any rank's GPU, in MB."""
+        """Part with the others after the last step of all; returns the largest allocation on any rank's GPU, in MB."""
         if self.alone:
             return 0.0
         peak = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else 0.0

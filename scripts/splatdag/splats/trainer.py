@@ -151,6 +151,7 @@ def _steps(run: Run, keeper: _Keeper | None) -> Trained:
             if not last:
                 ranks.take_turns()
             if keeps and not last and stop.seen(ranks):
+                ranks.part(device)
                 raise Stopped(f"state saved after step {result.step}; run the same command again to continue")
             clock = time.perf_counter()
         if last:
