@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -134,7 +135,8 @@ Training(Path(sys.argv[1])).run(options(batch_size=2, max_steps=100_000, checkpo
 
 
 def test_no_rank_outlives_a_first_one_that_was_killed(tmp_path: Path) -> None:
-    job = subprocess.Popen([sys.executable, "-c", JOB, str(tmp_path)], cwd=Path(__file__).parent)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}  # where its rendezvous file stays behind
+    job = subprocess.Popen([sys.executable, "-c", JOB, str(tmp_path)], cwd=Path(__file__).parent, env=environment)
     while not (tmp_path / "state" / "checkpoint.pt").exists():
         assert job.poll() is None
         time.sleep(0.01)
