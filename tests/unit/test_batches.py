@@ -24,6 +24,7 @@ def batch(width: int = 131, height: int = 70, **parts: torch.Tensor) -> Batch:
         parts.get("alphas"),
         parts.get("masks"),
         [(pixels, torch.ones(3))] * 2,
+        2,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from scenes import gaussian_scene
 
@@ -62,14 +63,43 @@ class Training:
             generator=torch.Generator().manual_seed(chosen.seed),
         )
 
-    def run(self, chosen: TrainOptions, stop: bool = False) -> Trained:
-        """Train; with `stop`, SIGTERM arrives in the evaluation, and the step after it is the last."""
+    def run(self, chosen: TrainOptions, stop: bool = False, ranks: int = 1) -> Trained:
+        """Train; with `stop`, SIGTERM arrives in the evaluation, and the step after it is the last.
+
+        It is sent to the processes of other ranks too, as Slurm does; their last step is one of the next ten.
+        """
 
         def measure(model: SplatModel, step: int) -> dict[str, Any]:
             if stop:
-                os.kill(os.getpid(), signal.SIGTERM)
+                for process in (psutil.Process(), *psutil.Process().children()):
+                    process.send_signal(signal.SIGTERM)
             return evaluate(model, self.held_out, self.frame, mean_color(self.views)).figures
 
         files = RunFiles(self.folder, chosen, self.frame, {})
         start = self.start(chosen)
-        return train(self.views, self.frame, start, chosen, self.checkpoint, measure, files, self.device)
+        return train(self.views, self.frame, start, chosen, self.checkpoint, measure, files, self.device, ranks)
+
+
+class InOtherRanks(str):
+    """A name that, where another process reads it, runs code there."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, (str(self), {})
+
+
+SPOIL = """
+from splatdag.splats import trainer
+draw, calls = trainer._draw, []
+def spoilt(model, *given):
+    calls.append(0)
+    if len(calls) == 9:
+        {}
+    return draw(model, *given)
+trainer._draw = spoilt
+"""
+
+
+def spoilt(training: Training, line: str) -> Training:
+    """The same training, but in every process except the first the line runs before the ninth drawing of `model`."""
+    training.views[0] = replace(training.views[0], name=InOtherRanks(SPOIL.format(line)))
+    return training

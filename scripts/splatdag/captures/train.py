@@ -31,6 +31,7 @@ from splatdag.splats.gaussians import Parameters, from_points, random_points
 from splatdag.splats.lpips import lpips_where_possible
 from splatdag.splats.model import SplatModel
 from splatdag.splats.ply import write_ply
+from splatdag.splats.rank_processes import check_batch
 from splatdag.splats.records import RunFiles
 from splatdag.splats.trainer import train
 from splatdag.splats.training_state import Trained
@@ -54,12 +55,14 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
         result_dir: run folder to publish to.
         options: of the training.
         job: how to run.
-        device_count: CUDA devices to use; 0 is the CPU.
+        device_count: CUDA devices to use, which share the views of each step; 0 is the CPU.
     """
     check_photos(data_dir, "data_dir")
     if not model.exists():
         raise UserError(f"model: no such file or folder: {model}")
     model = model if model.is_dir() else model.parent
+    ranks = max(1, device_count)
+    check_batch(options.batch_size, ranks)
     device = use_device(device_count, job.threads)
     for notice in options.notices():
         logger.info("%s", notice)
@@ -100,9 +103,9 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     startup = time.time() - psutil.Process().create_time()
     start = _start(scene, frame, chosen)
     checkpoint = Checkpoint(state, key)
-    result = train(views, frame, start, chosen, checkpoint, measure, files, device)
+    result = train(views, frame, start, chosen, checkpoint, measure, files, device, ranks)
     logger.info("held out: %(psnr).2f dB PSNR, %(ssim).4f SSIM", result.evaluations[-1]["mean"])
-    _publish(result, held_out, frame, options, result_dir, device, inputs, startup)
+    _publish(result, held_out, frame, options, result_dir, device, ranks, inputs, startup)
     checkpoint.remove()
 
 
@@ -161,6 +164,7 @@ def _publish(
     options: TrainOptions,
     run_dir: Path,
     device: torch.device,
+    ranks: int,
     inputs: dict[str, str],
     startup: float,
 ) -> None:
@@ -174,7 +178,7 @@ def _publish(
     write_json(run_dir / "metrics.json", result.evaluations[-1])
     publish = time.perf_counter() - begin
     seconds = {
-        "startup": startup,
+        "startup": startup + result.rank_seconds,
         "train": result.train_seconds,
         "eval": result.eval_seconds,
         "publish": publish,
@@ -184,9 +188,9 @@ def _publish(
         stage="captures.train",
         options=options.model_dump(mode="json"),
         inputs=inputs,
-        device=device_name(device),
+        device=device_name(device, ranks),
         seconds=seconds,
-        device_memory_mb=device_memory_mb(device),
+        device_memory_mb=device_memory_mb(device, result.rank_memory_mb),
         gaussians=gaussians,
         steps=result.step,
         offset=frame.offset().tolist(),

@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d
 
 from splatdag.splats.cameras import PoseChange
 from splatdag.splats.options import SplatOptions
+from splatdag.splats.ranks import ALONE, Ranks
 from splatdag.splats.views import Normalisation, View, camera_tensors
 
 LEAST_SIDE = 32
@@ -36,6 +37,13 @@ class Batch:
     """Which pixels count; None is all."""
     depths: list[tuple[Tensor, Tensor]]
     """For each view the pixels [M, 2] and depths [M] (units of training) of known points; for the depth loss."""
+    views_of_step: int
+    """Views in all batches of the step, those of other ranks among them."""
+
+    @property
+    def share(self) -> float:
+        """Of the views of the step; the weight of this batch in the loss."""
+        return len(self.views) / self.views_of_step
 
     @property
     def size(self) -> tuple[int, int]:
@@ -76,13 +84,21 @@ def halved(batch: Batch, times: int) -> Batch:
     else:  # colours count as much as they are seen
         alphas = mean(batch.alphas_CHW1)
         images = mean(batch.images_CHW3 * batch.alphas_CHW1) / alphas.clamp_min(1e-6)
-    return Batch(batch.views, batch.viewmats, Ks, images, alphas, counted, depths)
+    return Batch(batch.views, batch.viewmats, Ks, images, alphas, counted, depths, batch.views_of_step)
 
 
 class TrainingViews:
     """Every view once in random order, then again; as many at a time as the batch size says."""
 
-    def __init__(self, views: list[View], frame: Normalisation, options: SplatOptions, device: torch.device) -> None:
+    def __init__(
+        self,
+        views: list[View],
+        frame: Normalisation,
+        options: SplatOptions,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.ranks = ranks
         self.batch_size = min(options.batch_size, len(views))
         self.patch_size = options.patch_size
         self.options = options
@@ -114,7 +130,7 @@ class TrainingViews:
         self.generator.set_state(state["rng"].cpu())
 
     def next(self, step: int) -> list[Batch]:
-        """The views of a step, those of one size together; steps count from 0."""
+        """This rank's views of a step, those of one size together; steps count from 0."""
         if not self.left:
             self.left = torch.randperm(len(self._images), generator=self.generator).tolist()
         chosen, self.left = self.left[-self.batch_size :], self.left[: -self.batch_size]
@@ -122,21 +138,28 @@ class TrainingViews:
         for view in chosen:
             sizes.setdefault(tuple(self._images[view].shape), []).append(view)
         times = max(0, self.options.num_downscales - step // self.options.resolution_schedule)
-        return [halved(self._batch(views), times) for views in sizes.values()]
+        # Crops are drawn for the views of all ranks, whose generators stay alike so.
+        placed = [(view, self._window(view)) for views in sizes.values() for view in views]
+        batches: dict[tuple[int, ...], list[tuple[int, tuple[slice, slice]]]] = {}
+        for view, window in self.ranks.share(placed):
+            batches.setdefault(tuple(self._images[view].shape), []).append((view, window))
+        return [halved(self._batch(batch, len(chosen)), times) for batch in batches.values()]
 
-    def _batch(self, views: list[int]) -> Batch:
-        index = torch.tensor(views, device=self._viewmats.device)
-        windows = [self._window(view) for view in views]
+    def _batch(self, placed: list[tuple[int, tuple[slice, slice]]], views_of_step: int) -> Batch:
+        index = torch.tensor([view for view, _ in placed], device=self._viewmats.device)
+        windows = [window for _, window in placed]
         Ks = self._Ks[index]
         if self.patch_size is not None:
             Ks[:, :2, 2] -= Ks.new_tensor([[window[1].start or 0, window[0].start or 0] for window in windows])
-        placed = list(zip(views, windows, strict=True))
         if self._stack is None:
             images = torch.stack([self._images[view][window] for view, window in placed]).float() / 255
         else:
             images = self._stack[index].float() / 255
-        return Batch(index, self._viewmats[index], Ks, images, self._opacities(placed), self._counting(placed),
-                     [self._known(view, window) for view, window in placed] if self._depths else [])  # fmt: skip
+        depths = [self._known(view, window) for view, window in placed] if self._depths else []
+        return Batch(
+            index, self._viewmats[index], Ks, images, self._opacities(placed), self._counting(placed), depths,
+            views_of_step,
+        )  # fmt: skip
 
     def _window(self, view: int) -> tuple[slice, slice]:
         """Rows and columns to train on: a random crop, or everything."""

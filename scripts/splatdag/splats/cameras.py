@@ -19,7 +19,8 @@ class PoseChange(nn.Module):
     def __init__(self, views: int, spread: float = 0.0, generator: torch.Generator | None = None) -> None:
         """No change, or a random one of the given standard deviation (units of training, and of rotation)."""
         super().__init__()
-        self.embeds = nn.Embedding.from_pretrained(spread * torch.randn((views, 9), generator=generator), freeze=False)
+        change = spread * torch.randn((views, 9), generator=generator) if spread else torch.zeros((views, 9))
+        self.embeds = nn.Embedding.from_pretrained(change, freeze=False)
         self.register_buffer("identity", torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
 
     def forward(self, world_to_camera: Tensor, views: Tensor) -> Tensor:

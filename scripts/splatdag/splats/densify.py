@@ -15,6 +15,7 @@ from torch import Tensor
 from splatdag.splats.gaussians import Parameters, rotation_matrices
 from splatdag.splats.mcmc import McmcStrategy
 from splatdag.splats.options import StrategyOptions
+from splatdag.splats.ranks import ALONE, Ranks
 from splatdag.splats.rows import Optimizers, moments, replace_rows
 
 
@@ -26,6 +27,9 @@ class Strategy(Protocol):
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of another run."""
+
+    def gather(self, parameters: Parameters) -> None:
+        """Have what all ranks collected since the Gaussians were last changed at the first rank, for its `state`."""
 
     def before_backward(self, infos: list[dict[str, Any]]) -> None:
         """Look at what was rendered, before the gradients are there."""
@@ -39,23 +43,29 @@ class Strategy(Protocol):
             step: the step just done.
             parameters: changed in place: tensors of another length are put in.
             optimizers: their states follow the parameters.
-            infos: what `render` returned in this step, for each batch of views.
+            infos: what `render` returned in this step, for each batch of this rank's views; with `views_of_step`, how
+                many views all ranks rendered, where there are others.
             means_lr: learning rate of the positions in the next step.
         """
 
 
-def strategy_of(options: StrategyOptions, scene_scale: float, generator: torch.Generator) -> Strategy:
+def strategy_of(
+    options: StrategyOptions, scene_scale: float, generator: torch.Generator, ranks: Ranks = ALONE
+) -> Strategy:
     """The strategy that the options name; `scene_scale` in units of training, `generator` on the device."""
     if options.kind == "mcmc":
         return McmcStrategy(options, generator)
-    return DefaultStrategy(options, scene_scale, generator)
+    return DefaultStrategy(options, scene_scale, generator, ranks)
 
 
 class DefaultStrategy:
     """Densification by screen-space gradients, pruning by opacity and size, and opacity resets."""
 
-    def __init__(self, options: StrategyOptions, scene_scale: float, generator: torch.Generator) -> None:
+    def __init__(
+        self, options: StrategyOptions, scene_scale: float, generator: torch.Generator, ranks: Ranks = ALONE
+    ) -> None:
         self.options = options
+        self.ranks = ranks
         self.scene_scale = scene_scale
         self.generator = generator
         self.gradient_N: Tensor | None = None
@@ -73,8 +83,15 @@ class DefaultStrategy:
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of another run."""
-        self.gradient_N, self.seen_N, self.radius_N = state["gradient_N"], state["seen_N"], state["radius_N"]
+        if self.ranks.first:  # what all ranks collected: it must be counted once
+            self.gradient_N, self.seen_N, self.radius_N = state["gradient_N"], state["seen_N"], state["radius_N"]
         self.generator.set_state(state["rng"].cpu())
+
+    def gather(self, parameters: Parameters) -> None:
+        """Bring the ranks' gradients and sizes to the first; as in `Strategy`."""
+        self._merge(parameters)
+        if not self.ranks.first:
+            self.gradient_N = self.seen_N = self.radius_N = None
 
     def before_backward(self, infos: list[dict[str, Any]]) -> None:
         """Ask for the gradients of the projected centres."""
@@ -96,6 +113,7 @@ class DefaultStrategy:
             and step % options.refine_every == 0
             and since_reset >= options.pause_refine_after_reset
         ):
+            self._merge(parameters)
             self._grow(step, parameters, optimizers)
             self._prune(step, parameters, optimizers)
             self.gradient_N = self.seen_N = self.radius_N = None
@@ -103,8 +121,9 @@ class DefaultStrategy:
             self._reset_opacities(parameters, optimizers)
 
     def _collect(self, infos: list[dict[str, Any]], count: int) -> None:
-        cameras = sum(info["n_cameras"] for info in infos)  # the loss is a mean over all views of the step
+        own = sum(info["n_cameras"] for info in infos)
         for info in infos:
+            cameras = info.get("views_of_step", own)  # the loss is a mean over all views of the step
             means2d, radii = info["means2d"], info["radii"]
             if self.gradient_N is None or self.seen_N is None or self.radius_N is None:
                 self.gradient_N, self.seen_N, self.radius_N = torch.zeros((3, count), device=means2d.device).unbind()
@@ -122,6 +141,16 @@ class DefaultStrategy:
                 self.gradient_N += norm.sum(dim=0)
                 self.seen_N += visible.sum(dim=0)
                 torch.maximum(self.radius_N, radius.amax(dim=0).float(), out=self.radius_N)
+
+    def _merge(self, parameters: Parameters) -> None:
+        """Put what each rank collected together, at all ranks."""
+        if self.ranks.alone:
+            return
+        if self.gradient_N is None or self.seen_N is None or self.radius_N is None:  # this rank had no view so far
+            means = parameters["means"]
+            self.gradient_N, self.seen_N, self.radius_N = means.new_zeros((3, len(means))).unbind()
+        self.gradient_N, self.seen_N = self.ranks.total(torch.stack([self.gradient_N, self.seen_N])).unbind()
+        self.radius_N = self.ranks.largest(self.radius_N)
 
     def _grow(self, step: int, parameters: Parameters, optimizers: Optimizers) -> None:
         assert self.gradient_N is not None

@@ -21,8 +21,6 @@ def use_device(count: int, threads: int) -> torch.device:
 
     Raises:
         UserError: a GPU was asked for and can't be used.
-
-    A job takes one device; more are for several GPUs per training, which is not there yet.
     """
     # torch's own pool stays at one thread: numba does the parallel work, and two pools get in each other's way.
     torch.set_num_threads(1)
@@ -34,6 +32,8 @@ def use_device(count: int, threads: int) -> torch.device:
     take_gpus(count)
     if not torch.cuda.is_available():
         raise UserError("a GPU asked for, but CUDA can't use it (old driver?); see `nvidia-smi`, or --resources gpu=0")
+    if torch.cuda.device_count() < count:
+        raise UserError(f"{count} GPUs asked for, but this job sees {torch.cuda.device_count()}; lower gpu=")
     ensure_extension()
     return torch.device("cuda")
 
@@ -44,15 +44,16 @@ def check_cuda_build() -> None:
         raise UserError("a GPU asked for, but this torch is a CPU build; `make demo TORCH=cuda`, or --resources gpu=0")
 
 
-def device_name(device: torch.device) -> str:
-    """What the device is called, with the threads of a CPU."""
+def device_name(device: torch.device, count: int = 1) -> str:
+    """What the device, or so many of the kind, is called; with the threads of a CPU."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        name = torch.cuda.get_device_name(device)
+        return f"{count} x {name}" if count > 1 else name
     return f"{processor_name()}, {numba.get_num_threads()} threads"
 
 
-def device_memory_mb(device: torch.device) -> dict[str, float]:
-    """Largest allocation on a CUDA device so far, in MB; empty for the CPU."""
+def device_memory_mb(device: torch.device, others: float = 0.0) -> dict[str, float]:
+    """Largest allocation on a CUDA device so far, in MB, or that of others where it is larger; empty for the CPU."""
     if device.type != "cuda":
         return {}
-    return {"cuda": round(torch.cuda.max_memory_allocated(device) / 1e6, 1)}
+    return {"cuda": round(max(torch.cuda.max_memory_allocated(device) / 1e6, others), 1)}

@@ -39,6 +39,9 @@ class McmcStrategy:
         """Continue from `state()` of another run."""
         self.generator.set_state(state["rng"].cpu())
 
+    def gather(self, parameters: Parameters) -> None:
+        """Collects nothing."""
+
     def before_backward(self, infos: list[dict[str, Any]]) -> None:
         """Needs no gradient of the projection."""
 

@@ -30,6 +30,11 @@ class SplatModel:
         parts = {"pose_adjust": self.pose_adjust, "app_module": self.app_module}
         return {name: part for name, part in parts.items() if part is not None}
 
+    def learnt(self) -> list[Tensor]:
+        """Every tensor that has a gradient, in an order that is always the same."""
+        networks = [tensor for part in self.modules().values() for tensor in part.parameters()]
+        return [*self.parameters.values(), *networks]
+
     def draw(
         self,
         viewmats: Tensor,

@@ -11,6 +11,7 @@ from torch import Tensor
 from splatdag.splats.gaussians import Parameters
 from splatdag.splats.model import SplatModel
 from splatdag.splats.options import SplatOptions
+from splatdag.splats.ranks import ALONE, Ranks
 from splatdag.splats.rows import Optimizers
 
 
@@ -96,9 +97,13 @@ class VisibleAdam(torch.optim.Optimizer):
             tensor[self.rows] -= group["lr"] * mean / (square.sqrt() + group["eps"])
 
 
-def step_all(optimizers: Optimizers, infos: list[dict[str, Any]], options: SplatOptions) -> None:
+def step_all(optimizers: Optimizers, infos: list[dict[str, Any]], options: SplatOptions, ranks: Ranks = ALONE) -> None:
     """Let every optimiser do its step, on what the step's views show where the options say so."""
-    rows = visible_rows(infos) if options.visible_adam or options.sparse_grad else None
+    rows = None
+    if options.visible_adam or options.sparse_grad:
+        (means,) = optimizers["means"].param_groups[0]["params"]
+        own = visible_rows(infos) if infos else means.new_empty(0, dtype=torch.int64)
+        rows = ranks.union(own, len(means))
     for optimizer in optimizers.values():
         (tensor,) = optimizer.param_groups[0]["params"]
         if isinstance(optimizer, VisibleAdam):
@@ -113,7 +118,7 @@ def step_all(optimizers: Optimizers, infos: list[dict[str, Any]], options: Splat
 
 
 def visible_rows(infos: list[dict[str, Any]]) -> Tensor:
-    """Indices of the Gaussians that any view of the step shows, ascending."""
+    """Indices of the Gaussians that any of the views shows, ascending."""
     found = []
     for info in infos:
         shown = (info["radii"] > 0).all(dim=-1)

@@ -78,7 +78,8 @@ class SplatOptions(Options):
     steps_scaler: float = Field(1.0, gt=0)
     """Factor on all numbers of steps: max_steps, *_steps, sh_degree_interval and the strategy's."""
     batch_size: int = Field(1, gt=0)
-    """Views per step; learning rates grow with its root. Larger than the number of views, it is lowered to that."""
+    """Views per step, of all GPUs together; learning rates grow with its root. Larger than the number of views, it is
+    lowered to that."""
     eval_steps: list[PositiveInt] = [7_000, 30_000]
     """Steps after which the held-out photos are evaluated; the last step always is."""
     save_steps: list[PositiveInt] = [7_000, 30_000]

@@ -7,6 +7,8 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ from splatdag.splats.gaussians import Parameters
 from splatdag.splats.losses import disparity_loss, photometric_loss
 from splatdag.splats.model import SplatModel
 from splatdag.splats.options import SplatOptions
+from splatdag.splats.rank_processes import Task, joined
+from splatdag.splats.ranks import Ranks
 from splatdag.splats.records import RunFiles
 from splatdag.splats.training_state import Run, Trained
 from splatdag.splats.validation import Validation
@@ -40,6 +44,7 @@ def train(
     evaluate: Callable[[SplatModel, int], dict[str, Any]],
     files: RunFiles,
     device: torch.device,
+    ranks: int = 1,
 ) -> Trained:
     """Optimise Gaussians on views; continues from the checkpoint if there is one.
 
@@ -53,19 +58,52 @@ def train(
             figures to keep.
         files: simple_trainer's own files, written as it goes.
         device: where to train.
+        ranks: GPUs to share the views of each step between; the first is `device`. (On the CPU, for tests, processes.)
 
     Raises:
         Stopped: SIGTERM arrived; the state is saved.
-        UserError: the loss is not finite, or no Gaussian is left.
+        UserError: the loss is not finite, no Gaussian is left, or a step has fewer views than there are ranks.
+        RankFailed: the process of another GPU failed.
     """
     views, validation = Validation.set_aside(views, frame, options, device)
-    run = Run(views, frame, start, options, validation, device)
-    model, result = run.model, run.result
-    saved = checkpoint.load(device)
-    files.begin(anew=saved is None)
-    if saved is not None:
-        run.load(saved)
-        logger.info("continuing after step %d", result.step)
+    begin = time.perf_counter()
+    with joined(ranks, views, frame, start, options, checkpoint.path, device) as team:
+        waited = time.perf_counter() - begin
+        run = Run(views, frame, start, options, validation, device, team)
+        saved = checkpoint.load(device)
+        files.begin(anew=saved is None)
+        if team.any(saved is not None, device):
+            assert saved is not None
+            run.load(saved)
+            logger.info("continuing after step %d", run.result.step)
+        run.result.rank_seconds = waited
+        return _steps(run, _Keeper(checkpoint, evaluate, files))
+
+
+def follow(task: Task, ranks: Ranks) -> None:
+    """Take part in `train` of the first rank."""
+    device = torch.device("cuda", ranks.rank) if task.device == "cuda" else torch.device("cpu")
+    run = Run(task.views, task.frame, task.start, task.options, None, device, ranks)
+    task.views.clear()  # on a GPU now, and so their memory is free
+    task.start.clear()
+    if ranks.any(False, device):
+        run.load(torch.load(task.checkpoint, map_location=device, weights_only=True)["state"])
+    with suppress(Stopped):
+        _steps(run, None)
+
+
+@dataclass
+class _Keeper:
+    """What only the first rank does: to measure, and to write."""
+
+    checkpoint: Checkpoint
+    evaluate: Callable[[SplatModel, int], dict[str, Any]]
+    files: RunFiles
+
+
+def _steps(run: Run, keeper: _Keeper | None) -> Trained:
+    model, result, options, validation = run.model, run.result, run.options, run.validation
+    ranks, device = run.ranks, run.device
     stop = _StopRequest()
     clock, reported = time.perf_counter(), 0.0
 
@@ -74,13 +112,13 @@ def train(
         background = _background(options, run.views.generator, device)
         sh_degree = min(step // options.sh_degree_interval, options.sh_degree)
         drawn = [_draw(model, batch, sh_degree, background) for batch in batches]
-        loss = _regularisers(model.parameters, options)
+        loss = _regularisers(model.parameters, options) if ranks.first else torch.zeros((), device=device)
         for batch, (image, _) in zip(batches, drawn, strict=True):
-            share = len(batch.views) / sum(len(other.views) for other in batches)
-            loss = loss + share * _loss(image, batch, background, options, frame.extent)
+            loss = loss + batch.share * _loss(image, batch, background, options, run.extent)
         infos = [info for _, info in drawn]
         run.strategy.before_backward(infos)
-        loss.backward()
+        if loss.requires_grad:  # not where this rank had no view
+            loss.backward()
         run.optimise(step, infos)
         result.step = step + 1
         if not len(model.parameters["means"]):
@@ -89,33 +127,51 @@ def train(
                 " strategy.prune_scale3d or strategy.prune_scale2d"
             )
 
+        if step % options.strategy.refine_every == 0:
+            run.settle(keeps=False)
         if step % _NOTE_EVERY == 0 or result.step == options.max_steps:
-            result.curve += _figures(result.step, loss, drawn[0][0], batches[0], background)
-        if time.perf_counter() - reported > _REPORT_SECONDS:
+            result.curve += _figures(result.step, loss, drawn, batches, background, ranks)
+            stop.agree(ranks, device)
+        if keeper is not None and time.perf_counter() - reported > _REPORT_SECONDS:
             reported = time.perf_counter()
             _report(result, options, result.train_seconds + reported - clock)
-        ended = validation is not None and validation.ends(model, result.step)
+        ended = Validation.is_due(options, result.step) and ranks.any(
+            validation is not None and validation.ends(model, result.step), device
+        )
         last = ended or result.step == options.max_steps
-        evaluates, saves, keeps = _due(result.step, last, options, stop.requested)
+        evaluates, saves, keeps = _due(result.step, last, options, stop.seen(ranks))
         if evaluates or saves or keeps:
             _synchronise(device)
+            run.settle(keeps and not last)
             result.train_seconds += time.perf_counter() - clock
-            if last and validation is not None:
-                result.step = validation.restore(model)
-            if saves:
-                files.save(result.step, model, result.train_seconds, last)
-            if evaluates:
-                begin = time.perf_counter()
-                result.evaluations.append({"step": result.step, **evaluate(model, result.step)})
-                result.eval_seconds += time.perf_counter() - begin
-            if keeps and not last:
-                checkpoint.save(run.state())
-                if stop.requested:
-                    raise Stopped(f"state saved after step {result.step}; run the same command again to continue")
+            if last:
+                result.rank_memory_mb = ranks.part(device)
+            if keeper is not None:
+                _keep(run, keeper, last, evaluates, saves, keeps)
+            if not last:
+                ranks.take_turns()
+            if keeps and not last and stop.seen(ranks):
+                ranks.part(device)
+                raise Stopped(f"state saved after step {result.step}; run the same command again to continue")
             clock = time.perf_counter()
         if last:
             break
     return result
+
+
+def _keep(run: Run, keeper: _Keeper, last: bool, evaluates: bool, saves: bool, keeps: bool) -> None:
+    """Measure and write what is due."""
+    model, result = run.model, run.result
+    if last and run.validation is not None:
+        result.step = run.validation.restore(model)
+    if saves:
+        keeper.files.save(result.step, model, result.train_seconds, last)
+    if evaluates:
+        begin = time.perf_counter()
+        result.evaluations.append({"step": result.step, **keeper.evaluate(model, result.step)})
+        result.eval_seconds += time.perf_counter() - begin
+    if keeps and not last:
+        keeper.checkpoint.save(run.state())
 
 
 def _background(options: SplatOptions, generator: torch.Generator, device: torch.device) -> Tensor | None:
@@ -137,6 +193,7 @@ def _draw(model: SplatModel, batch: Batch, sh_degree: int, background: Tensor | 
         views=batch.views,
         render_mode="RGB+ED" if model.options.depth_loss else "RGB",
     )
+    info["views_of_step"] = batch.views_of_step
     return image, info
 
 
@@ -156,15 +213,29 @@ def _regularisers(parameters: Parameters, options: SplatOptions) -> Tensor:
     return total
 
 
-def _figures(step: int, loss: Tensor, image: Tensor, batch: Batch, background: Tensor | None) -> Iterator[list[float]]:
-    """A row of step, loss and PSNR (dB) of what was just trained on; none for a crop where no pixel counts."""
+def _figures(
+    step: int,
+    loss: Tensor,
+    drawn: list[tuple[Tensor, dict[str, Any]]],
+    batches: list[Batch],
+    background: Tensor | None,
+    ranks: Ranks,
+) -> Iterator[list[float]]:
+    """A row of step, loss and PSNR (dB) of what was just trained on; none for a crop where no pixel counts.
+
+    The PSNR is that of each rank's first batch.
+    """
+    loss = ranks.total(loss)
     if not torch.isfinite(loss):
         raise UserError("the loss is not finite any more; lower the learning rates")
-    error = (image.detach()[..., :3].clamp(0, 1) - batch.targets(background)).square()
-    if batch.masks_CHW is not None:
-        error = error[batch.masks_CHW]
-    if error.numel():
-        yield [step, loss.item(), -10 * math.log10(max(error.mean().item(), 1e-10))]
+    error = loss.new_zeros(0)
+    if batches:
+        error = (drawn[0][0].detach()[..., :3].clamp(0, 1) - batches[0].targets(background)).square()
+        if batches[0].masks_CHW is not None:
+            error = error[batches[0].masks_CHW]
+    mean = ranks.mean(error).item()
+    if not math.isnan(mean):
+        yield [step, loss.item(), -10 * math.log10(max(mean, 1e-10))]
 
 
 def _due(step: int, last: bool, options: SplatOptions, stop: bool) -> tuple[bool, bool, bool]:
@@ -191,8 +262,16 @@ class _StopRequest:
     """Whether SIGTERM has arrived since; the loop looks between two steps."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = self._agreed = False
         signal.signal(signal.SIGTERM, self._note)
+
+    def agree(self, ranks: Ranks, device: torch.device) -> None:
+        """Let the ranks agree on it; they must all end after the same step."""
+        self._agreed = ranks.any(self.requested, device)
+
+    def seen(self, ranks: Ranks) -> bool:
+        """Whether to stop now: since it was agreed upon, where there are several ranks."""
+        return self.requested if ranks.alone else self._agreed
 
     def _note(self, number: int, frame: Any) -> None:
         self.requested = True

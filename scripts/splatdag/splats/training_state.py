@@ -16,6 +16,7 @@ from splatdag.splats.gaussians import Parameters
 from splatdag.splats.model import SplatModel, start_model
 from splatdag.splats.optimizers import decay, module_optimizers, optimizers_of, step_all
 from splatdag.splats.options import SplatOptions
+from splatdag.splats.ranks import ALONE, Ranks
 from splatdag.splats.validation import Validation
 from splatdag.splats.views import Normalisation, View
 
@@ -37,6 +38,10 @@ class Trained:
     """Wall time of the loop, evaluations and saves left out, over all attempts."""
     eval_seconds: float = 0.0
     """Wall time of the evaluations."""
+    rank_seconds: float = 0.0
+    """Wall time until the other ranks were there."""
+    rank_memory_mb: float = 0.0
+    """Largest allocation on a GPU of another rank, in MB."""
 
 
 class Run:
@@ -50,9 +55,13 @@ class Run:
         options: SplatOptions,
         validation: Validation | None,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.options = options
-        self.views = TrainingViews(views, frame, options, device)
+        self.ranks = ranks
+        self.device = device
+        self.extent = frame.extent
+        self.views = TrainingViews(views, frame, options, device, ranks)
         batch_size = self.views.batch_size
         if batch_size < options.batch_size:
             logger.warning("batch_size lowered to %d, the number of views", batch_size)
@@ -67,25 +76,32 @@ class Run:
         self.means_lr = options.means_lr * frame.extent * math.sqrt(batch_size)
         self.module_optimizers = module_optimizers(self.model, batch_size)
         generator = torch.Generator(device).manual_seed(options.seed + 1)
-        self.strategy = strategy_of(options.strategy, frame.extent, generator)
+        self.strategy = strategy_of(options.strategy, frame.extent, generator, ranks)
         self.average = Average(options)
         self.validation = validation
         self.result = Trained(self.model)
 
     def optimise(self, step: int, infos: list[dict[str, Any]]) -> None:
-        """Follow the gradients by one step; then add, remove and average Gaussians where it is time."""
+        """Follow the gradients of all ranks by one step; then add, remove and average Gaussians where it is time."""
+        self.ranks.sum_gradients(self.model.learnt())
         rate = decay(step, self.options)
         self.optimizers["means"].param_groups[0]["lr"] = self.means_lr * rate
         if "pose" in self.module_optimizers:
             (group,) = self.module_optimizers["pose"].param_groups
             group["lr"] = group["initial_lr"] * rate
-        step_all(self.optimizers, infos, self.options)
+        step_all(self.optimizers, infos, self.options, self.ranks)
         for optimizer in self.module_optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         means_lr = self.means_lr * decay(step + 1, self.options)
         self.strategy.after_step(step, self.model.parameters, self.optimizers, infos, means_lr)
         self.average.after_step(step, self.model.parameters)
+
+    def settle(self, keeps: bool) -> None:
+        """Make sure that the ranks agree; with `keeps`, have at the first all that `state` holds."""
+        if keeps:
+            self.strategy.gather(self.model.parameters)
+        self.ranks.check_equal(self.model.learnt(), self.result.step)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs to continue."""

@@ -54,10 +54,15 @@ class Validation:
         """Continue from `state()` of another run."""
         self.best = state
 
+    @staticmethod
+    def is_due(options: SplatOptions, step: int) -> bool:
+        """Whether there is a look after this many steps: every validate_every, and after the last."""
+        return bool(options.validation_views) and (step % options.validate_every == 0 or step == options.max_steps)
+
     @torch.no_grad()
     def ends(self, model: SplatModel, step: int) -> bool:
         """Whether training should end after this many steps; a look every validate_every steps and after the last."""
-        if step % self.options.validate_every and step != self.options.max_steps:
+        if not self.is_due(self.options, step):
             return False
         errors = []
         for view, camera, target in self.views:
