@@ -1,4 +1,4 @@
-"""The training views on the device, and which of them come next."""
+"""Which training views come next, and what of them is trained on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from torch.nn.functional import avg_pool2d
 
 from splatdag.splats.cameras import PoseChange
 from splatdag.splats.options import SplatOptions
+from splatdag.splats.read_ahead import ReadAhead
 from splatdag.splats.views import Normalisation, View, camera_tensors
 
 LEAST_SIDE = 32
 """Pixels; photos are not halved to less."""
+_AHEAD = 8
+"""Views to have on their way to the device; two steps' where that is more."""
 
 
 @dataclass
@@ -95,13 +98,9 @@ class TrainingViews:
             disturbance = PoseChange(len(views), options.pose_noise, torch.Generator().manual_seed(options.seed + 2))
             with torch.no_grad():
                 self._viewmats = disturbance.to(device)(self._viewmats, torch.arange(len(views), device=device))
-        self._images = [view.image_HW3.to(device) for view in views]
-        self._stack: Tensor | None = None
-        if len({image.shape for image in self._images}) == 1 and self.patch_size is None:
-            self._stack = torch.stack(self._images)  # one gather a step, where they are all of one size
-            self._images = list(self._stack.unbind())
-        self._alphas = [None if view.alpha_HW is None else view.alpha_HW.to(device) for view in views]
-        self._masks = [None if view.mask_HW is None else view.mask_HW.to(device) for view in views]
+        self._count = len(views)
+        self._read_ahead = ReadAhead(views, device)
+        self._shown: dict[int, View] = {}
         self._depths = [known_depths(view, frame, device) for view in views] if options.depth_loss else []
 
     def state(self) -> dict[str, Any]:
@@ -116,11 +115,14 @@ class TrainingViews:
     def next(self, step: int) -> list[Batch]:
         """The views of a step, those of one size together; steps count from 0."""
         if not self.left:
-            self.left = torch.randperm(len(self._images), generator=self.generator).tolist()
+            self.left = torch.randperm(self._count, generator=self.generator).tolist()
         chosen, self.left = self.left[-self.batch_size :], self.left[: -self.batch_size]
+        # Looks no further than this round: the next order is not drawn yet, and must not be drawn early.
+        upcoming = self.left[-max(_AHEAD, 2 * self.batch_size) :][::-1]
+        self._shown = self._read_ahead.take(chosen, upcoming)
         sizes: dict[tuple[int, ...], list[int]] = {}
         for view in chosen:
-            sizes.setdefault(tuple(self._images[view].shape), []).append(view)
+            sizes.setdefault(tuple(self._shown[view].image_HW3.shape), []).append(view)
         times = max(0, self.options.num_downscales - step // self.options.resolution_schedule)
         return [halved(self._batch(views), times) for views in sizes.values()]
 
@@ -131,10 +133,7 @@ class TrainingViews:
         if self.patch_size is not None:
             Ks[:, :2, 2] -= Ks.new_tensor([[window[1].start or 0, window[0].start or 0] for window in windows])
         placed = list(zip(views, windows, strict=True))
-        if self._stack is None:
-            images = torch.stack([self._images[view][window] for view, window in placed]).float() / 255
-        else:
-            images = self._stack[index].float() / 255
+        images = torch.stack([self._shown[view].image_HW3[window] for view, window in placed]).float() / 255
         return Batch(index, self._viewmats[index], Ks, images, self._opacities(placed), self._counting(placed),
                      [self._known(view, window) for view, window in placed] if self._depths else [])  # fmt: skip
 
@@ -143,31 +142,32 @@ class TrainingViews:
         if self.patch_size is None:
             return slice(None), slice(None)
         sides = []
-        for side in self._images[view].shape[:2]:
+        for side in self._shown[view].image_HW3.shape[:2]:
             room = max(0, side - self.patch_size)
             start = int(torch.randint(0, room + 1, (), generator=self.generator))
             sides.append(slice(start, start + min(side, self.patch_size)))
         return sides[0], sides[1]
 
     def _opacities(self, placed: list[tuple[int, tuple[slice, slice]]]) -> Tensor | None:
-        if all(self._alphas[view] is None for view, _ in placed):
+        if all(self._shown[view].alpha_HW is None for view, _ in placed):
             return None
-        alphas = [self._plane(self._alphas[view], view, 255)[window] for view, window in placed]
+        alphas = [self._plane(self._shown[view].alpha_HW, view, 255)[window] for view, window in placed]
         return torch.stack(alphas)[..., None].float() / 255
 
     def _counting(self, placed: list[tuple[int, tuple[slice, slice]]]) -> Tensor | None:
-        if all(self._masks[view] is None for view, _ in placed):
+        if all(self._shown[view].mask_HW is None for view, _ in placed):
             return None
-        return torch.stack([self._plane(self._masks[view], view, 1)[window] for view, window in placed]).bool()
+        masks = [self._plane(self._shown[view].mask_HW, view, 1)[window] for view, window in placed]
+        return torch.stack(masks).bool()
 
     def _plane(self, given: Tensor | None, view: int, otherwise: int) -> Tensor:
-        image = self._images[view]
+        image = self._shown[view].image_HW3
         return image.new_full(image.shape[:2], otherwise) if given is None else given.to(torch.uint8)
 
     def _known(self, view: int, window: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
         pixels, depths = self._depths[view]
         pixels = pixels - pixels.new_tensor([window[1].start or 0, window[0].start or 0])
-        height, width = self._images[view][window].shape[:2]
+        height, width = self._shown[view].image_HW3[window].shape[:2]
         inside = ((pixels >= 0) & (pixels < pixels.new_tensor([width, height]))).all(dim=1)
         return pixels[inside], depths[inside]
 
@@ -183,7 +183,7 @@ def known_depths(view: View, frame: Normalisation, device: torch.device) -> tupl
     inside = ((pixels[:, :2] >= 0) & (pixels[:, :2] < (width, height))).all(axis=1)
     if view.mask_HW is not None:
         columns, rows = pixels[inside, :2].astype(np.int64).T
-        inside[inside] = view.mask_HW.numpy()[rows, columns]
+        inside[inside] = view.mask_HW.cpu().numpy()[rows, columns]
     return (
         torch.tensor(pixels[inside, :2], dtype=torch.float32, device=device),
         torch.tensor(seen[inside, 2], dtype=torch.float32, device=device),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import mmap
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,12 +33,36 @@ class View:
     """Opacity of a photo with transparency, uint8; None is opaque. Colours are not multiplied by it."""
     points_M3: np.ndarray | None = None
     """[M, 3] float64 points of the model that were seen in this photo, in the world (for the depth loss)."""
+    file: mmap.mmap | None = None
+    """The memory-mapped file that image, mask and opacity lie in, each in pages of its own; None is memory. Looked at
+    directly they are right, but count as memory of this process from then on: `to` reads them without."""
 
     @property
     def center(self) -> np.ndarray:
         """The camera's position in the world."""
         rotation, translation = self.world_to_camera[:3, :3], self.world_to_camera[:3, 3]
         return -rotation.T @ translation
+
+    def to(self, device: torch.device) -> View:
+        """The view with image, mask and opacity in a device's memory."""
+        in_file = self.file is not None
+        return self.converted(lambda plane: plane.to(device, copy=in_file))
+
+    def converted(self, convert: Callable[[Tensor], Tensor]) -> View:
+        """The view with what `convert` makes of image, mask and opacity; it must copy them if they lie in a file."""
+
+        def read(plane: Tensor | None) -> Tensor | None:
+            if plane is None or self.file is None:
+                return None if plane is None else convert(plane)
+            place = (int(plane.storage_offset()), plane.numel())
+            self.file.madvise(mmap.MADV_WILLNEED, *place)
+            made = convert(plane)
+            self.file.madvise(mmap.MADV_DONTNEED, *place)  # Slurm counts what is mapped as memory of the job
+            return made
+
+        image = read(self.image_HW3)
+        assert image is not None
+        return replace(self, image_HW3=image, mask_HW=read(self.mask_HW), alpha_HW=read(self.alpha_HW), file=None)
 
     def target(self, white: bool = False) -> Tensor:
         """Colours [H, W, 3] in [0, 1]; what is transparent shows black, or white."""
