@@ -122,6 +122,8 @@ def evaluate(
             if render is not None:
                 pair = (torch.cat([target, image], dim=1) * 255).round().to(torch.uint8).cpu()
                 written.append(writers.submit(write_picture, render(index), pair.numpy()))
+                if len(written) > 2 * _WRITERS:  # pictures are compressed more slowly than drawn, and are large
+                    written.pop(0).result()
         for writing in written:
             writing.result()
     figures = {"mean": _means(rows), "baseline": _means(baseline), "views": rows}

@@ -6,24 +6,19 @@ is copied to its place when it is decoded and never held twice. What a training 
 
 from __future__ import annotations
 
-import errno
 import math
 import mmap
-import os
-import tempfile
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
+from splatdag.splats.scratch_file import ScratchFile, is_in_memory, scratch_folder
 from splatdag.splats.views import View
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.host_memory import memory_left
+from splatdag.workflow.host_memory import memory_left, size_text
 
 Tier = Literal["device", "host", "disk"]
 TierChoice = Literal["auto", "device", "host", "disk"]
@@ -53,12 +48,12 @@ class ImageCache:
             UserError: there is no room where it was asked for, or nowhere.
         """
         self.tier = _tier(size, choice, device)
-        self.file: mmap.mmap | None = None
+        self.file: ScratchFile | None = None
         self.used = 0
         self._lock = threading.Lock()
         if self.tier == "disk":
-            self.file = _scratch_file(max(size, 1), choice)
-            self._buffer = torch.from_numpy(np.frombuffer(self.file, np.uint8))
+            self.file = ScratchFile(size)
+            self._buffer = self.file.tensor()
         else:
             place = device if self.tier == "device" else torch.device("cpu")
             self._buffer = torch.empty(size, dtype=torch.uint8, device=place)
@@ -74,13 +69,13 @@ class ImageCache:
         place = self._buffer[start : start + plane.numel()].view(plane.dtype).view(plane.shape)
         place.copy_(plane)
         if self.file is not None:
-            self.file.madvise(mmap.MADV_DONTNEED, start, plane.numel())
+            self.file.release(place)
         return place
 
     def text(self, count: int) -> str:
         """What is kept where: `1,000 photos, 3.1 GB, on the device`."""
         place = {"device": "on the device", "host": "in host memory", "disk": "in a scratch file"}[self.tier]
-        return f"{count:,} {'photo' if count == 1 else 'photos'}, {_gb(self.used)}, {place}"
+        return f"{count:,} {'photo' if count == 1 else 'photos'}, {size_text(self.used)}, {place}"
 
 
 def bytes_of(pixels: int, opacity: bool, mask: bool) -> int:
@@ -90,10 +85,6 @@ def bytes_of(pixels: int, opacity: bool, mask: bool) -> int:
 
 def _rounded(size: int) -> int:
     return math.ceil(size / _PAGE) * _PAGE
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 5e7 else f"{size / 1e6:.1f} MB"
 
 
 def device_memory_left(device: torch.device) -> int:
@@ -106,44 +97,23 @@ def _tier(size: int, choice: TierChoice, device: torch.device) -> Tier:
     if choice == "auto":
         if on_cuda and size <= DEVICE_SHARE * device_memory_left(device):
             return "device"
-        return "host" if size <= HOST_SHARE * memory_left() else "disk"
+        left = memory_left()
+        if size <= HOST_SHARE * left:
+            return "host"
+        if is_in_memory(scratch_folder()):
+            raise UserError(
+                f"the photos take {size_text(size)}, too much for memory ({size_text(left)} free), and"
+                f" {scratch_folder()} is kept in memory as well; set TMPDIR to a folder on a disk, ask for more memory,"
+                f" or {_SMALLER}"
+            )
+        return "disk"
     if choice == "disk":
         return "disk"
     tier: Tier = "device" if choice == "device" and on_cuda else "host"
     left = device_memory_left(device) if tier == "device" else memory_left()
     if size > left:
         raise UserError(
-            f"image_cache: {choice}: the photos take {_gb(size)}, but only {_gb(left)} are free; leave it at auto, or"
+            f"image_cache: {choice}: the photos take {size_text(size)}, but only {size_text(left)} are free; leave it at auto, or"
             f" {_SMALLER}"
         )
     return tier
-
-
-def _scratch_file(size: int, choice: TierChoice) -> mmap.mmap:
-    """A map of a file without a name, whose blocks are all there: the disk can't fill up later, and nothing is left
-    behind however the process ends."""
-    folder = Path(tempfile.gettempdir())
-    if choice == "auto" and _is_in_memory(folder):
-        raise UserError(
-            f"the photos take {_gb(size)}, too much for memory ({_gb(memory_left())} free), and {folder} is kept in"
-            f" memory as well; set TMPDIR to a folder on a disk, ask for more memory, or {_SMALLER}"
-        )
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, size)
-            return mmap.mmap(file.fileno(), size)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM):
-            raise
-        raise UserError(
-            f"{folder}: no room for a file of {_gb(size)} with the photos ({error.strerror}); set TMPDIR to a larger"
-            f" disk, ask for more memory, or {_SMALLER}"
-        ) from None
-
-
-def _is_in_memory(folder: Path) -> bool:
-    """Whether a folder is on a file system that takes memory, not disk."""
-    real = folder.resolve()
-    mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
-    nearest = next((place for place in (real, *real.parents) if place in mounts), None)
-    return nearest is not None and mounts[nearest] in ("tmpfs", "ramfs")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from splatdag.splats.scratch_file import ScratchFile
 
 _FAR = 1_000
 """Distance of the cameras from the origin, in their radii, from which single precision is not enough."""
@@ -33,9 +34,8 @@ class View:
     """Opacity of a photo with transparency, uint8; None is opaque. Colours are not multiplied by it."""
     points_M3: np.ndarray | None = None
     """[M, 3] float64 points of the model that were seen in this photo, in the world (for the depth loss)."""
-    file: mmap.mmap | None = None
-    """The memory-mapped file that image, mask and opacity lie in, each in pages of its own; None is memory. Looked at
-    directly they are right, but count as memory of this process from then on: `to` reads them without."""
+    file: ScratchFile | None = None
+    """What image, mask and opacity lie in; None is memory. `to` reads them so that they do not stay in memory."""
 
     @property
     def center(self) -> np.ndarray:
@@ -54,10 +54,9 @@ class View:
         def read(plane: Tensor | None) -> Tensor | None:
             if plane is None or self.file is None:
                 return None if plane is None else convert(plane)
-            place = (int(plane.storage_offset()), plane.numel())
-            self.file.madvise(mmap.MADV_WILLNEED, *place)
+            self.file.expect(plane)
             made = convert(plane)
-            self.file.madvise(mmap.MADV_DONTNEED, *place)  # Slurm counts what is mapped as memory of the job
+            self.file.release(plane)
             return made
 
         image = read(self.image_HW3)

@@ -75,3 +75,8 @@ def _granted_by_slurm(environment: Mapping[str, str]) -> int:
 
     per_node = number("SLURM_MEM_PER_NODE") or number("SLURM_MEM_PER_CPU") * number("SLURM_CPUS_ON_NODE")
     return per_node * 2**20
+
+
+def size_text(size: int) -> str:
+    """A number of bytes for people: 3.1 GB."""
+    return f"{size / 1e9:,.1f} GB" if size >= 5e7 else f"{size / 1e6:.1f} MB"
