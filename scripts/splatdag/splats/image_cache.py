@@ -113,7 +113,7 @@ def _tier(size: int, choice: TierChoice, device: torch.device) -> Tier:
     left = device_memory_left(device) if tier == "device" else memory_left()
     if size > left:
         raise UserError(
-            f"image_cache: {choice}: the photos take {size_text(size)}, but only {size_text(left)} are free; leave it at auto, or"
-            f" {_SMALLER}"
+            f"image_cache: {choice}: the photos take {size_text(size)}, but only {size_text(left)} are free; leave it"
+            f" at auto, or {_SMALLER}"
         )
     return tier
