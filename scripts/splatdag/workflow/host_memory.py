@@ -39,7 +39,7 @@ def _left_in_groups(sys_fs: Path, own: Path) -> Iterator[int]:
     lines = own.read_text().splitlines() if own.is_file() else []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
+        if controllers and "memory" not in controllers.split(","):
             continue
         folder = "cgroup/memory" if controllers else "cgroup"
         limit_file, usage_file, cache_key = _FILES[folder]
