@@ -175,7 +175,7 @@ def test_photos_go_to_the_first_place_with_room_to_spare(
 ) -> None:
     monkeypatch.setattr(image_cache, "device_memory_left", lambda _: device)
     monkeypatch.setattr(image_cache, "memory_left", lambda: host)
-    assert image_cache._tier(size, "auto", CPU if device is None else CUDA) == tier
+    assert image_cache._tier(size, "auto", CPU if device is None else CUDA, shared=False) == tier
 
 
 @pytest.mark.parametrize(("choice", "device"), [("device", CUDA), ("host", CUDA), ("device", CPU)])
@@ -371,6 +371,30 @@ def test_the_room_made_is_enough(
     views = load_scene(folder / "model", folder / "images", data_factor, 1, max_image_size=max_image_size).views
     used = sum(view.image_HW3.numel() for view in views)
     assert used == sizes[0] if not distortion else used <= sizes[0] < 2.5 * used
+
+
+READ = """
+import sys, torch
+views = torch.load(sys.argv[1], weights_only=False)
+total = sum(int(view.to(torch.device("cpu")).image_HW3.sum()) for view in views)
+print(total, [view.mask_HW is None for view in views])
+views[0].image_HW3.zero_()
+"""
+
+
+@pytest.mark.parametrize("tier", ["host", "disk"])
+def test_another_process_reads_the_same_photos_and_not_a_copy(tmp_path: Path, tier: Any) -> None:
+    views = dressed(gaussian_scene()[1])
+    cache = ImageCache(room_for(views), tier, CPU, shared=True)
+    views = [cache.keep(view) for view in views]
+    total, masks = sum(int(view.image_HW3.sum()) for view in views), [view.mask_HW is None for view in views]
+    torch.save(views, tmp_path / "views")
+    assert (tmp_path / "views").stat().st_size < sum(view.image_HW3.numel() for view in views) / 2
+    command = [sys.executable, "-c", READ, str(tmp_path / "views")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == f"{total} {masks}\n"
+    assert not views[0].image_HW3.any()
+    with pytest.raises(UserError, match="several GPUs share"):
+        ImageCache(1, "device", CUDA, shared=True)
 
 
 def test_views_that_others_train_on_are_not_kept_on_their_way() -> None:

@@ -53,6 +53,7 @@ def load_scene(
     with_points: bool = False,
     image_cache: TierChoice = "auto",
     device: torch.device | None = None,
+    shared: bool = False,
 ) -> Scene:
     """Load all registered photos, undistorted and scaled down, with their masks, and the model's points.
 
@@ -69,6 +70,7 @@ def load_scene(
         with_points: also give each view the points seen in it.
         image_cache: where to keep the pixels.
         device: that they are for; None is the CPU.
+        shared: whether other processes read them, too.
 
     Raises:
         UserError: a photo or mask is missing or unreadable, does not fit its camera, a camera can't be used, or there
@@ -107,7 +109,8 @@ def load_scene(
         return cache.keep(view)
 
     with ThreadPoolExecutor(threads) as pool:
-        cache = ImageCache(sum(pool.map(room_for, images)), image_cache, device or torch.device("cpu"))
+        room = sum(pool.map(room_for, images))
+        cache = ImageCache(room, image_cache, device or torch.device("cpu"), shared)
         views = list(pool.map(load, images))
     kept = cache.text(len(views))
     logger.info("%s", kept)

@@ -98,7 +98,7 @@ class TrainingViews:
             disturbance = PoseChange(len(views), options.pose_noise, torch.Generator().manual_seed(options.seed + 2))
             with torch.no_grad():
                 self._viewmats = disturbance.to(device)(self._viewmats, torch.arange(len(views), device=device))
-        self._count = len(views)
+        self._views = views
         self._read_ahead = ReadAhead(views, device)
         self._shown: dict[int, View] = {}
         self._depths = [known_depths(view, frame, device) for view in views] if options.depth_loss else []
@@ -115,14 +115,14 @@ class TrainingViews:
     def next(self, step: int) -> list[Batch]:
         """The views of a step, those of one size together; steps count from 0."""
         if not self.left:
-            self.left = torch.randperm(self._count, generator=self.generator).tolist()
+            self.left = torch.randperm(len(self._views), generator=self.generator).tolist()
         chosen, self.left = self.left[-self.batch_size :], self.left[: -self.batch_size]
         # Looks no further than this round: the next order is not drawn yet, and must not be drawn early.
         upcoming = self.left[-max(_AHEAD, 2 * self.batch_size) :][::-1]
         self._shown = self._read_ahead.take(chosen, upcoming)
         sizes: dict[tuple[int, ...], list[int]] = {}
         for view in chosen:
-            sizes.setdefault(tuple(self._shown[view].image_HW3.shape), []).append(view)
+            sizes.setdefault(tuple(self._views[view].image_HW3.shape), []).append(view)
         times = max(0, self.options.num_downscales - step // self.options.resolution_schedule)
         return [halved(self._batch(views), times) for views in sizes.values()]
 
@@ -142,7 +142,7 @@ class TrainingViews:
         if self.patch_size is None:
             return slice(None), slice(None)
         sides = []
-        for side in self._shown[view].image_HW3.shape[:2]:
+        for side in self._views[view].image_HW3.shape[:2]:
             room = max(0, side - self.patch_size)
             start = int(torch.randint(0, room + 1, (), generator=self.generator))
             sides.append(slice(start, start + min(side, self.patch_size)))
@@ -167,7 +167,7 @@ class TrainingViews:
     def _known(self, view: int, window: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
         pixels, depths = self._depths[view]
         pixels = pixels - pixels.new_tensor([window[1].start or 0, window[0].start or 0])
-        height, width = self._shown[view].image_HW3[window].shape[:2]
+        height, width = self._views[view].image_HW3[window].shape[:2]
         inside = ((pixels >= 0) & (pixels < pixels.new_tensor([width, height]))).all(dim=1)
         return pixels[inside], depths[inside]
 

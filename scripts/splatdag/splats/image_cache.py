@@ -36,23 +36,24 @@ _SMALLER = "raise data_factor or lower max_image_size"
 class ImageCache:
     """The one buffer; `keep` may be called by several threads at a time."""
 
-    def __init__(self, size: int, choice: TierChoice, device: torch.device) -> None:
+    def __init__(self, size: int, choice: TierChoice, device: torch.device, shared: bool = False) -> None:
         """Make a buffer where there is room for it.
 
         Args:
             size: bytes that are needed at most; see `bytes_of`.
             choice: where to put it; `auto` takes the first of device, host and disk with room to spare.
             device: of the training; the memory of the CPU is host memory.
+            shared: other processes, to which views are pickled, read the same buffer; it is not on a device then.
 
         Raises:
             UserError: there is no room where it was asked for, or nowhere.
         """
-        self.tier = _tier(size, choice, device)
+        self.tier = _tier(size, choice, device, shared)
         self.file: ScratchFile | None = None
         self.used = 0
         self._lock = threading.Lock()
-        if self.tier == "disk":
-            self.file = ScratchFile(size)
+        if self.tier == "disk" or (shared and self.tier == "host"):
+            self.file = ScratchFile(size, in_memory=self.tier == "host")
             self._buffer = self.file.tensor()
         else:
             place = device if self.tier == "device" else torch.device("cpu")
@@ -92,8 +93,10 @@ def device_memory_left(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0]
 
 
-def _tier(size: int, choice: TierChoice, device: torch.device) -> Tier:
-    on_cuda = device.type == "cuda"
+def _tier(size: int, choice: TierChoice, device: torch.device, shared: bool) -> Tier:
+    if shared and choice == "device":
+        raise UserError("image_cache: device: several GPUs share what is in memory or in a file; leave it at auto")
+    on_cuda = device.type == "cuda" and not shared
     if choice == "auto":
         if on_cuda and size <= DEVICE_SHARE * device_memory_left(device):
             return "device"

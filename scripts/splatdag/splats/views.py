@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ _FAR = 1_000
 """Distance of the cameras from the origin, in their radii, from which single precision is not enough."""
 _LEAST_RADIUS = 0.5
 """Of the cameras, as they count for the extent, in median distances of the points."""
+
+_PLANES = ("image_HW3", "mask_HW", "alpha_HW")
 
 
 @dataclass
@@ -42,6 +45,19 @@ class View:
         """The camera's position in the world."""
         rotation, translation = self.world_to_camera[:3, :3], self.world_to_camera[:3, 3]
         return -rotation.T @ translation
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, where a file is shared and not copied."""
+        state = dict(self.__dict__)
+        if self.file is not None:
+            state |= {name: self.file.place(state[name]) for name in _PLANES if state[name] is not None}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        file = state["file"]
+        if file is not None:
+            state |= {name: file.part(state[name]) for name in _PLANES if state[name] is not None}
+        self.__dict__.update(state)
 
     def to(self, device: torch.device) -> View:
         """The view with image, mask and opacity in a device's memory."""
