@@ -104,6 +104,7 @@ rule train_capture:
         gpu=1,
         mem_mb=scaled(32_000),
         runtime=train_minutes,
+        image_cache=image_cache,
     params:
         data=training_digest,
         split=split_digest,
@@ -112,7 +113,8 @@ rule train_capture:
         run=f"{RESULTS}/captures/{{capture}}/{{variant}}",
     shell:
         "exec python -m splatdag.captures.train --data-dir {input.data:q} --model {input.points:q}"
-        " --result-dir {params.run:q} --device-count {resources.gpu} --threads {threads} --log {log:q} {params.flags:q}"
+        " --result-dir {params.run:q} --device-count {resources.gpu} --image-cache {resources.image_cache}"
+        " --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule evaluate_capture:

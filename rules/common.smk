@@ -132,6 +132,12 @@ def train_flags(wildcards):
 
 
 @for_every_job
+def image_cache(wildcards):
+    """A resource, not a parameter: where photos are kept changes nothing of the result, so nothing is to run again."""
+    return CAPTURES[wildcards.capture].stages.train.image_cache
+
+
+@for_every_job
 def train_minutes(wildcards, attempt):
     """Half a day for a single run, a day for each of a pair; more at every attempt."""
     return (720 if wildcards.variant == "single" else 1440) * attempt

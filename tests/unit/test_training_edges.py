@@ -124,7 +124,7 @@ def test_a_world_that_is_not_normalised_keeps_its_origin_where_it_can() -> None:
 
 def test_random_points_lie_among_the_cameras_of_a_world_that_is_not_normalised(tmp_path: Path) -> None:
     views, points = far_scene(np.array([300.0, 0.0, 0.0]))
-    scene = stage.Scene(views, points[:0], points[:0])
+    scene = stage.Scene(views, points[:0], points[:0], "")
     chosen = TrainOptions(init_type="random", init_num_pts=500, normalize_world_space=False)
     means = stage._start(scene, stage._frame(scene, chosen), chosen)["means"]
     assert (means.mean(dim=0) - torch.tensor(views[0].center)).norm() < 10

@@ -99,6 +99,9 @@ def test_what_reruns_after_a_change_is_what_depends_on_it(captures, snakemake):
     assert planned() == ["train_capture"], "a learning rate"
     edit_config(means_lr=4.8e-4)
     assert planned() == [], "the learning rate of the preset, written out"
+    edit_config(image_cache="disk")
+    assert planned() == [], "where photos are kept"
+    assert "--image-cache disk " in snakemake("-n", "-p", "--forceall", "captures", "--cores", "2").stdout
     original = photo.read_bytes()
     photo.write_bytes((photo.parent / "2.png").read_bytes())
     assert planned() == ["pose_capture", "train_capture"], "an edited photo"

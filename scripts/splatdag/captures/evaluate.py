@@ -84,7 +84,7 @@ def main(
     device = use_device(device_count, job.threads)
     loaded = load_ckpt(path, TrainOptions, device)
     chosen = _filled(options, loaded)
-    views = _views(model, data_dir, chosen, job.threads)
+    views, kept = _views(model, data_dir, chosen, job.threads, device)
     for warning in frame_warnings(loaded.model, views, loaded.frame):
         logger.warning("%s", warning)
     with tempfile.TemporaryDirectory() as memory:
@@ -93,7 +93,7 @@ def main(
             "checkpoint": file_digest(path),
         }
     startup = time.time() - psutil.Process().create_time()
-    _measure(loaded, views, chosen, data_dir, result_dir, inputs, startup)
+    _measure(loaded, views, kept, chosen, data_dir, result_dir, inputs, startup)
 
 
 def last_checkpoint(run_dir: Path) -> Path:
@@ -128,7 +128,10 @@ def _filled(options: EvaluateOptions, loaded: LoadedRun) -> EvaluateOptions:
     return options.model_copy(update=same)
 
 
-def _views(model: Path, data_dir: Path, options: EvaluateOptions, threads: int) -> list[View]:
+def _views(
+    model: Path, data_dir: Path, options: EvaluateOptions, threads: int, device: torch.device
+) -> tuple[list[View], str]:
+    """The views to evaluate on, and where their pixels are kept."""
     scene = load_scene(
         model,
         photos_folder(data_dir),
@@ -136,13 +139,14 @@ def _views(model: Path, data_dir: Path, options: EvaluateOptions, threads: int) 
         threads,
         max_image_size=options.max_image_size,
         data_dir=data_dir,
+        device=device,
     )
-    kept = set(matching([view.name for view in scene.views], options.eval_match_string, "eval_match_string"))
-    views = [view for view in scene.views if view.name in kept]
+    chosen = set(matching([view.name for view in scene.views], options.eval_match_string, "eval_match_string"))
+    views = [view for view in scene.views if view.name in chosen]
     check_sizes(views)
     check_measurable(views)
     logger.info("%d of %d photos", len(views), len(scene.views))
-    return views
+    return views, scene.kept
 
 
 @torch.no_grad()
@@ -176,6 +180,7 @@ def _opacity(model: SplatModel, view: View, frame: Normalisation) -> float:
 def _measure(
     loaded: LoadedRun,
     views: list[View],
+    kept: str,
     options: EvaluateOptions,
     data_dir: Path,
     result_dir: Path,
@@ -187,7 +192,7 @@ def _measure(
     model, frame, device = loaded.model, loaded.frame, loaded.model.parameters["means"].device
     files = RunFiles(result_dir, loaded.options, frame, {"data_dir": str(data_dir), "result_dir": str(result_dir)})
     files.begin()
-    average = mean_color(views, loaded.options.white_bg)
+    average = mean_color(views, loaded.options.white_bg, device)
     lpips = lpips_where_possible(options.lpips_net or loaded.options.lpips_net, least_side(views), device)
     found = evaluate(
         model, views, frame, average, measure_lpips=lpips, render=lambda index: files.render(loaded.step, index)
@@ -208,6 +213,7 @@ def _measure(
         device=device_name(device),
         seconds=seconds,
         device_memory_mb=device_memory_mb(device),
+        images=kept,
         gaussians=gaussians,
         steps=loaded.step,
         offset=frame.offset().tolist(),

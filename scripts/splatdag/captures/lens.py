@@ -37,6 +37,11 @@ def check_camera(camera: pycolmap.Camera, where: str) -> None:
         raise UserError(f"{where}: a camera of the COLMAP model ({name}) has no size or no focal length")
 
 
+def is_distorted(camera: pycolmap.Camera) -> bool:
+    """Whether photos of a camera are changed by undistortion."""
+    return any(_DISTORTION[camera.model.name](camera.params))
+
+
 class Lens:
     """A camera's undistortion, worked out once for all its photos."""
 

@@ -1,8 +1,13 @@
-"""Photos and their COLMAP model as posed views, freed of lens distortion once, when they are loaded."""
+"""Photos and their COLMAP model as posed views, freed of lens distortion once, when they are loaded.
+
+Their pixels go straight to where they stay, on the device, in host memory or in a file (`splats.image_cache`).
+"""
 
 from __future__ import annotations
 
 import functools
+import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,12 +18,15 @@ import numpy as np
 import pycolmap
 import torch
 
-from splatdag.captures.lens import Lens
+from splatdag.captures.lens import Lens, is_distorted
 from splatdag.captures.model import read_model
-from splatdag.captures.pixels import Pixels, read_header, read_mask, read_pixels, text
+from splatdag.captures.pixels import Header, Pixels, read_header, read_mask, read_pixels, text
+from splatdag.splats.image_cache import ImageCache, TierChoice, bytes_of
 from splatdag.splats.views import View
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.inventory import mask_paths, smaller_photos
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -31,6 +39,8 @@ class Scene:
     """[N, 3] float64 points in the world, those seen in most photos first."""
     colors: np.ndarray
     """[N, 3] their colours in [0, 1]."""
+    kept: str
+    """How many photos, how large, and where they are kept, for people."""
 
 
 def load_scene(
@@ -41,6 +51,9 @@ def load_scene(
     max_image_size: int | None = None,
     data_dir: Path | None = None,
     with_points: bool = False,
+    image_cache: TierChoice = "auto",
+    device: torch.device | None = None,
+    shared: bool = False,
 ) -> Scene:
     """Load all registered photos, undistorted and scaled down, with their masks, and the model's points.
 
@@ -55,9 +68,13 @@ def load_scene(
         max_image_size: scale photos down further, to this longest side (pixels).
         data_dir: the capture, for its masks and its `images_<data_factor>/`; None is neither.
         with_points: also give each view the points seen in it.
+        image_cache: where to keep the pixels.
+        device: that they are for; None is the CPU.
+        shared: whether other processes read them, too.
 
     Raises:
-        UserError: a photo or mask is missing or unreadable, does not fit its camera, or a camera can't be used.
+        UserError: a photo or mask is missing or unreadable, does not fit its camera, a camera can't be used, or there
+            is no room for the pixels.
     """
     model = read_model(model_folder)
     images = sorted((model.images[index] for index in model.reg_image_ids()), key=lambda image: image.name)
@@ -69,9 +86,16 @@ def load_scene(
     lens_of = functools.lru_cache(maxsize=2 * threads)(Lens)
     cv2.setNumThreads(1)
 
+    def path_of(image: pycolmap.Image) -> Path:
+        return (smaller or {}).get(image.name, photos / image.name)
+
+    def room_for(image: pycolmap.Image) -> int:
+        header = read_header(path_of(image))
+        most = _most_pixels(header, is_distorted(model.cameras[image.camera_id]), factor, max_image_size)
+        return bytes_of(most, header.transparent, image.name in masks)
+
     def load(image: pycolmap.Image) -> View:
-        camera = model.cameras[image.camera_id]
-        path = (smaller or {}).get(image.name, photos / image.name)
+        camera, path = model.cameras[image.camera_id], path_of(image)
         pixels = _as_camera_saw(read_pixels(path), camera, path)
         mask = None
         if image.name in masks:
@@ -82,16 +106,41 @@ def load_scene(
         view = _view(image, pixels, mask, lens, factor, max_image_size, points)
         for _ in range(pixels.quarter_turns):
             view = _rolled(view)
-        return view
+        return cache.keep(view)
 
     with ThreadPoolExecutor(threads) as pool:
+        room = sum(pool.map(room_for, images))
+        cache = ImageCache(room, image_cache, device or torch.device("cpu"), shared)
         views = list(pool.map(load, images))
+    kept = cache.text(len(views))
+    logger.info("%s", kept)
     points = sorted(model.points3D.values(), key=lambda point: -point.track.length())
     return Scene(
         views,
         np.array([point.xyz for point in points], dtype=np.float64).reshape(-1, 3),
         np.array([point.color for point in points], dtype=np.float64).reshape(-1, 3) / 255,
+        kept,
     )
+
+
+def _most_pixels(header: Header, distorted: bool, data_factor: int, max_image_size: int | None) -> int:
+    """Pixels that a photo has at most when it is loaded; exact where it is not distorted.
+
+    Undistorted photos are cropped, which may leave them with less reason to be scaled down.
+    """
+    width, height = header.size
+    if not distorted:
+        width, height = _scaled_size(width, height, data_factor, max_image_size)[0]
+        return width * height
+    return math.prod(min(max(1, round(side / data_factor)), max_image_size or side) for side in header.size)
+
+
+def _scaled_size(
+    width: int, height: int, data_factor: int, max_image_size: int | None
+) -> tuple[tuple[int, int], float]:
+    """Width and height that a photo is scaled down to, and by what."""
+    factor = max(data_factor, max(width, height) / max_image_size) if max_image_size else data_factor
+    return (max(1, round(width / factor)), max(1, round(height / factor))), factor
 
 
 def _as_camera_saw(pixels: Pixels, camera: pycolmap.Camera, path: Path) -> Pixels:
@@ -141,8 +190,7 @@ def _view(
     pose[:3] = image.cam_from_world().matrix()
     K = lens.intrinsics()
     height, width = (lens.maps[0] if lens.distortion.any() else pixels.rgb).shape[:2]
-    factor = max(data_factor, max(width, height) / max_image_size) if max_image_size else data_factor
-    size = (max(1, round(width / factor)), max(1, round(height / factor)))
+    size, factor = _scaled_size(width, height, data_factor, max_image_size)
     K[0] *= size[0] / width
     K[1] *= size[1] / height
 

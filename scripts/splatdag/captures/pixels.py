@@ -42,6 +42,8 @@ class Header:
     """Width and height as stored (pixels)."""
     orientation: int
     """EXIF orientation, 1 to 8; 1 is upright as stored."""
+    transparent: bool
+    """Whether the file has opacity; all of it may be opaque."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def read_header(path: Path) -> Header:
         orientation, size = _orientation(image), image.size
         if image.format == "TIFF" and orientation >= 5:  # Pillow gives the size of TIFFs after turning
             size = size[::-1]
-        return Header(size, orientation)
+        return Header(size, orientation, _has_opacity(image))
 
 
 def read_pixels(path: Path) -> Pixels:
@@ -99,7 +101,7 @@ def read_pixels(path: Path) -> Pixels:
     """
     with _opened(path) as image:
         orientation, is_tiff = _orientation(image), image.format == "TIFF"
-        transparent = image.mode in _WITH_ALPHA or "transparency" in image.info
+        transparent = _has_opacity(image)
         try:
             image.load()
             if image.mode in _SIXTEEN_BIT:
@@ -182,6 +184,10 @@ def _floats(path: Path) -> bool:
         return False
     sample_format = directory.get(339, (1,))
     return 3 in (sample_format if isinstance(sample_format, tuple) else (sample_format,))
+
+
+def _has_opacity(image: PIL.Image.Image) -> bool:
+    return image.mode in _WITH_ALPHA or "transparency" in image.info
 
 
 def _orientation(image: PIL.Image.Image) -> int:

@@ -44,10 +44,12 @@ class Stages:
         return flags(self.pose)
 
     def train_flags(self, variant: str, external: bool) -> list[str]:
-        """Options of the stage `train` for a variant, as flags; see `train_options`."""
+        """Options of the stage `train` for a variant, as flags; see `train_options`. Without image_cache, which is
+        a resource of the rule."""
         key = (variant, external)
         if key not in self._train_flags:
-            self._train_flags[key] = flags(train_options(self.train, variant, external))
+            chosen = train_options(self.train, variant, external)
+            self._train_flags[key] = flags(chosen.model_copy(update={"image_cache": "auto"}))
         return self._train_flags[key]
 
 

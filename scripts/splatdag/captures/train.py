@@ -76,6 +76,9 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
         max_image_size=options.max_image_size,
         data_dir=data_dir,
         with_points=options.depth_loss,
+        image_cache=options.image_cache,
+        device=device,
+        shared=ranks > 1,
     )
     views, held_out = _split(scene, data_dir, options)
     listed = list_file(options.split, data_dir)
@@ -87,7 +90,7 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     key = {"options": options.learnt_from(), "code": code, "device": device.type, **inputs}
     chosen = options.scaled()
     files = RunFiles(result_dir, chosen, frame, {"data_dir": str(data_dir), "result_dir": str(result_dir)})
-    average = mean_color(views, chosen.white_bg)
+    average = mean_color(views, chosen.white_bg, device)
 
     lpips = lpips_where_possible(chosen.lpips_net, least_side(held_out), device)
 
@@ -105,7 +108,7 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     checkpoint = Checkpoint(state, key)
     result = train(views, frame, start, chosen, checkpoint, measure, files, device, ranks)
     logger.info("held out: %(psnr).2f dB PSNR, %(ssim).4f SSIM", result.evaluations[-1]["mean"])
-    _publish(result, held_out, frame, options, result_dir, device, ranks, inputs, startup)
+    _publish(result, held_out, frame, options, result_dir, device, ranks, inputs, startup, scene.kept)
     checkpoint.remove()
 
 
@@ -167,6 +170,7 @@ def _publish(
     ranks: int,
     inputs: dict[str, str],
     startup: float,
+    kept: str,
 ) -> None:
     """Write the run contract, the manifest last."""
     begin = time.perf_counter()
@@ -191,6 +195,7 @@ def _publish(
         device=device_name(device, ranks),
         seconds=seconds,
         device_memory_mb=device_memory_mb(device, result.rank_memory_mb),
+        images=kept,
         gaussians=gaussians,
         steps=result.step,
         offset=frame.offset().tolist(),

@@ -1,4 +1,4 @@
-"""The training views on the device, and which of them come next."""
+"""Which training views come next, and what of them is trained on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from splatdag.splats.cameras import PoseChange
+from splatdag.splats.image_cache import copied_where_they_fit
 from splatdag.splats.options import SplatOptions
 from splatdag.splats.ranks import ALONE, Ranks
+from splatdag.splats.read_ahead import ReadAhead
 from splatdag.splats.views import Normalisation, View, camera_tensors
 
 LEAST_SIDE = 32
 """Pixels; photos are not halved to less."""
+_AHEAD = 8
+"""Views to have on their way to the device, at least; two steps' where that is more."""
 
 
 @dataclass
@@ -111,13 +115,9 @@ class TrainingViews:
             disturbance = PoseChange(len(views), options.pose_noise, torch.Generator().manual_seed(options.seed + 2))
             with torch.no_grad():
                 self._viewmats = disturbance.to(device)(self._viewmats, torch.arange(len(views), device=device))
-        self._images = [view.image_HW3.to(device) for view in views]
-        self._stack: Tensor | None = None
-        if len({image.shape for image in self._images}) == 1 and self.patch_size is None:
-            self._stack = torch.stack(self._images)  # one gather a step, where they are all of one size
-            self._images = list(self._stack.unbind())
-        self._alphas = [None if view.alpha_HW is None else view.alpha_HW.to(device) for view in views]
-        self._masks = [None if view.mask_HW is None else view.mask_HW.to(device) for view in views]
+        self._views = views if ranks.alone else copied_where_they_fit(views, device)
+        self._read_ahead = ReadAhead(self._views, device)
+        self._shown: dict[int, View] = {}
         self._depths = [known_depths(view, frame, device) for view in views] if options.depth_loss else []
 
     def state(self) -> dict[str, Any]:
@@ -132,18 +132,33 @@ class TrainingViews:
     def next(self, step: int) -> list[Batch]:
         """This rank's views of a step, those of one size together; steps count from 0."""
         if not self.left:
-            self.left = torch.randperm(len(self._images), generator=self.generator).tolist()
+            self.left = torch.randperm(len(self._views), generator=self.generator).tolist()
         chosen, self.left = self.left[-self.batch_size :], self.left[: -self.batch_size]
         sizes: dict[tuple[int, ...], list[int]] = {}
         for view in chosen:
-            sizes.setdefault(tuple(self._images[view].shape), []).append(view)
+            sizes.setdefault(tuple(self._views[view].image_HW3.shape), []).append(view)
         times = max(0, self.options.num_downscales - step // self.options.resolution_schedule)
         # Crops are drawn for the views of all ranks, whose generators stay alike so.
-        placed = [(view, self._window(view)) for views in sizes.values() for view in views]
+        placed = self.ranks.share([(view, self._window(view)) for views in sizes.values() for view in views])
+        self._shown = self._read_ahead.take([view for view, _ in placed], self._upcoming())
         batches: dict[tuple[int, ...], list[tuple[int, tuple[slice, slice]]]] = {}
-        for view, window in self.ranks.share(placed):
-            batches.setdefault(tuple(self._images[view].shape), []).append((view, window))
+        for view, window in placed:
+            batches.setdefault(tuple(self._views[view].image_HW3.shape), []).append((view, window))
         return [halved(self._batch(batch, len(chosen)), times) for batch in batches.values()]
+
+    def _upcoming(self) -> list[int]:
+        """This rank's views of the next steps, as far as they are in this round.
+
+        No further: the next order is not drawn yet, and must not be drawn early. (Where views differ in size, ranks
+        may get others after all, which costs time alone.)
+        """
+        found: list[int] = []
+        ends = range(len(self.left), 0, -self.batch_size)
+        for steps, end in enumerate(ends):
+            if steps >= 2 and len(found) >= _AHEAD:
+                break
+            found += self.ranks.share(self.left[max(0, end - self.batch_size) : end])
+        return found
 
     def _batch(self, placed: list[tuple[int, tuple[slice, slice]]], views_of_step: int) -> Batch:
         index = torch.tensor([view for view, _ in placed], device=self._viewmats.device)
@@ -151,10 +166,7 @@ class TrainingViews:
         Ks = self._Ks[index]
         if self.patch_size is not None:
             Ks[:, :2, 2] -= Ks.new_tensor([[window[1].start or 0, window[0].start or 0] for window in windows])
-        if self._stack is None:
-            images = torch.stack([self._images[view][window] for view, window in placed]).float() / 255
-        else:
-            images = self._stack[index].float() / 255
+        images = torch.stack([self._shown[view].image_HW3[window] for view, window in placed]).float() / 255
         depths = [self._known(view, window) for view, window in placed] if self._depths else []
         return Batch(
             index, self._viewmats[index], Ks, images, self._opacities(placed), self._counting(placed), depths,
@@ -166,31 +178,32 @@ class TrainingViews:
         if self.patch_size is None:
             return slice(None), slice(None)
         sides = []
-        for side in self._images[view].shape[:2]:
+        for side in self._views[view].image_HW3.shape[:2]:
             room = max(0, side - self.patch_size)
             start = int(torch.randint(0, room + 1, (), generator=self.generator))
             sides.append(slice(start, start + min(side, self.patch_size)))
         return sides[0], sides[1]
 
     def _opacities(self, placed: list[tuple[int, tuple[slice, slice]]]) -> Tensor | None:
-        if all(self._alphas[view] is None for view, _ in placed):
+        if all(self._shown[view].alpha_HW is None for view, _ in placed):
             return None
-        alphas = [self._plane(self._alphas[view], view, 255)[window] for view, window in placed]
+        alphas = [self._plane(self._shown[view].alpha_HW, view, 255)[window] for view, window in placed]
         return torch.stack(alphas)[..., None].float() / 255
 
     def _counting(self, placed: list[tuple[int, tuple[slice, slice]]]) -> Tensor | None:
-        if all(self._masks[view] is None for view, _ in placed):
+        if all(self._shown[view].mask_HW is None for view, _ in placed):
             return None
-        return torch.stack([self._plane(self._masks[view], view, 1)[window] for view, window in placed]).bool()
+        masks = [self._plane(self._shown[view].mask_HW, view, 1)[window] for view, window in placed]
+        return torch.stack(masks).bool()
 
     def _plane(self, given: Tensor | None, view: int, otherwise: int) -> Tensor:
-        image = self._images[view]
+        image = self._shown[view].image_HW3
         return image.new_full(image.shape[:2], otherwise) if given is None else given.to(torch.uint8)
 
     def _known(self, view: int, window: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
         pixels, depths = self._depths[view]
         pixels = pixels - pixels.new_tensor([window[1].start or 0, window[0].start or 0])
-        height, width = self._images[view][window].shape[:2]
+        height, width = self._views[view].image_HW3[window].shape[:2]
         inside = ((pixels >= 0) & (pixels < pixels.new_tensor([width, height]))).all(dim=1)
         return pixels[inside], depths[inside]
 
@@ -206,7 +219,7 @@ def known_depths(view: View, frame: Normalisation, device: torch.device) -> tupl
     inside = ((pixels[:, :2] >= 0) & (pixels[:, :2] < (width, height))).all(axis=1)
     if view.mask_HW is not None:
         columns, rows = pixels[inside, :2].astype(np.int64).T
-        inside[inside] = view.mask_HW.numpy()[rows, columns]
+        inside[inside] = view.mask_HW.cpu().numpy()[rows, columns]
     return (
         torch.tensor(pixels[inside, :2], dtype=torch.float32, device=device),
         torch.tensor(seen[inside, 2], dtype=torch.float32, device=device),

@@ -22,6 +22,7 @@ from splatdag.splats.views import Normalisation, View, camera_tensors
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete
 
+_CPU = torch.device("cpu")
 _LEAST_SIDE = 11
 """Pixels; the window of SSIM."""
 _PREVIEW_VIEWS = 6
@@ -113,14 +114,16 @@ def evaluate(
             if image.is_cuda:
                 torch.cuda.synchronize(image.device)
             seconds += time.perf_counter() - begin
-            target = view.target(model.options.white_bg).to(image.device)
-            mask = None if view.mask_HW is None else view.mask_HW.to(image.device)
+            there = view.to(image.device)
+            target, mask = there.target(model.options.white_bg), there.mask_HW
             flat = mean_color.to(image.device).expand_as(target).contiguous()
             rows.append({"name": view.name, **_scores(image, target, mask, measure_lpips)})
             baseline.append(_scores(flat, target, mask, measure_lpips))
             if render is not None:
                 pair = (torch.cat([target, image], dim=1) * 255).round().to(torch.uint8).cpu()
                 written.append(writers.submit(write_picture, render(index), pair.numpy()))
+                if len(written) > 2 * _WRITERS:  # pictures are compressed more slowly than drawn, and are large
+                    written.pop(0).result()
         for writing in written:
             writing.result()
     figures = {"mean": _means(rows), "baseline": _means(baseline), "views": rows}
@@ -147,14 +150,14 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "name"}
 
 
-def mean_color(views: list[View], white: bool = False) -> Tensor:
-    """Mean colour [3] of what counts in views, in [0, 1].
+def mean_color(views: list[View], white: bool = False, device: torch.device = _CPU) -> Tensor:
+    """Mean colour [3] of what counts in views, in [0, 1], worked out on a device.
 
     Raises:
         UserError: nothing counts.
     """
     means = []
-    for view in views:
+    for view in (view.to(device) for view in views):
         target = view.target(white)
         counted = target.flatten(0, 1) if view.mask_HW is None else target[view.mask_HW]
         if len(counted):
@@ -174,7 +177,7 @@ def write_preview(path: Path, model: SplatModel, views: list[View], frame: Norma
     """Write prediction | ground truth, one row per view, of up to six views spread over all; masked parts are dark."""
     chosen = [views[i] for i in np.unique(np.linspace(0, len(views) - 1, _PREVIEW_VIEWS).round().astype(int))]
     rows = []
-    for view in chosen:
+    for view in (view.to(_CPU) for view in chosen):
         truth = view.target(model.options.white_bg)
         if view.mask_HW is not None:
             truth = torch.where(view.mask_HW[..., None], truth, truth * _DIMMED)

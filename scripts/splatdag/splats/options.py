@@ -97,6 +97,8 @@ class SplatOptions(Options):
     defined, whereas simple_trainer gives `vgg` colours from 0 to 1, so its figures differ."""
     checkpoint_every: int = Field(1_000, gt=0)
     """Steps between two saves of the training state."""
+    image_cache: Literal["auto", "device", "host", "disk"] = "auto"
+    """Where photos are kept: `auto` takes the first of GPU, memory and scratch file (TMPDIR) with room to spare."""
     seed: int = Field(42, ge=0)
     """Seed of initialisation, sampling and densification."""
 
@@ -217,7 +219,7 @@ class SplatOptions(Options):
 
     def learnt_from(self) -> str:
         """What a training depends on, as JSON: all options but those that change nothing of it."""
-        return self.model_dump_json(exclude={*WITHOUT_EFFECT, "checkpoint_every"})
+        return self.model_dump_json(exclude={*WITHOUT_EFFECT, "checkpoint_every", "image_cache"})
 
     def scaled(self) -> Self:
         """The options with `steps_scaler` applied."""

@@ -83,8 +83,8 @@ def train(
 def follow(task: Task, ranks: Ranks) -> None:
     """Take part in `train` of the first rank."""
     device = torch.device("cuda", ranks.rank) if task.device == "cuda" else torch.device("cpu")
-    run = Run(task.views, task.frame, task.start, task.options, None, device, ranks)
-    task.views.clear()  # on a GPU now, and so their memory is free
+    run = Run(list(task.views), task.frame, task.start, task.options, None, device, ranks)
+    task.views.clear()  # those that are on a GPU now need no other memory
     task.start.clear()
     if ranks.any(False, device):
         run.load(torch.load(task.checkpoint, map_location=device, weights_only=True)["state"])

@@ -22,9 +22,8 @@ class Validation:
 
     def __init__(self, views: list[View], frame: Normalisation, options: SplatOptions, device: torch.device) -> None:
         self.options = options
-        self.views = [
-            (view, camera_tensors(view, frame, device), view.target(options.white_bg).to(device)) for view in views
-        ]
+        self.device = device
+        self.views = [(view, camera_tensors(view, frame, device)) for view in views]
         self.best: dict[str, Any] = {"step": 0, "psnr": -math.inf, "parameters": {}, "looks": 0}
 
     @classmethod
@@ -65,10 +64,12 @@ class Validation:
         if not self.is_due(self.options, step):
             return False
         errors = []
-        for view, camera, target in self.views:
+        for kept, camera in self.views:
+            view = kept.to(self.device)
+            target = view.target(self.options.white_bg)
             image = model.draw(*camera, target.shape[1], target.shape[0])[0][0].clamp(0, 1)
             error = (image - target).square()
-            errors.append(float(error.mean() if view.mask_HW is None else error[view.mask_HW.to(error.device)].mean()))
+            errors.append(float(error.mean() if view.mask_HW is None else error[view.mask_HW].mean()))
         psnr = float(-10 * np.log10(np.maximum(errors, 1e-10)).mean())
         if not math.isfinite(psnr):
             raise UserError(f"step {step}: the photos set aside can't be drawn any more; lower the learning rates")

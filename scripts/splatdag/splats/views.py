@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from splatdag.splats.scratch_file import ScratchFile
+
 _FAR = 1_000
 """Distance of the cameras from the origin, in their radii, from which single precision is not enough."""
 _LEAST_RADIUS = 0.5
 """Of the cameras, as they count for the extent, in median distances of the points."""
+
+_PLANES = ("image_HW3", "mask_HW", "alpha_HW")
 
 
 @dataclass
@@ -31,12 +37,51 @@ class View:
     """Opacity of a photo with transparency, uint8; None is opaque. Colours are not multiplied by it."""
     points_M3: np.ndarray | None = None
     """[M, 3] float64 points of the model that were seen in this photo, in the world (for the depth loss)."""
+    file: ScratchFile | None = None
+    """What image, mask and opacity lie in; None is memory. `to` reads them so that they do not stay in memory."""
 
     @property
     def center(self) -> np.ndarray:
         """The camera's position in the world."""
         rotation, translation = self.world_to_camera[:3, :3], self.world_to_camera[:3, 3]
         return -rotation.T @ translation
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, where a file is shared and not copied."""
+        state = dict(self.__dict__)
+        if self.file is not None:
+            state |= {name: self.file.place(state[name]) for name in _PLANES if state[name] is not None}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        file = state["file"]
+        if file is not None:
+            state |= {name: file.part(state[name]) for name in _PLANES if state[name] is not None}
+        self.__dict__.update(state)
+
+    def planes(self) -> list[Tensor]:
+        """Image, mask and opacity, as far as it has them."""
+        return [plane for name in _PLANES if (plane := getattr(self, name)) is not None]
+
+    def to(self, device: torch.device) -> View:
+        """The view with image, mask and opacity in a device's memory."""
+        in_file = self.file is not None
+        return self.converted(lambda plane: plane.to(device, copy=in_file))
+
+    def converted(self, convert: Callable[[Tensor], Tensor]) -> View:
+        """The view with what `convert` makes of image, mask and opacity; it must copy them if they lie in a file."""
+
+        def read(plane: Tensor | None) -> Tensor | None:
+            if plane is None or self.file is None:
+                return None if plane is None else convert(plane)
+            self.file.expect(plane)
+            made = convert(plane)
+            self.file.release(plane)
+            return made
+
+        image = read(self.image_HW3)
+        assert image is not None
+        return replace(self, image_HW3=image, mask_HW=read(self.mask_HW), alpha_HW=read(self.alpha_HW), file=None)
 
     def target(self, white: bool = False) -> Tensor:
         """Colours [H, W, 3] in [0, 1]; what is transparent shows black, or white."""

@@ -38,6 +38,8 @@ class Manifest(BaseModel):
     """Wall time of startup, train and eval, and their total (evaluation and output included)."""
     peak_memory_mb: dict[str, float]
     """Largest resident memory (`host`) and largest device allocation (`cuda`)."""
+    images: str = ""
+    """How many photos there were, how large, and where they were kept meanwhile."""
     gaussians: int
     """Gaussians in splat.ply."""
     steps: int
