@@ -171,4 +171,5 @@ def rendered(files):
 
 def finished_runs(wildcards):
     """Digest of all manifests, so that the comparison is made again when a run is added or changes."""
-    return snakefile.digest_of_files(Path(RESULTS).glob("*/**/manifest.json"))
+    manifests = Path(RESULTS).glob("*/**/manifest.json")
+    return snakefile.digest_of_files(path for path in manifests if path.parent.name != "state")

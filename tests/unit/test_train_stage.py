@@ -24,7 +24,9 @@ from trainings import OPTIONS, STEPS, options
 
 from splatdag.captures import train as stage
 from splatdag.captures.options import TrainOptions
+from splatdag.splats.devices import OutOfDeviceMemory
 from splatdag.splats.evaluation import evaluate
+from splatdag.splats.training_state import Run
 from splatdag.workflow.errors import Stopped
 from splatdag.workflow.manifest import Manifest
 from splatdag.workflow.stage import Job
@@ -323,3 +325,32 @@ def test_touching_photos_does_not_stop_a_state_from_being_continued(
     with caplog.at_level(logging.INFO):
         main(data, tmp_path / "run")
     assert "continuing after step 41" in caplog.messages
+
+
+def test_a_run_that_the_gpu_is_too_small_for_says_what_to_lower_and_keeps_a_manifest(
+    data: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, optimise = tmp_path / "run", Run.optimise
+
+    def exhausted(run: Run, step: int, infos: list[dict[str, Any]]) -> None:
+        if step == 30:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        optimise(run, step, infos)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "optimise", exhausted)
+        patch.setattr(torch.cuda, "mem_get_info", lambda device: (500_000_000, 80_000_000_000))
+        with pytest.raises(OutOfDeviceMemory) as error:
+            main(data, run_dir)
+    count = error.value.gaussians
+    assert count > 105
+    assert str(error.value) == (
+        f"no memory left on the GPU after step 30 with {count} Gaussians (79.5 of 80.0 GB in use): lower"
+        " strategy.cap_max, batch_size or max_image_size, raise strategy.grow_grad2d or data_factor, or set packed"
+    )
+    assert outputs(run_dir) == []
+    manifest = Manifest.model_validate_json((run_dir / "state" / "manifest.json").read_text())
+    assert (manifest.exit_reason, manifest.steps, manifest.gaussians) == ("cuda_oom", 30, count)
+    main(data, run_dir)  # with more memory it goes on where its state was saved
+    assert not (run_dir / "state").exists()
+    assert_same_results(run_dir, reference)

@@ -16,7 +16,7 @@ from splatdag.captures.options import TrainOptions
 from splatdag.captures.photos import Scene, load_scene
 from splatdag.captures.split import list_file, split_photos
 from splatdag.splats.checkpoint import Checkpoint
-from splatdag.splats.devices import device_memory_mb, device_name, use_device
+from splatdag.splats.devices import OutOfDeviceMemory, device_memory_mb, device_name, use_device
 from splatdag.splats.evaluation import (
     check_measurable,
     check_sizes,
@@ -106,9 +106,23 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     startup = time.time() - psutil.Process().create_time()
     start = _start(scene, frame, chosen)
     checkpoint = Checkpoint(state, key)
-    result = train(views, frame, start, chosen, checkpoint, measure, files, device, ranks)
+    about: dict[str, Any] = {
+        "stage": "captures.train",
+        "options": options.model_dump(mode="json"),
+        "inputs": inputs,
+        "device": device_name(device, ranks),
+        "images": scene.kept,
+        "offset": frame.offset().tolist(),
+    }
+    try:
+        result = train(views, frame, start, chosen, checkpoint, measure, files, device, ranks)
+    except OutOfDeviceMemory as error:
+        about |= {"steps": error.step, "gaussians": error.gaussians, "device_memory_mb": device_memory_mb(device)}
+        write_manifest(state / "manifest.json", seconds={"startup": startup}, exit_reason="cuda_oom", **about)
+        raise
     logger.info("held out: %(psnr).2f dB PSNR, %(ssim).4f SSIM", result.evaluations[-1]["mean"])
-    _publish(result, held_out, frame, options, result_dir, device, ranks, inputs, startup, scene.kept)
+    about["device_memory_mb"] = device_memory_mb(device, result.rank_memory_mb)
+    _publish(result, held_out, frame, options.antialiased, result_dir, startup, about)
     checkpoint.remove()
 
 
@@ -164,19 +178,16 @@ def _publish(
     result: Trained,
     held_out: list[View],
     frame: Normalisation,
-    options: TrainOptions,
+    antialiased: bool,
     run_dir: Path,
-    device: torch.device,
-    ranks: int,
-    inputs: dict[str, str],
     startup: float,
-    kept: str,
+    about: dict[str, Any],
 ) -> None:
     """Write the run contract, the manifest last."""
     begin = time.perf_counter()
     model, gaussians = result.model, len(result.model.parameters["means"])
     (run_dir / "manifest.json").unlink(missing_ok=True)  # of an older run, whose files are now replaced
-    write_ply(run_dir / "splat.ply", model.published(), frame, options.antialiased)
+    write_ply(run_dir / "splat.ply", model.published(), frame, antialiased)
     write_preview(run_dir / "preview.jpg", model, held_out, frame)
     write_curves(run_dir / "curves.png", result, f"{run_dir.parent.name} / {run_dir.name}")
     write_json(run_dir / "metrics.json", result.evaluations[-1])
@@ -187,19 +198,7 @@ def _publish(
         "eval": result.eval_seconds,
         "publish": publish,
     }
-    write_manifest(
-        run_dir / "manifest.json",
-        stage="captures.train",
-        options=options.model_dump(mode="json"),
-        inputs=inputs,
-        device=device_name(device, ranks),
-        seconds=seconds,
-        device_memory_mb=device_memory_mb(device, result.rank_memory_mb),
-        images=kept,
-        gaussians=gaussians,
-        steps=result.step,
-        offset=frame.offset().tolist(),
-    )
+    write_manifest(run_dir / "manifest.json", seconds=seconds, gaussians=gaussians, steps=result.step, **about)
 
 
 if __name__ == "__main__":

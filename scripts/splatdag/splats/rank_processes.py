@@ -107,7 +107,7 @@ def joined(
             yield Ranks(0, count, others.check, others.go_on)
         except Exception as error:
             # Where a rank is lost, the collectives of the others fail too, and that is often the first to be seen.
-            if not isinstance(error, UserError | RankFailed):
+            if not isinstance(error, UserError | RankFailed | torch.OutOfMemoryError):
                 others.check(patience=3)
             raise
         finally:
@@ -225,6 +225,8 @@ def _failure(name: str, said: dict[str, str], code: int) -> Exception:
         return RankFailed(f"{name} {reason}")
     if said["kind"] == UserError.__name__:
         return UserError(said["message"])
+    if said["kind"] == torch.OutOfMemoryError.__name__:
+        return torch.OutOfMemoryError(f"{name}: {said['message']}")
     failure = RankFailed(f"{name}: {said['kind']}: {said['message']}")
     failure.add_note(said["traceback"])
     return failure

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from splatdag.splats.batches import Batch
 from splatdag.splats.checkpoint import Checkpoint
+from splatdag.splats.devices import OutOfDeviceMemory
 from splatdag.splats.gaussians import Parameters
 from splatdag.splats.losses import disparity_loss, photometric_loss
 from splatdag.splats.model import SplatModel
@@ -62,22 +63,28 @@ def train(
 
     Raises:
         Stopped: SIGTERM arrived; the state is saved.
+        OutOfDeviceMemory: the GPU is too small.
         UserError: the loss is not finite, no Gaussian is left, or a step has fewer views than there are ranks.
         RankFailed: the process of another GPU failed.
     """
     views, validation = Validation.set_aside(views, frame, options, device)
     begin = time.perf_counter()
-    with joined(ranks, views, frame, start, options, checkpoint.path, device) as team:
-        waited = time.perf_counter() - begin
-        run = Run(views, frame, start, options, validation, device, team)
-        saved = checkpoint.load(device)
-        files.begin(anew=saved is None)
-        if team.any(saved is not None, device):
-            assert saved is not None
-            run.load(saved)
-            logger.info("continuing after step %d", run.result.step)
-        run.result.rank_seconds = waited
-        return _steps(run, _Keeper(checkpoint, evaluate, files))
+    run: Run | None = None
+    try:
+        with joined(ranks, views, frame, start, options, checkpoint.path, device) as team:
+            waited = time.perf_counter() - begin
+            run = Run(views, frame, start, options, validation, device, team)
+            saved = checkpoint.load(device)
+            files.begin(anew=saved is None)
+            if team.any(saved is not None, device):
+                assert saved is not None
+                run.load(saved)
+                logger.info("continuing after step %d", run.result.step)
+            run.result.rank_seconds = waited
+            return _steps(run, _Keeper(checkpoint, evaluate, files))
+    except torch.OutOfMemoryError:
+        done = (run.result.step, len(run.model.parameters["means"])) if run is not None else (0, 0)
+        raise OutOfDeviceMemory(device, *done) from None
 
 
 def follow(task: Task, ranks: Ranks) -> None:

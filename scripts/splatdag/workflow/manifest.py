@@ -47,12 +47,14 @@ class Manifest(BaseModel):
     offset: list[float]
     """What to add to splat.ply's positions to be in the input's world frame (zero but for georeferenced inputs)."""
     exit_reason: str
-    """How the training ended: `finished`."""
+    """How the training ended: `finished`; or `cuda_oom`, in a manifest that lies in `state/`."""
     finished: str
     """When, in UTC."""
 
 
-def write_manifest(path: Path, stage: str, seconds: dict[str, float], **fields: Any) -> None:
+def write_manifest(
+    path: Path, stage: str, seconds: dict[str, float], exit_reason: str = "finished", **fields: Any
+) -> None:
     """Write a manifest; code digest, total time, versions, host memory and the time of day are filled in here."""
     seconds = {name: round(value, 2) for name, value in {**seconds, "total": sum(seconds.values())}.items()}
     memory = {"host": round(peak_resident_mb(), 1), **fields.pop("device_memory_mb", {})}
@@ -63,7 +65,7 @@ def write_manifest(path: Path, stage: str, seconds: dict[str, float], **fields: 
         packages=package_versions(),
         peak_memory_mb=memory,
         finished=now(),
-        exit_reason="finished",
+        exit_reason=exit_reason,
         **fields,
     )
     write_json(path, manifest.model_dump(mode="json"))
