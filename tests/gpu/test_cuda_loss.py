@@ -80,4 +80,4 @@ def test_views_in_one_batch_have_the_loss_and_the_gradients_of_each_alone(
 
 def each_alone(batch: Batch) -> list[Batch]:
     parts = zip(*(part.split(1) for part in (batch.views, batch.viewmats, batch.Ks, batch.images_CHW3)), strict=True)
-    return [Batch(*part, None, None, []) for part in parts]
+    return [Batch(*part, None, None, [], len(batch.views)) for part in parts]

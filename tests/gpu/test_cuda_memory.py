@@ -12,16 +12,20 @@ from scenes import write_gaussian_scene
 from trainings import options
 
 from splatdag.captures import train as stage
+from splatdag.splats import devices
 from splatdag.splats.devices import OutOfDeviceMemory
 from splatdag.workflow.stage import Job
 
 pytestmark = NEEDS_CUDA
 
 
-def test_too_little_device_memory_ends_with_what_to_lower_and_a_manifest(tmp_path: Path) -> None:
+def test_too_little_device_memory_ends_with_what_to_lower_and_a_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A small share of the memory, and a million Gaussians at random."""
     data, run_dir = write_gaussian_scene(tmp_path / "data"), tmp_path / "run"
     chosen = options(test_every=4, init_type="random", init_num_pts=1_000_000, batch_size=4)
+    monkeypatch.setattr(devices, "take_gpus", lambda count: None)  # which this process would keep from later tests
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(500e6 / torch.cuda.mem_get_info()[1])
     try:

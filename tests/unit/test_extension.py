@@ -160,7 +160,7 @@ def test_a_gpu_newer_than_torch_gets_the_newest_that_torch_knows(machine, monkey
 
 
 def test_architectures_are_listed_as_torch_takes_them(monkeypatch):
-    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0; 9.0+PTX 12.0")
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0; 9.0a 12.0+PTX")
     assert extension.listed_architectures() == ["8.0", "9.0", "12.0"]
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "")
     assert extension.listed_architectures() == []

@@ -22,7 +22,7 @@ from splatdag.splats.cpu import Harmonics
 from splatdag.splats.evaluation import evaluate, mean_color
 from splatdag.splats.gaussians import Parameters, random_points
 from splatdag.splats.losses import disparity_loss
-from splatdag.splats.optimizers import VisibleAdam, optimizers_of
+from splatdag.splats.optimizers import optimizers_of
 from splatdag.splats.records import load_ckpt
 from splatdag.splats.training_state import Trained
 from splatdag.workflow.errors import UserError
@@ -259,23 +259,6 @@ def test_learning_rates_grow_with_the_root_of_the_batch(plain: Parameters) -> No
     assert made["sh0"].param_groups[0]["lr"] == pytest.approx(4e-3)
     assert group["betas"] == pytest.approx((0.6, 0.996))
     assert group["eps"] == pytest.approx(5e-16)
-
-
-def test_visible_adam_is_adam_without_correction_on_some_rows() -> None:
-    """Two steps by hand; the other rows keep value and memory."""
-    start = torch.randn((5, 3), generator=torch.Generator().manual_seed(0))
-    tensor = start.clone().requires_grad_()
-    optimizer = VisibleAdam([tensor], lr=0.1, betas=(0.9, 0.999), eps=1e-8)
-    expected, mean, square = start.clone(), torch.zeros(5, 3), torch.zeros(5, 3)
-    for step, rows in enumerate(([0, 3], [3, 4])):
-        gradient = torch.randn((5, 3), generator=torch.Generator().manual_seed(step + 1))
-        tensor.grad, optimizer.rows = gradient.clone(), torch.tensor(rows)
-        optimizer.step()
-        mean[rows] = 0.9 * mean[rows] + 0.1 * gradient[rows]
-        square[rows] = 0.999 * square[rows] + 0.001 * gradient[rows] ** 2
-        expected[rows] -= 0.1 * mean[rows] / (square[rows].sqrt() + 1e-8)
-    torch.testing.assert_close(tensor.detach(), expected)
-    assert torch.equal(tensor.detach()[[1, 2]], start[[1, 2]])
 
 
 def test_the_depth_loss_is_that_of_disparities_at_known_points() -> None:

@@ -45,8 +45,8 @@ def _for_cuda(count: int, threads: int) -> dict[str, Any]:
     from splatdag.splats.devices import check_cuda_build, device_name, use_device
 
     check_cuda_build()
-    listed = listed_architectures()
-    if listed and not visible_gpus():
+    listed = [] if visible_gpus() else listed_architectures()
+    if listed:
         for architecture in listed:
             logger.info("compute capability %s: %s", architecture, built(architecture))
         return {"backend": "cuda", "device": None, "architectures": listed}

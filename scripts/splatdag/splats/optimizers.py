@@ -12,7 +12,7 @@ from splatdag.splats.gaussians import Parameters
 from splatdag.splats.model import SplatModel
 from splatdag.splats.options import SplatOptions
 from splatdag.splats.ranks import ALONE, Ranks
-from splatdag.splats.rows import Optimizers
+from splatdag.splats.rows import Optimizer, Optimizers
 
 
 def decay(step: int, options: SplatOptions) -> float:
@@ -41,12 +41,12 @@ def optimizers_of(parameters: Parameters, options: SplatOptions, scene_scale: fl
         "betas": (max(0.0, 1 - batch_size * 0.1), max(0.0, 1 - batch_size * 0.001)),
     }
 
-    def optimizer(tensor: Tensor, rate: float) -> torch.optim.Optimizer:
+    def optimizer(tensor: Tensor, rate: float) -> Optimizer:
         if options.sparse_grad:
             return torch.optim.SparseAdam([tensor], lr=rate, **shared)
         if options.visible_adam:
-            return VisibleAdam([tensor], lr=rate, **shared)
-        return torch.optim.Adam([tensor], lr=rate, fused=True, **shared)
+            return VisibleAdam(tensor, lr=rate, **shared)
+        return Adam(tensor, lr=rate, **shared)
 
     return {name: optimizer(tensor, rates[name] * math.sqrt(batch_size)) for name, tensor in parameters.items()}
 
@@ -67,34 +67,71 @@ def module_optimizers(model: SplatModel, batch_size: int) -> dict[str, torch.opt
     return found
 
 
-class VisibleAdam(torch.optim.Optimizer):
+class Adam:
+    """Adam of one tensor (Kingma and Ba, 2015): torch's fused kernel, hence the bits of `torch.optim.Adam(fused=True)`.
+
+    Making one of torch's own optimisers imports torch's compiler, which takes a second, and each of their steps takes
+    several times as long on the host.
+    """
+
+    def __init__(self, tensor: Tensor, lr: float, betas: tuple[float, float], eps: float) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": [tensor], "lr": lr, "betas": betas, "eps": eps}]
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Follow the gradient, if there is one."""
+        (group,) = self.param_groups
+        (tensor,) = group["params"]
+        if tensor.grad is None:
+            return
+        state = self._state(tensor)
+        state["step"] += 1
+        torch._fused_adam_(
+            [tensor], [tensor.grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
+            lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=0.0, eps=group["eps"],
+            amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        (tensor,) = self.param_groups[0]["params"]
+        tensor.grad = None
+
+    def _state(self, tensor: Tensor) -> dict[str, Tensor]:
+        if tensor not in self.state:
+            self.state[tensor] = {
+                "step": torch.zeros((), device=tensor.device),
+                "exp_avg": torch.zeros_like(tensor),
+                "exp_avg_sq": torch.zeros_like(tensor),
+            }
+        return self.state[tensor]
+
+
+class VisibleAdam(Adam):
     """Adam that leaves rows alone which the step's views do not show, and has no bias correction.
 
     Mallick et al., Taming 3DGS (2024); the update is that of gsplat's SelectiveAdam.
     """
 
-    def __init__(self, parameters: list[Tensor], lr: float, betas: tuple[float, float], eps: float) -> None:
-        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
-        self.rows: Tensor | None = None
-        """Indices of the rows to update in the next step."""
+    rows: Tensor | None = None
+    """Indices of the rows to update in the next step."""
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Update the rows in `rows`."""
         assert self.rows is not None
-        for group in self.param_groups:
-            (tensor,) = group["params"]
-            if tensor.grad is None:
-                continue
-            state = self.state[tensor]
-            if not state:
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(tensor), torch.zeros_like(tensor)
-            first, second = group["betas"]
-            gradient = tensor.grad[self.rows]
-            mean = state["exp_avg"][self.rows].lerp_(gradient, 1 - first)
-            square = state["exp_avg_sq"][self.rows].lerp_(gradient.square(), 1 - second)
-            state["exp_avg"][self.rows], state["exp_avg_sq"][self.rows] = mean, square
-            tensor[self.rows] -= group["lr"] * mean / (square.sqrt() + group["eps"])
+        (group,) = self.param_groups
+        (tensor,) = group["params"]
+        if tensor.grad is None:
+            return
+        state = self._state(tensor)
+        first, second = group["betas"]
+        gradient = tensor.grad[self.rows]
+        mean = state["exp_avg"][self.rows].lerp_(gradient, 1 - first)
+        square = state["exp_avg_sq"][self.rows].lerp_(gradient.square(), 1 - second)
+        state["exp_avg"][self.rows], state["exp_avg_sq"][self.rows] = mean, square
+        tensor[self.rows] -= group["lr"] * mean / (square.sqrt() + group["eps"])
 
 
 def step_all(optimizers: Optimizers, infos: list[dict[str, Any]], options: SplatOptions, ranks: Ranks = ALONE) -> None:
@@ -114,7 +151,7 @@ def step_all(optimizers: Optimizers, infos: list[dict[str, Any]], options: Splat
                 rows[None], values, tensor.shape, is_coalesced=True, check_invariants=False
             )
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
 
 
 def visible_rows(infos: list[dict[str, Any]]) -> Tensor:

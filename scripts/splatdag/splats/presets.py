@@ -67,17 +67,17 @@ FAST_FINE: dict[str, Any] = {
 
 FAST_MCMC: dict[str, Any] = {
     **MCMC,
-    "max_steps": 1_750,
+    "max_steps": 1_500,
     "batch_size": 4,
     "num_downscales": 1,
-    "resolution_schedule": 600,
+    "resolution_schedule": 520,
     "sh_degree_interval": 250,
     "final_lr_factor": 0.34,
-    "average_steps": 300,
+    "average_steps": 255,
     "strategy": {
         **MCMC["strategy"],
         "refine_start_iter": 125,
-        "refine_stop_iter": 1_450,
+        "refine_stop_iter": 1_245,
         "refine_every": 25,
     },
 }

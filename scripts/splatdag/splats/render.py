@@ -164,6 +164,8 @@ def _render_cuda(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     from gsplat import rasterization
 
+    # gsplat 1.5.3 refuses a background where it packs; there it is added afterwards.
+    behind = tensors.pop("backgrounds", None) if packed else None
     images, alphas, meta = rasterization(
         **tensors,
         width=width,
@@ -176,5 +178,9 @@ def _render_cuda(
         absgrad=absgrad,
         packed=packed,
     )
+    if behind is not None and render_mode.startswith("RGB"):
+        channels = behind.shape[-1]
+        colors = images[..., :channels] + (1 - alphas) * behind[:, None, None]
+        images = torch.cat((colors, images[..., channels:]), -1)
     kept = ("means2d", "radii", "depths", "width", "height", "n_cameras", *(("gaussian_ids",) if packed else ()))
     return images, alphas, {name: meta[name] for name in kept}

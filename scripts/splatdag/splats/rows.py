@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from splatdag.splats.gaussians import Parameters
 
-Optimizers = dict[str, torch.optim.Optimizer]
+
+class Optimizer(Protocol):
+    """The part of torch's optimisers that is used here: `optimizers.Adam` has no more."""
+
+    param_groups: list[dict[str, Any]]
+    state: Any
+
+    def step(self) -> Any:
+        """Follow the gradient."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+
+
+Optimizers = dict[str, Optimizer]
 """One optimiser per parameter, each with that parameter alone."""
 
 

@@ -105,10 +105,12 @@ def listed_architectures() -> list[str]:
         UserError: one of them is not a number.
     """
     listed = re.split(r"[;\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip(" ;"))
-    found = [word.removesuffix("+PTX") for word in listed if word]
-    for word in found:
-        if not re.fullmatch(r"\d+\.\d", word):
+    found = []
+    for word in filter(None, listed):
+        number = re.fullmatch(r"(\d+\.\d)[a-z]?(\+PTX)?", word)
+        if number is None:
             raise UserError(f"TORCH_CUDA_ARCH_LIST: {word!r}; expected numbers such as '8.0 9.0'")
+        found.append(number[1])
     return found
 
 
