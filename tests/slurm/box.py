@@ -210,7 +210,8 @@ class Box:
             if gres:
                 gpus.append(self._gpus(node, *gres.split(":")[1:]))
         partitions = [
-            f"PartitionName={name} Nodes={','.join(nodes)} MaxTime=2-00:00:00 Default={'YES' if name == 'cpu' else 'NO'}"
+            f"PartitionName={name} Nodes={','.join(nodes)} MaxTime=2-00:00:00"
+            + (" Default=YES" if name == "cpu" else "")
             for name, nodes in PARTITIONS.items()
         ]
         text = _CONFIGURATION.format(folder=self.folder, host=host, port=ports[0], socket=self.socket)

@@ -16,8 +16,8 @@ import pytest
 from box import Box, CannotStart, running_box
 
 INSIDE = Path(__file__).with_name("inside")
-QUICK = ("--slurm-init-seconds-before-status-checks", "11", "--latency-wait", "10")
-"""As the profile, but it looks for finished jobs sooner."""
+QUICK = ("--latency-wait", "10")
+"""As the profile, but it waits less for a file system that is slow to show files."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,7 +1,8 @@
-"""Runs first in every Python process of a test's jobs: it notes what a stage got from Slurm, and puts it on the CPU.
+"""Runs first in every Python process of a test: it notes what a stage got from Slurm, and puts it on the CPU.
 
 The box's GPUs are stand-ins, so a stage can't use the one that it is given. Doing this here, from outside, leaves the
-code and the command lines of jobs as they are for users, without a switch that only tests turn.
+code and the command lines of jobs as they are for users, without a switch that only tests turn. Snakemake itself is
+made to look for ended jobs often: the Slurm executor looks ever more rarely and has no option for that.
 """
 
 import json
@@ -39,13 +40,21 @@ def _take_memory(folder: Path) -> None:
             time.sleep(30)
 
 
+def _look_often(seconds: float) -> None:
+    import asyncio
+
+    from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+    RemoteExecutor.sleep = lambda executor: asyncio.sleep(seconds)
+
+
 _words = sys.orig_argv
-if (
-    {"WITNESS", "SLURM_JOB_ID"} <= set(os.environ)
-    and "-m" in _words
-    and _words[_words.index("-m") + 1].startswith("splatdag.")
-):
+_module = _words[_words.index("-m") + 1] if "-m" in _words[:-1] else ""
+if "WITNESS" in os.environ:
     _folder = Path(os.environ["WITNESS"])
-    _observe(_words[_words.index("-m") + 1], _folder)
-    _compute_on_the_cpu()
-    _take_memory(_folder)
+    if _module.startswith("splatdag.") and "SLURM_JOB_ID" in os.environ:
+        _observe(_module, _folder)
+        _compute_on_the_cpu()
+        _take_memory(_folder)
+    if _module == "snakemake" and "SLURM_JOB_ID" not in os.environ:
+        _look_often(2)
