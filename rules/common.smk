@@ -15,7 +15,7 @@ from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.inventory import data_digest
 from splatdag.workflow.options import flags
 from splatdag.workflow.sheets import NAME
-from splatdag.workflow.snakefile import for_every_job, scaled
+from splatdag.workflow.snakefile import for_every_job
 
 HERE = Path(str(workflow.current_basedir)).parent  # ours, also as a module of another workflow
 
@@ -30,7 +30,7 @@ RESULTS, LOGS = workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<
 with snakefile.one_line_errors():
     if workflow.is_main_process:
         snakefile.check_profile(sys.argv, workflow.main_snakefile)
-        snakefile.share_gpus(workflow.global_resources)
+    snakefile.share_gpus(workflow.global_resources)
     site = snakefile.site_resources(HERE)
     GIVEN = {key: value for key, value in config.items() if key != "pathvars"}
     CONFIG = read_config(GIVEN)
@@ -128,10 +128,20 @@ def train_flags(wildcards):
     return capture.stages.train_flags(variant, external=capture.eval_dir is not None)
 
 
-@for_every_job
-def train_minutes(wildcards, attempt):
-    """Half a day for a single run, a day for each of a pair; more at every attempt."""
-    return (720 if wildcards.variant == "single" else 1440) * attempt
+def of_row(stage, name, amount):
+    """What a job of this stage asks for: as the capture's row says (column resources.<stage>.<name>), else `amount`."""
+
+    @for_every_job
+    def asked(wildcards):
+        own = getattr(getattr(CAPTURES[wildcards.capture].resources, stage), name)
+        return own or (amount(wildcards) if callable(amount) else amount)
+
+    return asked
+
+
+def train_minutes(wildcards):
+    """Half a day for a single run, a day for each of a pair."""
+    return 720 if wildcards.variant == "single" else 1440
 
 
 @for_every_job

@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,12 +56,14 @@ def prepare_environment() -> None:
     _put_first("PYTHONPATH", str(Path(splatdag.__file__).resolve().parent.parent))
 
 
-def share_gpus(limits: Mapping[str, Any]) -> None:
-    """Let as many jobs share a GPU as `jobs_per_gpu` beside the profile's `gpu` says; 1 without it.
+def share_gpus(limits: MutableMapping[str, Any]) -> None:
+    """Let the profile's `gpu` limit the GPUs that stages use, and `jobs_per_gpu` say how many jobs share one.
 
     Raises:
-        UserError: it is no number from 1 to 64.
+        UserError: `jobs_per_gpu` is no number from 1 to 64.
     """
+    if "gpu" in limits:
+        limits["devices"] = limits["gpu"]
     if "jobs_per_gpu" in limits:
         os.environ[JOBS_PER_GPU] = str(jobs_per_gpu(limits["jobs_per_gpu"].value))
 
@@ -92,12 +94,35 @@ def for_every_job(function: F) -> F:
     return function
 
 
-def scaled(amount: int) -> Callable[[Any, int], int]:
-    """A resource that grows with each attempt: MB or minutes."""
-    return for_every_job(lambda wildcards, attempt: amount * attempt)
+Amount = int | Callable[[Any], int]
+"""MB or minutes, or a function from a job's wildcards to them."""
 
 
-def site_resources(workflow_dir: Path) -> Callable[[str], dict[str, str]]:
-    """A function from `cpu`, or a GPU class (`any`, `h100`), to the resources that get such a node at this site."""
+def site_resources(workflow_dir: Path) -> Callable[..., dict[str, Any]]:
+    """A function that gives a rule its resources at this site.
+
+    It takes the class of node (`cpu`, or a GPU class, `any` or `h100`), memory (MB) and time (minutes) of a first
+    attempt, and the area whose jobs the rule counts among, if jobs of that area can be limited.
+    """
     site = read_site(workflow_dir / FOLDER / "slurm" / "site.yaml")
-    return lambda node: request(site, node)
+
+    def resources(node: str, mem_mb: Amount, runtime: Amount, area: str = "") -> dict[str, Any]:
+        limits = site.node_class(node)
+        return {
+            **request(site, node),
+            **({f"{area}_jobs": 1} if area else {}),
+            "mem_mb": _growing(mem_mb, limits.max_mem_mb),
+            "runtime": _growing(runtime, limits.max_runtime),
+        }
+
+    return resources
+
+
+def _growing(amount: Amount, limit: int | None) -> Callable[[Any, int], int]:
+    """A resource that grows with each attempt."""
+
+    def asked(wildcards: Any, attempt: int) -> int:
+        wanted = attempt * (amount(wildcards) if callable(amount) else amount)
+        return wanted if limit is None else min(wanted, limit)
+
+    return for_every_job(asked)
