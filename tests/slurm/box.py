@@ -205,7 +205,8 @@ class Box:
         for (node, gres), port in zip(NODES.items(), ports[1:], strict=True):
             has = f"Gres={gres}" if gres else ""
             nodes.append(
-                f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=16 RealMemory=200000 {has}"
+                f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port}"
+                f" CPUs=16 RealMemory=200000 Feature=fast {has}"
             )
             if gres:
                 gpus.append(self._gpus(node, *gres.split(":")[1:]))
