@@ -21,7 +21,7 @@ from typing import IO
 
 import psutil
 
-NODES = {"h100-1": "gpu:h100:4", "gpu-1": "gpu:a100:2", "gpu-2": "gpu:a100:2", "cpu-1": ""}
+NODES = {"h100-1": "gpu:h100:4", "gpu-1": "gpu:a100:4", "gpu-2": "gpu:a100:4", "cpu-1": ""}
 """Nodes and their GPUs."""
 PARTITIONS = {"cpu": ["cpu-1"], "gpu": ["gpu-1", "gpu-2"], "h100": ["h100-1"]}
 PACKAGES = "munge slurmctld slurmd slurm-client slurm-wlm-basic-plugins"
@@ -117,13 +117,12 @@ class Box:
         rows = [line.split(maxsplit=2) for line in lines]
         return [row[0] for row in rows if row[1] == str(folder) and (not comment or row[2:] == [comment])]
 
-    def signal_step(self, node: str, number: int) -> list[str]:
-        """Send a signal to every process of the job steps on a node, as Slurm does for `--signal`; their names."""
-        tasks = [child for step in self._steps_of(node, "0") for child in step.children(recursive=True)]
-        for task in tasks:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                task.send_signal(number)
-        return [" ".join(task.cmdline()) for task in tasks if task.is_running()]
+    def history(self, folder: Path, comment: str) -> list[dict[str, str]]:
+        """State, node, memory and time of all jobs with a comment from a folder, ended ones too, in order."""
+        names = ("job", "folder", "state", "node", "memory", "time", "comment")
+        lines = self.ask("squeue", "-h", "-t", "all", "-S", "i", "-o", "%i|%Z|%T|%N|%m|%l|%k").splitlines()
+        rows = [dict(zip(names, line.split("|"), strict=True)) for line in lines]
+        return [row for row in rows if row["folder"] == str(folder) and row["comment"] == comment]
 
     @staticmethod
     def wait(what: str, ready: Callable[[], bool], seconds: float = 60) -> None:
@@ -164,11 +163,9 @@ class Box:
         for node in NODES:
             self._end_jobs_of(node)
 
-    def _steps_of(self, node: str, step: str = "*") -> Iterator[psutil.Process]:
+    def _steps_of(self, node: str) -> Iterator[psutil.Process]:
         """The step daemons on a node; each has a socket NODE_JOB.STEP in the node's spool folder."""
-        sockets = {
-            path.name.removeprefix(f"{node}_") for path in (self.folder / "spool" / node).glob(f"{node}_*.{step}")
-        }
+        sockets = {path.name.removeprefix(f"{node}_") for path in (self.folder / "spool" / node).glob(f"{node}_*.*")}
         for process in psutil.process_iter(["cmdline"]):
             words = " ".join(process.info["cmdline"] or [])
             job = words.removeprefix("slurmstepd: [").partition("]")[0]

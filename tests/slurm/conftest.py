@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from box import Box, CannotStart, running_box
-
-INSIDE = Path(__file__).with_name("inside")
-QUICK = ("--latency-wait", "10")
-"""As the profile, but it waits less for a file system that is slow to show files."""
+from projects import POSED, TRAINING, Project
+from scenes import write_gaussian_scene
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,70 +33,57 @@ def box() -> Iterator[Box]:
         (pytest.fail if os.environ.get("REQUIRE_SLURM") else pytest.skip)(f"no Slurm here: {reason}")
 
 
-class Project:
-    """A copy of the workflow whose jobs go to the box."""
+@pytest.fixture
+def fake_slurm(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Any, list[list[str]]]]:
+    """Run Snakemake in `project` with commands of Slurm that only note their calls; sbatch refuses every job.
 
-    def __init__(self, folder: Path, box: Box) -> None:
-        self.folder = folder
-        self.box = box
-        self.witness = folder / "witness"
-        self.witness.mkdir()
+    What else a command shall answer is given by its name, None to let it fail. Gives the run and the calls.
+    """
+    commands, calls = tmp_path_factory.mktemp("bin"), tmp_path_factory.mktemp("calls") / "calls"
+    for name in ("sbatch", "squeue", "scontrol", "sinfo", "sacctmgr", "sacct", "sshare", "scancel"):
+        script = commands / name
+        script.write_text(f"#!{sys.executable}\n" + Path(__file__).with_name("fake_slurm.py").read_text())
+        script.chmod(0o755)
+    usual = {"sinfo": "cpu\ngpu\nh100", "squeue": "", "scontrol": "MinJobAge = 300 sec", "sacctmgr": "lab\nother"}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start Snakemake with the Slurm profile, in a process group of its own."""
-        command = [sys.executable, "-m", "snakemake", "--workflow-profile", "workflow_profiles/slurm", *QUICK]
-        environment = self.box.environment | {
-            "WITNESS": str(self.witness),
-            "PYTHONPATH": f"{INSIDE}:{os.environ.get('PYTHONPATH', '')}",
+    def run(*arguments: str, **answers: str | None) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+        given = {name: answer for name, answer in (usual | answers).items() if answer is not None}
+        environment = os.environ | {
+            "PATH": f"{commands}:{os.environ['PATH']}",
+            "PWD": str(project),
+            "FAKE_SLURM_CALLS": str(calls),
+            "FAKE_SLURM_ANSWERS": json.dumps(given),
         }
-        return subprocess.Popen(
-            [*command, *arguments], cwd=self.folder, env=environment, text=True, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        command = [sys.executable, "-m", "snakemake", *arguments, "--workflow-profile", "workflow_profiles/slurm"]
+        command += ["--slurm-init-seconds-before-status-checks", "1"]
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=120)
+        noted = calls.read_text().splitlines() if calls.exists() else []
+        return done, [json.loads(line) for line in noted]
 
-    def run(self, *arguments: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake to its end; both its streams are in `stdout`."""
-        return self.end(self.start(*arguments), seconds)
-
-    def end(self, process: subprocess.Popen[str], seconds: float = 240) -> subprocess.CompletedProcess[str]:
-        """Wait for a started Snakemake; one that does not end fails the test with what it said."""
-        try:
-            output, _ = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
-            pytest.fail(f"snakemake did not end in {seconds} s:\n{output}\n{self.box.ask('squeue', '-a', '-t', 'all')}")
-        return subprocess.CompletedProcess(process.args, process.returncode, output)
-
-    def stages(self) -> list[dict[str, Any]]:
-        """What the jobs' stages got from Slurm, in the order in which they began."""
-        return [json.loads(path.read_text()) for path in sorted(self.witness.glob("*.json"))]
-
-    def configure(self, sheet: str, **config: Any) -> None:
-        """Write sheet (commas for tabs) and config."""
-        (self.folder / "config" / "captures.tsv").write_text(sheet.replace(",", "\t"))
-        (self.folder / "config" / "config.yaml").write_text(json.dumps(config))
-
-    def log(self, capture: str, stage: str = "single/train") -> str:
-        """A stage's log; empty while there is none."""
-        path = self.folder / "logs" / "captures" / capture / f"{stage}.log"
-        return path.read_text() if path.exists() else ""
-
-    def attempts(self, capture: str) -> list[int]:
-        """Process ids of the attempts at a training."""
-        return [int(number) for number in re.findall(r"captures\.train \(process (\d+)\)", self.log(capture))]
-
-    def manifest(self, capture: str) -> dict[str, Any]:
-        """The manifest of a finished run."""
-        path = self.folder / "results" / "captures" / capture / "single" / "manifest.json"
-        return json.loads(path.read_text())  # type: ignore[no-any-return]
+    return run
 
 
 @pytest.fixture
 def slurm_project(project: Path, box: Box) -> Iterator[Project]:
     """A project on the cluster; jobs that a test leaves there are cancelled."""
-    made = Project(project, box)
-    yield made
-    if left := box.jobs(project):
+    yield from _on_cluster(project, box)
+
+
+@pytest.fixture(scope="module")
+def posed(module_project: Path, box: Box) -> Iterator[Project]:
+    """Captures of a few small photos, whose cameras are there already: what is left to do is a training each."""
+    for project in _on_cluster(module_project, box):
+        write_gaussian_scene(module_project / "data")
+        rows = "".join(f"{name},../data\n" for name in POSED)
+        project.configure(f"capture,data_dir\n{rows}", captures={"train": TRAINING})
+        files = [f"results/captures/{name}/registration.json" for name in POSED]
+        command = [sys.executable, "-m", "snakemake", *files, "--cores", "2", "--quiet", "all"]
+        subprocess.run(command, cwd=module_project, check=True, timeout=120)
+        yield project
+
+
+def _on_cluster(folder: Path, box: Box) -> Iterator[Project]:
+    yield Project(folder, box)
+    if left := box.jobs(folder):
         box.ask("scancel", *left)
-        box.wait("the jobs to end", lambda: not box.jobs(project))
+        box.wait("the jobs to end", lambda: not box.jobs(folder))

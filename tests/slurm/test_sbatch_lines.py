@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 RECORD = Path(__file__).with_name("sbatch_lines.json")
-COMMANDS = ("sbatch", "squeue", "scontrol", "sinfo", "sacctmgr", "sacct", "sshare", "scancel")
 SITES = {
     "as shipped": None,
     "everything set": """
@@ -77,43 +74,28 @@ def prepare(project: Path) -> None:
             path.write_text("{}")
 
 
-def sbatch_lines(project: Path, tmp_path: Path) -> dict[str, list[str]]:
+def sbatch_lines(project: Path, calls: list[list[str]]) -> dict[str, list[str]]:
     """Job → arguments of sbatch at each attempt, as a run on a Slurm that refuses every job gives them."""
-    commands, calls = tmp_path / "bin", tmp_path / "calls"
-    commands.mkdir()
-    for name in COMMANDS:
-        script = commands / name
-        script.write_text(f"#!{sys.executable}\n" + Path(__file__).with_name("fake_slurm.py").read_text())
-        script.chmod(0o755)
-    answers = {"sinfo": "cpu\ngpu\nh100", "squeue": "", "scontrol": "MinJobAge = 300 sec", "sacctmgr": "lab"}
-    environment = os.environ | {
-        "PATH": f"{commands}:{os.environ['PATH']}",
-        "FAKE_SLURM_CALLS": str(calls),
-        "FAKE_SLURM_ANSWERS": json.dumps(answers),
-    }
-    files = [f"results/{target}" for target in TARGETS.values()]
-    command = [sys.executable, "-m", "snakemake", *files, "--workflow-profile", "workflow_profiles/slurm", "--force"]
-    command += ["--slurm-init-seconds-before-status-checks", "1"]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=120)
     found: dict[str, list[str]] = {}
-    for name, *arguments in map(json.loads, calls.read_text().splitlines()):
+    for name, *arguments in calls:
         if name == "sbatch":
-            assert arguments.pop().startswith("--wrap="), done.stderr
+            assert arguments.pop().startswith("--wrap=")
             arguments = [word.replace(str(project), "PROJECT") for word in arguments]
             run = arguments.index("--job-name") + 1
             assert re.fullmatch(r"splatdag_[0-9a-f-]{36}", arguments[run])
             arguments[run] = "splatdag_RUN"
             found.setdefault(arguments[arguments.index("--comment") + 1], []).append(shlex.join(arguments))
-    assert len(found) == len(TARGETS), done.stderr
     return dict(sorted(found.items()))
 
 
 @pytest.mark.parametrize("site", SITES)
-def test_every_rule_asks_slurm_for_what_is_on_record(project, tmp_path_factory, repository, request, site):
+def test_every_rule_asks_slurm_for_what_is_on_record(project, fake_slurm, request, site):
     if SITES[site]:
         (project / "workflow_profiles" / "slurm" / "site.yaml").write_text(SITES[site])
     prepare(project)
-    found = sbatch_lines(project, tmp_path_factory.mktemp("fake"))
+    done, calls = fake_slurm(*(f"results/{target}" for target in TARGETS.values()), "--force")
+    found = sbatch_lines(project, calls)
+    assert len(found) == len(TARGETS), done.stderr
     if request.config.getoption("--record"):
         record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
         RECORD.write_text(json.dumps(record | {site: found}, indent=1) + "\n")

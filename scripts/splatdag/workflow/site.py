@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field
 
-from splatdag.workflow.errors import UserError
+from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.options import Options, validated
 
 LEAST_MEM_MB = 1000
@@ -101,3 +102,40 @@ def request(site: Site, name: str) -> dict[str, Any]:
         else:
             found |= {"gpu": 1} | ({"gpu_model": model} if model else {})
     return found
+
+
+def check_requests(
+    asked: Mapping[str, Mapping[str, Any]], partitions: Sequence[str], accounts: Sequence[str], where: Path
+) -> None:
+    """Stop if Slurm has no partition or account of the name that a rule asks for, or a GPU rule asks for none.
+
+    Args:
+        asked: each rule's resources.
+        partitions: those of the cluster.
+        accounts: those of the user; none if the cluster does not tell.
+        where: the site file.
+
+    Raises:
+        UserError: what to edit.
+    """
+    for rule, resources in asked.items():
+        partition, account = resources.get("slurm_partition"), resources.get("slurm_account")
+        key = f"{where}: {_class_of(resources)}.slurm_partition"
+        if not partition and resources.get("devices"):
+            raise UserError(
+                f"{key}: not set, but rule {rule} needs a GPU; set it to one of this cluster's partitions:"
+                f" {', '.join(partitions)}"
+            )
+        if partition and partition not in partitions:
+            raise UserError(
+                f"{key}: this cluster has no partition {partition!r}, which rule {rule} asks for"
+                f"{nearest(str(partition), partitions)}"
+            )
+        if account and accounts and str(account).lower() not in map(str.lower, accounts):
+            raise UserError(f"{where}: slurm_account: you have no account {account!r}{nearest(str(account), accounts)}")
+
+
+def _class_of(resources: Mapping[str, Any]) -> str:
+    if not resources.get("devices"):
+        return "cpu"
+    return "gpu_classes.h100" if resources.get("h100_slots") else "gpu_classes.any"

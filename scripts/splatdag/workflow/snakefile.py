@@ -16,8 +16,9 @@ import splatdag
 from splatdag.workflow.errors import USER_ERROR, UserError
 from splatdag.workflow.gpu_slots import JOBS_PER_GPU, jobs_per_gpu
 from splatdag.workflow.inventory import file_digest
-from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile
-from splatdag.workflow.site import read_site, request
+from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile, started_in, submits_to_slurm
+from splatdag.workflow.site import check_requests, read_site, request
+from splatdag.workflow.slurm import accounts, live_jobs, partitions
 
 CACHE = Path(".snakemake") / "splatdag"
 """What may be remembered from one parse to the next; safe to delete."""
@@ -47,7 +48,35 @@ def check_profile(arguments: Sequence[str], main_snakefile: str) -> None:
     """
     requested = requested_profile(arguments)
     if requested is not None:
-        profile_folder(requested, Path.cwd(), Path(main_snakefile).parent)
+        profile_folder(requested, started_in(arguments), Path(main_snakefile).parent)
+
+
+def check_no_jobs_left(arguments: Sequence[str], folder: Path) -> None:
+    """Stop a run on Slurm while jobs of an earlier one in this folder are there: they would be run a second time.
+
+    Raises:
+        UserError: the jobs, and what to do.
+    """
+    if not submits_to_slurm(arguments):
+        return
+    if jobs := live_jobs(folder):
+        some = ", ".join(f"{job.job_id} {job.what}" for job in jobs[:3]) + (", …" if len(jobs) > 3 else "")
+        raise UserError(
+            f"{len(jobs)} of this folder's jobs are still in Slurm ({some}) and would be run a second time;"
+            " wait for them, or cancel them: `python -m splatdag.doctor --cancel`"
+        )
+
+
+def check_slurm(workflow: Any, site_file: Path) -> None:
+    """Stop a run on Slurm, before anything is submitted, if the cluster has no partition or account of that name.
+
+    Raises:
+        UserError: what to edit.
+    """
+    if type(workflow.executor_settings).__module__ == "snakemake_executor_plugin_slurm":
+        one_of_each = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
+        asked = {rule: job.resources for rule, job in one_of_each.items()}
+        check_requests(asked, partitions(), accounts(), site_file)
 
 
 def prepare_environment() -> None:
@@ -94,6 +123,11 @@ def for_every_job(function: F) -> F:
     return function
 
 
+def site_file(workflow_dir: Path) -> Path:
+    """The file that describes the cluster."""
+    return workflow_dir / FOLDER / "slurm" / "site.yaml"
+
+
 Amount = int | Callable[[Any], int]
 """MB or minutes, or a function from a job's wildcards to them."""
 
@@ -104,7 +138,7 @@ def site_resources(workflow_dir: Path) -> Callable[..., dict[str, Any]]:
     It takes the class of node (`cpu`, or a GPU class, `any` or `h100`), memory (MB) and time (minutes) of a first
     attempt, and the area whose jobs the rule counts among, if jobs of that area can be limited.
     """
-    site = read_site(workflow_dir / FOLDER / "slurm" / "site.yaml")
+    site = read_site(site_file(workflow_dir))
 
     def resources(node: str, mem_mb: Amount, runtime: Amount, area: str = "") -> dict[str, Any]:
         limits = site.node_class(node)
