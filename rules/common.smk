@@ -30,7 +30,7 @@ RESULTS, LOGS = workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<
 with snakefile.one_line_errors():
     if workflow.is_main_process:
         snakefile.check_profile(sys.argv, workflow.main_snakefile)
-        snakefile.check_no_jobs_left(sys.argv[1:], Path(workflow.workdir_init))
+        snakefile.prepare_slurm(sys.argv[1:], Path(workflow.workdir_init))
     snakefile.share_gpus(workflow.global_resources)
     site = snakefile.site_resources(HERE)
     GIVEN = {key: value for key, value in config.items() if key != "pathvars"}

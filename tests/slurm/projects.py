@@ -15,7 +15,7 @@ import pytest
 from box import Box
 
 INSIDE = Path(__file__).with_name("inside")
-POSED = ("killed", "fat", "cancelled", "crashed", "warned", "interrupted")
+POSED = ("killed", "fat", "cancelled", "crashed", "warned", "interrupted", "limited", "first", "second", "orphaned")
 """Captures of `posed`, named after what happens to them."""
 TRAINING = {"preset": "small", "max_steps": 600, "checkpoint_every": 20}
 """Some seconds, with a state to continue from soon."""
@@ -32,21 +32,30 @@ class Project:
         self.witness = folder / "witness"
         self.witness.mkdir()
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment of commands in the project."""
+        witness = {"WITNESS": str(self.witness), "PYTHONPATH": f"{INSIDE}:{os.environ.get('PYTHONPATH', '')}"}
+        return self.box.environment | witness
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start Snakemake with the Slurm profile, in a process group of its own."""
         command = [sys.executable, "-m", "snakemake", "--workflow-profile", "workflow_profiles/slurm", *QUICK]
-        environment = self.box.environment | {
-            "WITNESS": str(self.witness),
-            "PYTHONPATH": f"{INSIDE}:{os.environ.get('PYTHONPATH', '')}",
-        }
         return subprocess.Popen(
-            [*command, *arguments], cwd=self.folder, env=environment, text=True, start_new_session=True,
+            [*command, *arguments], cwd=self.folder, env=self.environment, text=True, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     def run(self, *arguments: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
         """Run Snakemake to its end; both its streams are in `stdout`."""
         return self.end(self.start(*arguments), seconds)
+
+    def doctor(self, *arguments: str) -> str:
+        """What the doctor says."""
+        command = [sys.executable, "-m", "splatdag.doctor", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60, check=True
+        ).stdout
 
     def end(self, process: subprocess.Popen[str], seconds: float = 240) -> subprocess.CompletedProcess[str]:
         """Wait for a started Snakemake; one that does not end fails the test with what it said."""
@@ -84,6 +93,11 @@ class Project:
     def process(self, capture: str) -> int:
         """Process id of the training whose log is there: Snakemake removes that of the attempt before."""
         return int(re.search(r"captures\.train \(process (\d+)\)", self.log(capture))[1])  # type: ignore[index]
+
+    def continued(self, capture: str) -> int:
+        """The step after which the last attempt at a training went on; -1 if it began anew."""
+        found = re.search(r"continuing after step (\d+)", self.log(capture))
+        return int(found[1]) if found else -1
 
     def slurm_log(self, capture: str, attempt: int) -> str:
         """What Slurm wrote of an attempt at a training; the first is 0."""

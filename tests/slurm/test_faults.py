@@ -51,12 +51,6 @@ def after(posed, box):
             box.wait(node, lambda node=node: "idle" in box.ask("sinfo", "-h", "-n", node, "-o", "%T"))
 
 
-def continued(project, capture):
-    """The step after which the last attempt at a training went on; -1 if it began anew."""
-    found = re.search(r"continuing after step (\d+)", project.log(capture))
-    return int(found[1]) if found else -1
-
-
 def test_every_training_ends_well_after_its_accident(after):
     assert after.output.returncode == 0, after.output.stdout
     for capture in FAULTS:
@@ -68,7 +62,7 @@ def test_every_training_ends_well_after_its_accident(after):
 
 def test_a_killed_training_goes_on_from_its_state(after):
     assert after.history("killed")[0]["state"] == "FAILED"
-    assert continued(after, "killed") >= 20
+    assert after.continued("killed") >= 20
 
 
 def test_a_job_over_its_memory_is_ended_and_gets_twice_as_much(after):
@@ -80,20 +74,20 @@ def test_a_job_over_its_memory_is_ended_and_gets_twice_as_much(after):
 
 def test_a_cancelled_job_is_seen_as_such_and_repeated(after):
     assert after.history("cancelled")[0]["state"] == "CANCELLED"
-    assert continued(after, "cancelled") >= 20
+    assert after.continued("cancelled") >= 20
 
 
 def test_a_job_on_a_node_that_crashes_runs_again_on_another(after):
     first, second = after.history("crashed")
     assert first["state"] == "NODE_FAIL"
     assert first["node"] != second["node"]
-    assert continued(after, "crashed") >= 20
+    assert after.continued("crashed") >= 20
 
 
 def test_a_training_that_is_warned_of_its_time_limit_saves_its_state_and_goes_on(after):
     assert after.history("warned")[0]["state"] == "FAILED"
     stopped = int(re.search(r"stopped: state saved after step (\d+)", after.slurm_log("warned", 0))[1])
-    assert continued(after, "warned") == stopped
+    assert after.continued("warned") == stopped
 
 
 def test_gres_gives_each_training_a_gpu_of_its_own(after):

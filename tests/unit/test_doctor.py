@@ -47,7 +47,8 @@ def test_a_lock_without_a_process_is_explained_with_the_command_that_removes_it(
 
 def test_a_lock_whose_snakemake_runs_is_its_own(locked):
     folder = locked(600)
-    running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "snakemake"], cwd=folder)
+    (folder / "snakemake").write_text("import time\ntime.sleep(60)\n")
+    running = subprocess.Popen([sys.executable, "snakemake"], cwd=folder)
     try:
         time.sleep(0.2)
         lines = advice(folder, [])

@@ -16,6 +16,7 @@ import splatdag
 from splatdag.workflow.errors import USER_ERROR, UserError
 from splatdag.workflow.gpu_slots import JOBS_PER_GPU, jobs_per_gpu
 from splatdag.workflow.inventory import file_digest
+from splatdag.workflow.patient_executor import wait_for_the_controller
 from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile, started_in, submits_to_slurm
 from splatdag.workflow.site import check_requests, read_site, request
 from splatdag.workflow.slurm import accounts, live_jobs, partitions
@@ -51,14 +52,15 @@ def check_profile(arguments: Sequence[str], main_snakefile: str) -> None:
         profile_folder(requested, started_in(arguments), Path(main_snakefile).parent)
 
 
-def check_no_jobs_left(arguments: Sequence[str], folder: Path) -> None:
-    """Stop a run on Slurm while jobs of an earlier one in this folder are there: they would be run a second time.
+def prepare_slurm(arguments: Sequence[str], folder: Path) -> None:
+    """Make ready for a run on Slurm; stop it while jobs of an earlier one in this folder are there, to run them once.
 
     Raises:
         UserError: the jobs, and what to do.
     """
     if not submits_to_slurm(arguments):
         return
+    wait_for_the_controller()
     if jobs := live_jobs(folder):
         some = ", ".join(f"{job.job_id} {job.what}" for job in jobs[:3]) + (", …" if len(jobs) > 3 else "")
         raise UserError(
