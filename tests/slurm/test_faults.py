@@ -105,12 +105,15 @@ def test_ctrl_c_leaves_no_jobs_and_a_state_to_go_on_from(posed, box):
         "capture,data_dir\ninterrupted,../data\n",
         captures={"train": {"preset": "small", "max_steps": 100_000, "checkpoint_every": 20}},
     )
+    site = "{gpu_classes: {any: {slurm_partition: h100, gpu_model: h100}}}"
+    (posed.folder / "workflow_profiles" / "slurm" / "site.yaml").write_text(site)
     run = posed.start("captures")
     posed.wait_for_state("interrupted")
     os.killpg(run.pid, signal.SIGINT)
     done = posed.end(run, 60)
     assert done.returncode != 0
     box.wait("no jobs", lambda: not box.jobs(posed.folder), 20)
-    assert posed.history("interrupted")[0]["state"] == "CANCELLED"
+    [job] = posed.history("interrupted")
+    assert (job["state"], job["node"]) == ("CANCELLED", "h100-1")
     assert re.search(r"stopped: state saved after step \d+", posed.log("interrupted"))
     assert not list((posed.folder / ".snakemake" / "locks").glob("*")), "the next run needs no --unlock"

@@ -1,4 +1,9 @@
-"""What every rule asks Slurm for: the record is sbatch_lines.json, `pytest tests/slurm --record` writes it anew."""
+"""What every rule asks Slurm for. The record is sbatch_lines.json; this writes it anew:
+
+    pytest tests/slurm/test_sbatch_lines.py --record
+
+A new rule needs a job in TARGETS, or in SHARED if others wait for it, and what it makes in OUTPUTS or SHARED.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +36,8 @@ TARGETS = {
     "evaluate_capture": "captures/owl/single/eval_on_eval/metrics.json",
 }
 """One job of each kind, of captures that do not depend on each other."""
+SHARED: dict[str, str] = {}
+"""Jobs that others wait for, with the file that each makes: they are asked for by themselves."""
 FINISHED = {
     "dog": [],
     "cat": ["sparse/0"],
@@ -67,11 +74,13 @@ def prepare(project: Path) -> None:
         ["ape", "../data/eval", "", "64000", "60", "8"], ["owl", "../data/eval", "../data/eval"],
     ]  # fmt: skip
     (project / "config" / "captures.tsv").write_text("\n".join("\t".join(row) for row in sheet))
-    for capture, stages in FINISHED.items():
-        for name in [name for stage in stages for name in OUTPUTS[stage]]:
-            path = project / "results" / "captures" / capture / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("{}")
+    files = [
+        f"captures/{capture}/{name}" for capture in FINISHED for stage in FINISHED[capture] for name in OUTPUTS[stage]
+    ]
+    for name in [*SHARED.values(), *files]:
+        path = project / "results" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
 
 
 def sbatch_lines(project: Path, calls: list[list[str]]) -> dict[str, list[str]]:
@@ -93,9 +102,12 @@ def test_every_rule_asks_slurm_for_what_is_on_record(project, fake_slurm, reques
     if SITES[site]:
         (project / "workflow_profiles" / "slurm" / "site.yaml").write_text(SITES[site])
     prepare(project)
-    done, calls = fake_slurm(*(f"results/{target}" for target in TARGETS.values()), "--force")
+    for targets in (SHARED, TARGETS):
+        if targets:
+            done, calls = fake_slurm(*(f"results/{target}" for target in targets.values()), "--force")
+            prepare(project)
     found = sbatch_lines(project, calls)
-    assert len(found) == len(TARGETS), done.stderr
+    assert len(found) == len(TARGETS) + len(SHARED), done.stderr
     if request.config.getoption("--record"):
         record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
         RECORD.write_text(json.dumps(record | {site: found}, indent=1) + "\n")
