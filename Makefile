@@ -1,5 +1,6 @@
 # make demo    install, make the sample inputs, run everything on the CPU, write results/report.html
-# make test    install, run all CPU tests
+# make test    install, run all CPU tests; with Slurm installed, also those on a small cluster on this machine
+# make test-slurm  only those on the cluster, with the long ones
 # make lint    formatters, linters, type checker
 # make bench   measure; the tables in the README are its output (make bench-gpu: those of a GPU)
 # AREA=captures runs one area of the demo; TORCH=cpu or TORCH=cuda asks pip for that build of torch.
@@ -18,7 +19,7 @@ TORCH_REQUIREMENT_cpu := torch==$(TORCH_PIN)+cpu
 TORCH_REQUIREMENT_cuda := torch===$(TORCH_PIN)
 $(if $(TORCH_REQUIREMENT_$(TORCH)),,$(error TORCH is cpu or cuda, not $(TORCH)))
 
-.PHONY: demo test lint format generate bench bench-gpu pins clean FORCE
+.PHONY: demo test test-slurm lint format generate bench bench-gpu pins clean FORCE
 .DEFAULT_GOAL := demo
 
 # One stamp per build of torch; without TORCH the build that is there stays.
@@ -51,7 +52,11 @@ results/report.html: $(INSTALLED) FORCE
 FORCE:
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+# everything on the test cluster, which needs Slurm's Debian packages (tests/slurm/box.py) and root
+test-slurm: $(INSTALLED)
+	REQUIRE_SLURM=1 $(BIN)/pytest tests/slurm -m 'not gpu'
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

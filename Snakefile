@@ -25,6 +25,11 @@ rule all:
         rules.captures.input,
 
 
+onstart:
+    with snakefile.one_line_errors():
+        snakefile.check_slurm(workflow, snakefile.site_file(HERE))
+
+
 # The page of all runs is made anew after every run; a failure to do so is said, and costs no result.
 onsuccess:
     shell(f"{REFRESH_COMPARISON} || true")

@@ -35,11 +35,14 @@ rule extract_frames:
         "<benchmarks>/captures/{capture}/frames.tsv"
     conda:
         "../envs/core.yaml"
-    threads: 2
+    threads: of_row("frames", "threads", 2)
     resources:
-        **site("cpu"),
-        mem_mb=scaled(4_000),
-        runtime=scaled(120),
+        **site(
+            "cpu",
+            mem_mb=of_row("frames", "mem_mb", 4_000),
+            runtime=of_row("frames", "runtime", 120),
+            area="captures",
+        ),
     params:
         data=capture_digest,
         flags=frames_flags,
@@ -65,11 +68,14 @@ rule pose_capture:
         "<benchmarks>/captures/{capture}/pose.tsv"
     conda:
         "../envs/core.yaml"
-    threads: 2
+    threads: of_row("pose", "threads", 2)
     resources:
-        **site("cpu"),
-        mem_mb=scaled(8_000),
-        runtime=scaled(240),
+        **site(
+            "cpu",
+            mem_mb=of_row("pose", "mem_mb", 8_000),
+            runtime=of_row("pose", "runtime", 240),
+            area="captures",
+        ),
     params:
         data=capture_digest,
         flags=pose_flags,
@@ -98,12 +104,14 @@ rule train_capture:
         "<benchmarks>/captures/{capture}/{variant}/train.tsv"
     conda:
         "../envs/core.yaml"
-    threads: 2
+    threads: of_row("train", "threads", 2)
     resources:
-        **site("any"),
-        gpu=1,
-        mem_mb=scaled(32_000),
-        runtime=train_minutes,
+        **site(
+            "any",
+            mem_mb=of_row("train", "mem_mb", 32_000),
+            runtime=of_row("train", "runtime", train_minutes),
+            area="captures",
+        ),
         image_cache=image_cache,
     params:
         data=training_digest,
@@ -113,7 +121,7 @@ rule train_capture:
         run=f"{RESULTS}/captures/{{capture}}/{{variant}}",
     shell:
         "exec python -m splatdag.captures.train --data-dir {input.data:q} --model {input.points:q}"
-        " --result-dir {params.run:q} --device-count {resources.gpu} --image-cache {resources.image_cache}"
+        " --result-dir {params.run:q} --device-count {resources.devices} --image-cache {resources.image_cache}"
         " --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -132,12 +140,14 @@ rule evaluate_capture:
         "<benchmarks>/captures/{capture}/{variant}/eval_on_{eval_name}/evaluate.tsv"
     conda:
         "../envs/core.yaml"
-    threads: 2
+    threads: of_row("evaluate", "threads", 2)
     resources:
-        **site("any"),
-        gpu=1,
-        mem_mb=scaled(16_000),
-        runtime=scaled(120),
+        **site(
+            "any",
+            mem_mb=of_row("evaluate", "mem_mb", 16_000),
+            runtime=of_row("evaluate", "runtime", 120),
+            area="captures",
+        ),
     params:
         data=eval_digest,
         flags=eval_flags,
@@ -145,7 +155,7 @@ rule evaluate_capture:
         run=subpath(input.manifest, parent=True),
     shell:
         "exec python -m splatdag.captures.evaluate --run {params.run:q} --data-dir {input.data:q}"
-        " --result-dir {params.run:q}/eval_on_{wildcards.eval_name:q} --device-count {resources.gpu}"
+        " --result-dir {params.run:q}/eval_on_{wildcards.eval_name:q} --device-count {resources.devices}"
         " --threads {threads} --log {log:q} {params.flags:q}"
 
 

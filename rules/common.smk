@@ -17,7 +17,7 @@ from splatdag.workflow.inventory import data_digest
 from splatdag.workflow.manifest import package_versions
 from splatdag.workflow.options import flags
 from splatdag.workflow.sheets import NAME
-from splatdag.workflow.snakefile import for_every_job, scaled
+from splatdag.workflow.snakefile import for_every_job
 
 HERE = Path(str(workflow.current_basedir)).parent  # ours, also as a module of another workflow
 
@@ -33,7 +33,8 @@ BACKEND = snakefile.backend(workflow.global_resources)
 with snakefile.one_line_errors():
     if workflow.is_main_process:
         snakefile.check_profile(sys.argv, workflow.main_snakefile)
-        snakefile.share_gpus(workflow.global_resources)
+        snakefile.prepare_slurm(sys.argv[1:], Path(workflow.workdir_init))
+    snakefile.share_gpus(workflow.global_resources)
     site = snakefile.site_resources(HERE)
     GIVEN = {key: value for key, value in config.items() if key != "pathvars"}
     CONFIG = read_config(GIVEN)
@@ -137,10 +138,20 @@ def image_cache(wildcards):
     return CAPTURES[wildcards.capture].stages.train.image_cache
 
 
-@for_every_job
-def train_minutes(wildcards, attempt):
-    """Half a day for a single run, a day for each of a pair; more at every attempt."""
-    return (720 if wildcards.variant == "single" else 1440) * attempt
+def of_row(stage, name, amount):
+    """What a job of this stage asks for: as the capture's row says (column resources.<stage>.<name>), else `amount`."""
+
+    @for_every_job
+    def asked(wildcards):
+        own = getattr(getattr(CAPTURES[wildcards.capture].resources, stage), name)
+        return own or (amount(wildcards) if callable(amount) else amount)
+
+    return asked
+
+
+def train_minutes(wildcards):
+    """Half a day for a single run, a day for each of a pair."""
+    return 720 if wildcards.variant == "single" else 1440
 
 
 @for_every_job

@@ -22,14 +22,11 @@ rule compile_kernels:
         "../envs/core.yaml"
     threads: 8
     resources:
-        **site("any"),
-        gpu=1,
-        mem_mb=scaled(16_000),
-        runtime=scaled(30),
+        **site("any", mem_mb=16_000, runtime=30),
     params:
         backend=BACKEND,
         packages=package_versions(COMPILED_WITH),
         code=[code_digest("splats.kernels"), code_digest("compile_kernels")],
     shell:
-        "exec python -m splatdag.splats.kernels --receipt {output.receipt:q} --device-count {resources.gpu}"
+        "exec python -m splatdag.splats.kernels --receipt {output.receipt:q} --device-count {resources.devices}"
         " --threads {threads} --log {log:q}"

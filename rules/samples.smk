@@ -16,9 +16,7 @@ rule make_sample_room:
         "../envs/core.yaml"
     threads: 2
     resources:
-        **site("cpu"),
-        mem_mb=scaled(2_000),
-        runtime=scaled(10),
+        **site("cpu", mem_mb=2_000, runtime=10),
     params:
         flags=flags(CONFIG.samples.room),
         code=code_digest("samples.room"),

@@ -29,15 +29,25 @@ def repository() -> Path:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the workflow's own files with the sheet as shipped, to change and run in."""
+    return copy_project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `project`, for all tests of a module together."""
+    return copy_project(tmp_path_factory.mktemp("project"))
+
+
+def copy_project(folder: Path) -> Path:
     for name in ("Snakefile", "rules", "config", "workflow_profiles", "envs", "report"):
         source = REPOSITORY / name
         if source.is_dir():
-            shutil.copytree(source, tmp_path / name, symlinks=True)
+            shutil.copytree(source, folder / name, symlinks=True)
         else:
-            shutil.copy2(source, tmp_path / name)
-    (tmp_path / "config" / "captures.tsv").write_text("capture\tdata_dir\nroom\tsample:room\n")
-    (tmp_path / "profiles").symlink_to("workflow_profiles")
-    return tmp_path
+            shutil.copy2(source, folder / name)
+    (folder / "config" / "captures.tsv").write_text("capture\tdata_dir\nroom\tsample:room\n")
+    (folder / "profiles").symlink_to("workflow_profiles")
+    return folder
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -5,6 +5,7 @@ import pytest
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.profiles import profile_folder, requested_profile
 from splatdag.workflow.site import read_site, request
+from splatdag.workflow.snakefile import site_resources
 
 
 @pytest.mark.parametrize(
@@ -42,10 +43,59 @@ def test_the_nearest_profile_is_named(repository):
         profile_folder("slurmm", repository, repository)
 
 
+@pytest.fixture
+def site(tmp_path):
+    """Read a site file of this text."""
+
+    def read(text):
+        (tmp_path / "site.yaml").write_text(text)
+        return read_site(tmp_path / "site.yaml")
+
+    return read
+
+
 def test_the_site_says_what_a_gpu_class_is_called(repository):
     site = read_site(repository / "workflow_profiles" / "slurm" / "site.yaml")
-    assert request(site, "h100") == {"slurm_partition": "h100", "gpu_model": "h100"}
-    assert request(site, "any") == {"slurm_partition": "gpu"}
+    warned = {"slurm_extra": "--signal=TERM@120"}
+    of_gpu = warned | {"devices": 1, "gpu": 1}
+    assert request(site, "h100") == of_gpu | {"slurm_partition": "h100", "gpu_model": "h100", "h100_slots": 1}
+    assert request(site, "any") == of_gpu | {"slurm_partition": "gpu", "gpu_slots": 1}
+    assert request(site, "cpu") == warned | {"slurm_partition": "cpu"}
+
+
+@pytest.mark.parametrize(("model", "gres"), [("a100", "gpu:a100:1"), ("null", "gpu:1")])
+def test_a_gpu_may_be_asked_for_as_gres(site, model, gres):
+    asked = request(site(f"{{gpu_style: gres, gpu_classes: {{any: {{gpu_model: {model}}}}}}}"), "any")
+    assert asked["gres"] == gres
+    assert asked["devices"] == 1
+    assert not {"gpu", "gpu_model"} & set(asked)
+
+
+def test_account_constraint_and_bad_nodes_are_asked_for_everywhere(site):
+    here = site("{slurm_account: lab, bad_nodes: [n1, 'n[3-5]'], cpu: {constraint: fast, qos: short}}")
+    assert request(here, "cpu") == {
+        "slurm_account": "lab",
+        "slurm_extra": "--signal=TERM@120 --exclude=n1,n[3-5]",
+        "constraint": "fast",
+        "qos": "short",
+    }
+    assert request(here, "h100")["slurm_extra"].endswith("--exclude=n1,n[3-5]")
+
+
+@pytest.mark.parametrize("text", ["bad_nodes: ['n1; rm x']", "gpu_classes: {any: {gpu_model: '$(x)'}}"])
+def test_what_a_shell_would_run_is_refused(site, text):
+    with pytest.raises(UserError, match="string should match"):
+        site(text)
+
+
+def test_a_request_grows_with_each_attempt_up_to_the_limit_of_the_site(tmp_path):
+    folder = tmp_path / "workflow_profiles" / "slurm"
+    folder.mkdir(parents=True)
+    (folder / "site.yaml").write_text("cpu: {max_runtime: 250, max_mem_mb: 5000}")
+    asked = site_resources(tmp_path)("cpu", mem_mb=2000, runtime=lambda wildcards: wildcards["minutes"], area="worlds")
+    assert [asked["mem_mb"]({}, attempt) for attempt in (1, 2, 3)] == [2000, 4000, 5000]
+    assert [asked["runtime"]({"minutes": 100}, attempt) for attempt in (1, 2, 3)] == [100, 200, 250]
+    assert asked["worlds_jobs"] == 1
 
 
 def test_an_unknown_key_in_the_site_file_is_named(tmp_path):

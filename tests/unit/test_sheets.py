@@ -338,3 +338,22 @@ def test_a_row_may_ask_for_one_variant_of_a_pair(read):
         read("capture\tdata_dir\tvariant\na\tphotos\tfilter\n")
     with pytest.raises(UserError, match="capture a: variant filtered needs a match_string"):
         read("capture\tdata_dir\tvariant\na\tphotos\tfiltered\n")
+
+
+def test_a_row_may_ask_a_cluster_for_other_resources_without_changing_its_options(read):
+    dog = read("capture\tdata_dir\tresources.train.mem_mb\tresources.pose.runtime\ndog\tphotos\t64000\t90\n")["dog"]
+    assert (dog.resources.train.mem_mb, dog.resources.train.runtime, dog.resources.pose.runtime) == (64000, None, 90)
+    assert dog.stages is SHARED
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "message"),
+    [
+        ("train.mem_mb", "200", "resources.train.mem_mb: input should be greater than or equal to 1000, not 200"),
+        ("train.memory", "2000", "resources.train.memory: unknown key"),
+        ("trian.mem_mb", "2000", "resources.trian: unknown key; the nearest is train"),
+    ],
+)
+def test_wrong_resources_are_refused(read, column, cell, message):
+    with pytest.raises(UserError, match=f"line 2: capture dog: {message}"):
+        read(f"capture\tdata_dir\tresources.{column}\ndog\tphotos\t{cell}\n")

@@ -164,8 +164,9 @@ def test_every_rule_has_a_docstring_and_a_log(repository):
 def test_every_gpu_rule_has_a_class_and_threads(repository):
     for path in (repository / "rules").glob("*.smk"):
         for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
-            if re.search(r"\bgpu=", rule):
-                assert "**site(" in rule, rule[:60]
+            if "--device-count" in rule:
+                assert re.search(r'\*\*site\(\s*"(any|h100)"', rule), rule[:60]
+                assert "--device-count {resources.devices}" in rule, rule[:60]
                 assert "threads:" in rule, rule[:60]
 
 
@@ -296,6 +297,23 @@ def test_slurm_gets_the_partition_of_the_site(snakemake, project):
         assert request in train
     assert "mem_mb=32000" in train
     assert "runtime=720" in train
+
+
+def test_a_row_may_ask_slurm_for_other_resources(snakemake, project):
+    (project / SHEET).write_text(
+        "capture\tdata_dir\tresources.train.mem_mb\tresources.train.runtime\tresources.pose.threads\n"
+        "room\tsample:room\t64000\t60\t8\nhall\tsample:room\n"
+    )
+    done = snakemake("-n", "-p", "--cores", "8", "--workflow-profile", "workflow_profiles/slurm", "captures")
+    asked = re.findall(r"wildcards: capture=(\w+), variant.*\n(?:.*\n)*?.*resources: (.*)", done.stdout)
+    for capture, mem_mb, runtime in (("room", 64000, 60), ("hall", 32000, 720)):
+        [resources] = [text for name, text in asked if name == capture]
+        assert f"mem_mb={mem_mb}," in resources
+        assert f"runtime={runtime}," in resources
+    threads = {
+        re.search(r"captures/(\w+)/", line)[1]: "--threads 8 " in line for line in planned(done.stdout)["pose_capture"]
+    }
+    assert threads == {"room": True, "hall": False}
 
 
 def test_more_gpus_switch_the_device(snakemake):

@@ -97,7 +97,15 @@ def test_what_reruns_after_a_change_is_what_depends_on_it(captures, snakemake):
     assert planned() == [], "a stray file"
     edit_config(means_lr=1e-4)
     assert planned() == ["train_capture"], "a learning rate"
+    sheet = captures / "config" / "captures.tsv"
+    row = sheet.read_text()
+    names = ("resources.train.mem_mb", "resources.train.runtime", "resources.train.threads")
+    sheet.write_text(
+        row.replace("data_dir", "\t".join(["data_dir", *names])).replace("apple\n", "apple\t64000\t9\t1\n")
+    )
     edit_config(means_lr=4.8e-4)
+    assert planned() == [], "what the row asks a cluster for"
+    sheet.write_text(row)
     assert planned() == [], "the learning rate of the preset, written out"
     edit_config(image_cache="disk")
     assert planned() == [], "where photos are kept"

@@ -8,6 +8,27 @@ from pydantic import Field
 
 from splatdag.splats.options import SplatOptions
 from splatdag.workflow.options import Options
+from splatdag.workflow.site import LEAST_MEM_MB
+
+
+class ResourceOptions(Options):
+    """What the jobs of one stage ask a cluster for, where a capture needs other than the usual."""
+
+    mem_mb: int | None = Field(None, ge=LEAST_MEM_MB)
+    """Memory (MB) of the first attempt; the second asks for twice as much."""
+    runtime: int | None = Field(None, ge=1)
+    """Time limit (minutes) of the first attempt; the second asks for twice as much."""
+    threads: int | None = Field(None, ge=1)
+    """CPUs."""
+
+
+class CaptureResources(Options):
+    """What a capture's stages ask for; not a part of what they compute, so that a change reruns nothing."""
+
+    frames: ResourceOptions = ResourceOptions()
+    pose: ResourceOptions = ResourceOptions()
+    train: ResourceOptions = ResourceOptions()
+    evaluate: ResourceOptions = ResourceOptions()
 
 
 class FrameOptions(Options):

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
+from splatdag.captures.options import CaptureResources, FrameOptions, PoseOptions, TrainOptions
 from splatdag.captures.split import check_split, matching
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.inventory import check_photos, colmap_model, has_transforms, is_video, photo_names
-from splatdag.workflow.options import flags, overridden
+from splatdag.workflow.options import flags, overridden, validated
 from splatdag.workflow.sheets import Row, check_name, read_sheet
 
 SAMPLES = ("room",)
@@ -93,6 +93,8 @@ class Capture:
     """Where the run `single` appears too, as a link; relative to the working directory."""
     variant: str | None = None
     """The only one that `captures_dual` asks for."""
+    resources: CaptureResources = field(default_factory=CaptureResources)
+    """What its jobs ask a cluster for."""
 
     @property
     def is_video(self) -> bool:
@@ -117,14 +119,15 @@ def read_captures(sheet: Path, shared: Stages, results: Path) -> dict[str, Captu
 
     Args:
         sheet: tab-separated file with columns `capture`, `data_dir` and, as wanted, `preset`, `match_string`,
-            `eval_match_string`, `eval_dir`, `result_dir`, `variant`, and `<stage>.<option>`.
+            `eval_match_string`, `eval_dir`, `result_dir`, `variant`, `<stage>.<option>`, and
+            `resources.<stage>.<name>`.
         shared: options that rows override.
         results: folder of the results.
 
     Raises:
         UserError: what is wrong and in which row.
     """
-    rows = read_sheet(sheet, "capture", _COLUMNS, {"frames", "pose", "train"})
+    rows = read_sheet(sheet, "capture", _COLUMNS, {"frames", "pose", "train", "resources"})
     captures = {row.name: _capture(row, sheet.parent, shared, results) for row in rows}
     _check_places([capture for capture in captures.values() if capture.result_dir])
     return captures
@@ -139,7 +142,8 @@ def _capture(row: Row, folder: Path, shared: Stages, results: Path) -> Capture:
     if sample is not None and sample not in SAMPLES:
         raise UserError(f"{where}: data_dir: no sample {sample!r}{nearest(sample, SAMPLES)}")
     data_dir = Path() if sample else folder / Path(given).expanduser()
-    capture = Capture(where, row.name, data_dir, sample, _stages(row, where, shared))
+    asked = validated(CaptureResources, row.overrides.get("resources"), f"{where}: resources")
+    capture = Capture(where, row.name, data_dir, sample, _stages(row, where, shared), resources=asked)
     if not sample:
         check_photos(data_dir, f"{where}: data_dir")
         _check_split(capture)
@@ -155,7 +159,7 @@ def _capture(row: Row, folder: Path, shared: Stages, results: Path) -> Capture:
 
 
 def _stages(row: Row, where: str, shared: Stages) -> Stages:
-    overrides = dict(row.overrides)
+    overrides = {stage: values for stage, values in row.overrides.items() if stage != "resources"}
     for option in _OF_TRAIN:
         if option in row.cells:
             if option in overrides.get("train", {}):

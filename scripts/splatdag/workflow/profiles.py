@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from splatdag.workflow.errors import UserError, nearest
 
 FOLDER = "workflow_profiles"
+_WITHOUT_JOBS = (
+    "dryrun", "touch", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "report", "lint",
+    "dag", "rulegraph", "filegraph", "cleanup_metadata",
+)  # fmt: skip
+"""Options of Snakemake with which it runs no job."""
 _FILES = ("profile*.yaml", "config*.yaml")
 
 
@@ -19,6 +27,35 @@ def requested_profile(arguments: Sequence[str]) -> str | None:
         if len(flag) > len("--w") and "--workflow-profile".startswith(flag):
             found = value if equals else following
     return None if found == "none" else found
+
+
+def started_in(arguments: Sequence[str]) -> Path:
+    """Where Snakemake was started, which is where it looks for profiles; `--directory` takes it elsewhere.
+
+    The shell tells where that was; it is not believed if the directory does not lead from there to here.
+    """
+    given = [
+        following if word in ("--directory", "-d") else word.partition("=")[2]
+        for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        if word in ("--directory", "-d") or word.startswith("--directory=")
+    ]
+    if given:
+        before = Path(os.environ.get("PWD", "."))
+        if (before / given[-1]).resolve() == Path.cwd():
+            return before
+    return Path.cwd()
+
+
+def submits_to_slurm(arguments: Sequence[str]) -> bool:
+    """Whether Snakemake, called with these arguments, will submit jobs to Slurm: by a profile or by `--executor`."""
+    from snakemake.cli import parse_args
+
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.chdir(started_in(arguments)):
+        try:
+            _, options = parse_args(list(arguments))
+        except SystemExit:  # the arguments are another program's
+            return False
+    return options.executor == "slurm" and not any(getattr(options, name, None) for name in _WITHOUT_JOBS)
 
 
 def profile_folder(requested: str, working_dir: Path, workflow_dir: Path) -> Path:

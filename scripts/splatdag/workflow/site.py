@@ -1,26 +1,43 @@
-"""The site file: which partition, GPU model and constraint stand for a GPU class on this cluster."""
+"""The site file: what a cluster's account, partitions and GPU classes are called, and what jobs ask it for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import Field
 
-from splatdag.workflow.errors import UserError
+from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.options import Options, validated
 
+LEAST_MEM_MB = 1000
+"""No job asks for less: the two Snakemake processes around a stage take about 300 MB."""
+WARNING_SECONDS = 120
+"""So long before the time limit a stage gets SIGTERM: a training then saves its state, and its next attempt goes on."""
 
-class GpuClass(Options):
-    """What a job asks Slurm for to get a GPU of one class. Unset keys are left out of the request."""
+
+class NodeClass(Options):
+    """What a job asks Slurm for to get a node of one class. Unset keys are left out of the request."""
 
     slurm_partition: str | None = None
     """Partition."""
-    gpu_model: str | None = None
-    """GPU model as Slurm knows it, for `--gpus=MODEL:N`."""
     constraint: str | None = None
     """Node feature, for `--constraint`."""
     qos: str | None = None
     """Quality of service, for `--qos`."""
+    max_runtime: int | None = Field(None, ge=1)
+    """The partition's longest time limit (minutes): a repeated attempt, which asks for more, stays below."""
+    max_mem_mb: int | None = Field(None, ge=LEAST_MEM_MB)
+    """Memory of a node (MB): a repeated attempt stays below."""
+
+
+class GpuClass(NodeClass):
+    """A node with a GPU of one class."""
+
+    gpu_model: str | None = Field(None, pattern=r"^[A-Za-z0-9_.]+$")
+    """GPU model as Slurm knows it (`sinfo -o %G`)."""
 
 
 class GpuClasses(Options):
@@ -37,10 +54,18 @@ class Site(Options):
 
     slurm_account: str | None = None
     """Account that jobs are charged to."""
-    cpu_partition: str | None = "cpu"
-    """Partition of jobs without a GPU."""
+    gpu_style: Literal["gpus", "gres"] = "gpus"
+    """How this cluster wants to be asked for GPUs: `--gpus=MODEL:1` or `--gres=gpu:MODEL:1`."""
+    bad_nodes: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.,\[\]-]+$")]] = []
+    """Nodes that no job shall run on."""
+    cpu: NodeClass = NodeClass(slurm_partition="cpu")
+    """Nodes of jobs without a GPU."""
     gpu_classes: GpuClasses = GpuClasses()
-    """What each GPU class is called here."""
+    """Nodes of each GPU class."""
+
+    def node_class(self, name: str) -> NodeClass:
+        """What stands for `cpu`, `any` or `h100` here."""
+        return self.cpu if name == "cpu" else getattr(self.gpu_classes, name)
 
 
 def read_site(path: Path) -> Site:
@@ -56,8 +81,61 @@ def read_site(path: Path) -> Site:
     return validated(Site, given, str(path))
 
 
-def request(site: Site, node: str) -> dict[str, str]:
-    """Snakemake resources that get a node at this site: `cpu`, or one with a GPU of class `any` or `h100`."""
-    asked = GpuClass(slurm_partition=site.cpu_partition) if node == "cpu" else getattr(site.gpu_classes, node)
-    account = {"slurm_account": site.slurm_account} if site.slurm_account else {}
-    return account | asked.model_dump(exclude_none=True)
+def request(site: Site, name: str) -> dict[str, Any]:
+    """Snakemake resources that get a node at this site: `cpu`, or one with a GPU of class `any` or `h100`.
+
+    `devices` is how many GPUs the stage uses; `gpu` or `gres` is how Slurm is asked for them.
+    """
+    asked = site.node_class(name)
+    extra = [f"--signal=TERM@{WARNING_SECONDS}"]
+    if site.bad_nodes:
+        extra.append(f"--exclude={','.join(site.bad_nodes)}")
+    found: dict[str, Any] = {"slurm_extra": " ".join(extra)}
+    if site.slurm_account:
+        found["slurm_account"] = site.slurm_account
+    found |= asked.model_dump(include={"slurm_partition", "constraint", "qos"}, exclude_none=True)
+    if isinstance(asked, GpuClass):
+        found |= {"devices": 1, "h100_slots" if name == "h100" else "gpu_slots": 1}
+        model = asked.gpu_model
+        if site.gpu_style == "gres":
+            found["gres"] = f"gpu:{model}:1" if model else "gpu:1"
+        else:
+            found |= {"gpu": 1} | ({"gpu_model": model} if model else {})
+    return found
+
+
+def check_requests(
+    asked: Mapping[str, Mapping[str, Any]], partitions: Sequence[str], accounts: Sequence[str], where: Path
+) -> None:
+    """Stop if Slurm has no partition or account of the name that a rule asks for, or a GPU rule asks for none.
+
+    Args:
+        asked: each rule's resources.
+        partitions: those of the cluster.
+        accounts: those of the user; none if the cluster does not tell.
+        where: the site file.
+
+    Raises:
+        UserError: what to edit.
+    """
+    for rule, resources in asked.items():
+        partition, account = resources.get("slurm_partition"), resources.get("slurm_account")
+        key = f"{where}: {_class_of(resources)}.slurm_partition"
+        if not partition and resources.get("devices"):
+            raise UserError(
+                f"{key}: not set, but rule {rule} needs a GPU; set it to one of this cluster's partitions:"
+                f" {', '.join(partitions)}"
+            )
+        if partition and partition not in partitions:
+            raise UserError(
+                f"{key}: this cluster has no partition {partition!r}, which rule {rule} asks for"
+                f"{nearest(str(partition), partitions)}"
+            )
+        if account and accounts and str(account).lower() not in map(str.lower, accounts):
+            raise UserError(f"{where}: slurm_account: you have no account {account!r}{nearest(str(account), accounts)}")
+
+
+def _class_of(resources: Mapping[str, Any]) -> str:
+    if not resources.get("devices"):
+        return "cpu"
+    return "gpu_classes.h100" if resources.get("h100_slots") else "gpu_classes.any"

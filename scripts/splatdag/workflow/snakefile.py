@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +16,10 @@ import splatdag
 from splatdag.workflow.errors import USER_ERROR, UserError
 from splatdag.workflow.gpu_slots import JOBS_PER_GPU, jobs_per_gpu
 from splatdag.workflow.inventory import file_digest
-from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile
-from splatdag.workflow.site import read_site, request
+from splatdag.workflow.patient_executor import wait_for_the_controller
+from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile, started_in, submits_to_slurm
+from splatdag.workflow.site import check_requests, read_site, request
+from splatdag.workflow.slurm import accounts, live_jobs, partitions
 
 CACHE = Path(".snakemake") / "splatdag"
 """What may be remembered from one parse to the next; safe to delete."""
@@ -47,7 +49,36 @@ def check_profile(arguments: Sequence[str], main_snakefile: str) -> None:
     """
     requested = requested_profile(arguments)
     if requested is not None:
-        profile_folder(requested, Path.cwd(), Path(main_snakefile).parent)
+        profile_folder(requested, started_in(arguments), Path(main_snakefile).parent)
+
+
+def prepare_slurm(arguments: Sequence[str], folder: Path) -> None:
+    """Make ready for a run on Slurm; stop it while jobs of an earlier one in this folder are there, to run them once.
+
+    Raises:
+        UserError: the jobs, and what to do.
+    """
+    if not submits_to_slurm(arguments):
+        return
+    wait_for_the_controller()
+    if jobs := live_jobs(folder):
+        some = ", ".join(f"{job.job_id} {job.what}" for job in jobs[:3]) + (", …" if len(jobs) > 3 else "")
+        raise UserError(
+            f"{len(jobs)} of this folder's jobs are still in Slurm ({some}) and would be run a second time;"
+            " wait for them, or cancel them: `python -m splatdag.doctor --cancel`"
+        )
+
+
+def check_slurm(workflow: Any, site_file: Path) -> None:
+    """Stop a run on Slurm, before anything is submitted, if the cluster has no partition or account of that name.
+
+    Raises:
+        UserError: what to edit.
+    """
+    if type(workflow.executor_settings).__module__ == "snakemake_executor_plugin_slurm":
+        one_of_each = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
+        asked = {rule: job.resources for rule, job in one_of_each.items()}
+        check_requests(asked, partitions(), accounts(), site_file)
 
 
 def prepare_environment() -> None:
@@ -56,12 +87,14 @@ def prepare_environment() -> None:
     _put_first("PYTHONPATH", str(Path(splatdag.__file__).resolve().parent.parent))
 
 
-def share_gpus(limits: Mapping[str, Any]) -> None:
-    """Let as many jobs share a GPU as `jobs_per_gpu` beside the profile's `gpu` says; 1 without it.
+def share_gpus(limits: MutableMapping[str, Any]) -> None:
+    """Let the profile's `gpu` limit the GPUs that stages use, and `jobs_per_gpu` say how many jobs share one.
 
     Raises:
-        UserError: it is no number from 1 to 64.
+        UserError: `jobs_per_gpu` is no number from 1 to 64.
     """
+    if "gpu" in limits:
+        limits["devices"] = limits["gpu"]
     if "jobs_per_gpu" in limits:
         os.environ[JOBS_PER_GPU] = str(jobs_per_gpu(limits["jobs_per_gpu"].value))
 
@@ -92,9 +125,9 @@ def for_every_job(function: F) -> F:
     return function
 
 
-def scaled(amount: int) -> Callable[[Any, int], int]:
-    """A resource that grows with each attempt: MB or minutes."""
-    return for_every_job(lambda wildcards, attempt: amount * attempt)
+def site_file(workflow_dir: Path) -> Path:
+    """The file that describes the cluster."""
+    return workflow_dir / FOLDER / "slurm" / "site.yaml"
 
 
 def backend(limits: Mapping[str, Any]) -> str:
@@ -106,7 +139,35 @@ def backend(limits: Mapping[str, Any]) -> str:
     return "cpu" if limit is not None and limit.value == 0 else "cuda"
 
 
-def site_resources(workflow_dir: Path) -> Callable[[str], dict[str, str]]:
-    """A function from `cpu`, or a GPU class (`any`, `h100`), to the resources that get such a node at this site."""
-    site = read_site(workflow_dir / FOLDER / "slurm" / "site.yaml")
-    return lambda node: request(site, node)
+Amount = int | Callable[[Any], int]
+"""MB or minutes, or a function from a job's wildcards to them."""
+
+
+def site_resources(workflow_dir: Path) -> Callable[..., dict[str, Any]]:
+    """A function that gives a rule its resources at this site.
+
+    It takes the class of node (`cpu`, or a GPU class, `any` or `h100`), memory (MB) and time (minutes) of a first
+    attempt, and the area whose jobs the rule counts among, if jobs of that area can be limited.
+    """
+    site = read_site(site_file(workflow_dir))
+
+    def resources(node: str, mem_mb: Amount, runtime: Amount, area: str = "") -> dict[str, Any]:
+        limits = site.node_class(node)
+        return {
+            **request(site, node),
+            **({f"{area}_jobs": 1} if area else {}),
+            "mem_mb": _growing(mem_mb, limits.max_mem_mb),
+            "runtime": _growing(runtime, limits.max_runtime),
+        }
+
+    return resources
+
+
+def _growing(amount: Amount, limit: int | None) -> Callable[[Any, int], int]:
+    """A resource that grows with each attempt."""
+
+    def asked(wildcards: Any, attempt: int) -> int:
+        wanted = attempt * (amount(wildcards) if callable(amount) else amount)
+        return wanted if limit is None else min(wanted, limit)
+
+    return for_every_job(asked)

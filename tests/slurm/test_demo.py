@@ -1,0 +1,36 @@
+"""The demo capture, trained through sbatch."""
+
+from box import PARTITIONS
+
+STEPS = 40
+
+
+def test_the_demo_capture_is_trained_through_sbatch(slurm_project):
+    """Each stage runs where its rule asks, sees the GPU that it was given, and no other."""
+    slurm_project.configure(
+        "capture,data_dir\nroom,sample:room\n",
+        captures={"train": {"preset": "small", "max_steps": STEPS}},
+        samples={"room": {"photos": 16, "width": 200, "height": 150}},
+    )
+    done = slurm_project.run("captures")
+    assert done.returncode == 0, done.stdout
+
+    stages = slurm_project.stages()
+    (kernels,) = [stage for stage in stages if stage["stage"] == "splatdag.splats.kernels"]
+    assert kernels["node"] in PARTITIONS["gpu"]
+    assert kernels["gpus"] == "0"
+    first, second, third = [stage for stage in stages if stage is not kernels]
+    assert (first["stage"], first["node"], first["gpus"]) == ("splatdag.samples.room", "cpu-1", None)
+    assert (second["stage"], second["node"], second["gpus"]) == ("splatdag.captures.pose", "cpu-1", None)
+    assert third["stage"] == "splatdag.captures.train"
+    assert third["node"] in PARTITIONS["gpu"]
+    assert third["gpus"] == "0"
+    arguments = third["arguments"]
+    assert arguments[arguments.index("--device-count") + 1] == "1", "the command that users see asks for the GPU"
+    assert len({stage["job"] for stage in stages}) == 4
+
+    manifest = slurm_project.manifest("room")
+    assert manifest["exit_reason"] == "finished"
+    assert manifest["options"]["max_steps"] == STEPS
+    assert len(list((slurm_project.folder / "slurm_logs").rglob("*.log"))) == 4, "logs of good jobs are kept"
+    assert "room" in (slurm_project.folder / "results" / "compare" / "runs.csv").read_text()

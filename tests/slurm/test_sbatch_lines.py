@@ -1,0 +1,155 @@
+"""What every rule asks Slurm for. The record is sbatch_lines.json; this writes it anew:
+
+    pytest tests/slurm/test_sbatch_lines.py --record
+
+A new rule needs a job in TARGETS, or in SHARED if others wait for it, and what it makes in OUTPUTS or SHARED.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+RECORD = Path(__file__).with_name("sbatch_lines.json")
+SITES = {
+    "as shipped": None,
+    "everything set": """
+slurm_account: lab
+gpu_style: gres
+bad_nodes: [gpu-2]
+cpu: {slurm_partition: cpu, constraint: fast, max_runtime: 300}
+gpu_classes: {any: {slurm_partition: gpu, gpu_model: a100, constraint: fast, max_mem_mb: 60000, max_runtime: 1440}}
+""",
+}
+TARGETS = {
+    "make_sample_room": "samples/room",
+    "extract_frames": "captures/walk/images",
+    "pose_capture": "captures/dog/registration.json",
+    "train_capture single": "captures/cat/single/splat.ply",
+    "train_capture combined": "captures/cat/combined/splat.ply",
+    "train_capture of a row with its own": "captures/ape/single/splat.ply",
+    "evaluate_capture": "captures/owl/single/eval_on_eval/metrics.json",
+}
+"""One job of each kind, of captures that do not depend on each other."""
+SHARED = {"compile_kernels": "kernels/any.json"}
+"""Jobs that others wait for, with the file that each makes: they are asked for by themselves."""
+FINISHED = {
+    "dog": [],
+    "cat": ["sparse/0"],
+    "ape": ["sparse/0"],
+    "owl": ["sparse/0", "single"],
+}
+"""What is there of each capture before."""
+OUTPUTS = {
+    "sparse/0": [f"sparse/0/{part}.bin" for part in ("cameras", "images", "points3D")]
+    + ["registration.txt", "registration.json"],
+    "single": [
+        f"single/{name}.{kind}"
+        for name, kind in (
+            ("splat", "ply"),
+            ("metrics", "json"),
+            ("preview", "jpg"),
+            ("curves", "png"),
+            ("manifest", "json"),
+        )
+    ],
+}
+
+
+def prepare(project: Path) -> None:
+    """A sheet with every kind of capture, and what jobs before those of TARGETS would have made."""
+    data = project / "data" / "eval"
+    for name in ("images/1.jpg", *(f"sparse/{part}.bin" for part in ("cameras", "images", "points3D"))):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).touch()
+    (project / "data" / "walk.mp4").touch()
+    sheet = [
+        ["capture", "data_dir", "eval_dir", *(f"resources.train.{name}" for name in ("mem_mb", "runtime", "threads"))],
+        ["room", "sample:room"], ["walk", "../data/walk.mp4"], ["dog", "../data/eval"], ["cat", "../data/eval"],
+        ["ape", "../data/eval", "", "64000", "60", "8"], ["owl", "../data/eval", "../data/eval"],
+    ]  # fmt: skip
+    (project / "config" / "captures.tsv").write_text("\n".join("\t".join(row) for row in sheet))
+    files = [
+        f"captures/{capture}/{name}" for capture in FINISHED for stage in FINISHED[capture] for name in OUTPUTS[stage]
+    ]
+    for name in [*SHARED.values(), *files]:
+        path = project / "results" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+
+
+def sbatch_lines(project: Path, calls: list[list[str]]) -> dict[str, list[str]]:
+    """Job → arguments of sbatch at each attempt, as a run on a Slurm that refuses every job gives them."""
+    found: dict[str, list[str]] = {}
+    for name, *arguments in calls:
+        if name == "sbatch":
+            assert arguments.pop().startswith("--wrap=")
+            arguments = [word.replace(str(project), "PROJECT") for word in arguments]
+            run = arguments.index("--job-name") + 1
+            assert re.fullmatch(r"splatdag_[0-9a-f-]{36}", arguments[run])
+            arguments[run] = "splatdag_RUN"
+            found.setdefault(arguments[arguments.index("--comment") + 1], []).append(shlex.join(arguments))
+    return dict(sorted(found.items()))
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_every_rule_asks_slurm_for_what_is_on_record(project, fake_slurm, request, site):
+    if SITES[site]:
+        (project / "workflow_profiles" / "slurm" / "site.yaml").write_text(SITES[site])
+    prepare(project)
+    for targets in (SHARED, TARGETS):
+        if targets:
+            done, calls = fake_slurm(*(f"results/{target}" for target in targets.values()), "--force")
+            prepare(project)
+    found = sbatch_lines(project, calls)
+    assert len(found) == len(TARGETS) + len(SHARED), done.stderr
+    if request.config.getoption("--record"):
+        record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+        RECORD.write_text(json.dumps(record | {site: found}, indent=1) + "\n")
+    assert found == json.loads(RECORD.read_text())[site]
+
+
+def test_the_record_has_every_rule_that_goes_to_slurm(repository):
+    text = "".join(path.read_text() for path in (repository / "rules").glob("*.smk"))
+    local = set(re.findall(r"\w+", " ".join(re.findall(r"^localrules:\n((?:    \w+,\n)+)", text, re.MULTILINE))))
+    rules = {rule.partition(":")[0] for rule in re.split(r"^rule ", text, flags=re.MULTILINE)[1:] if "shell:" in rule}
+    recorded = {re.match(r"rule_(\w+?)(_wildcards|$)", job)[1] for job in json.loads(RECORD.read_text())["as shipped"]}
+    assert recorded == rules - local
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_the_record_says_what_the_old_scripts_asked_for(site):
+    """gsplat's single run: 1 GPU, 32 GB, 12 h, 2 CPUs, without the bad nodes; a day for each of a pair."""
+    jobs = json.loads(RECORD.read_text())[site]
+    single, pair = (
+        jobs[f"rule_train_capture_wildcards_cat_{variant}"][0].split() for variant in ("single", "combined")
+    )
+    for line in (single, pair):
+        assert line[line.index("--mem") + 1] == "32000"
+        assert "--cpus-per-task=2" in line
+        assert ("--exclude=gpu-2" in line) == (site == "everything set")
+        assert {"--gpus=1", "--gres=gpu:a100:1"} & set(line)
+    assert (single[single.index("-t") + 1], pair[pair.index("-t") + 1]) == ("720", "1440")
+    for line in [line.split() for lines in jobs.values() for line in lines]:
+        assert int(line[line.index("--mem") + 1]) >= 1000
+        assert "--no-requeue" in line
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_slurm_accepts_every_line(box, site, tmp_path):
+    for lines in json.loads(RECORD.read_text())[site].values():
+        for line in lines:
+            arguments = shlex.split(line.replace("PROJECT", str(tmp_path)))
+            done = subprocess.run(
+                ["sbatch", "--test-only", *arguments, "--wrap=true"],
+                env=box.environment,
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+            assert re.search(r"to start at .* on nodes? \S+ in partition", done.stderr), (line, done.stderr)
