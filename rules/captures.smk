@@ -111,6 +111,7 @@ rule train_capture:
             mem_mb=of_row("train", "mem_mb", 32_000),
             runtime=of_row("train", "runtime", train_minutes),
             area="captures",
+            gpus=of_row("train", "gpus", 1),
         ),
         image_cache=image_cache,
     params:

@@ -316,6 +316,20 @@ def test_a_row_may_ask_slurm_for_other_resources(snakemake, project):
     assert threads == {"room": True, "hall": False}
 
 
+@pytest.mark.parametrize("style", ["gpus", "gres"])
+def test_a_row_may_ask_for_several_gpus(snakemake, project, style):
+    (project / SHEET).write_text("capture\tdata_dir\tresources.train.gpus\nroom\tsample:room\t2\nhall\tsample:room\n")
+    (project / "workflow_profiles" / "slurm" / "site.yaml").write_text(f"gpu_style: {style}")
+    done = snakemake("-n", "--workflow-profile", "workflow_profiles/slurm", "captures")
+    asked = dict(re.findall(r"wildcards: capture=(\w+), variant.*\n(?:.*\n)*?.*resources: (.*)", done.stdout))
+    for capture, gpus in (("room", 2), ("hall", 1)):
+        wanted = f"gres=gpu:{gpus}" if style == "gres" else f"gpu={gpus}"
+        assert {f"devices={gpus}", f"gpu_slots={gpus}", wanted} <= set(asked[capture].split(", ")), asked
+    for limit, devices in ((0, {"0"}), (2, {"1", "2"})):
+        commands = planned(snakemake("-n", "-p", "captures", "--resources", f"gpu={limit}").stdout)["train_capture"]
+        assert {re.search(r"--device-count (\d)", command)[1] for command in commands} == devices
+
+
 def test_more_gpus_switch_the_device(snakemake):
     command = planned(snakemake("-n", "-p", "captures", "--resources", "gpu=1").stdout)["train_capture"][0]
     assert "--device-count 1" in command

@@ -22,12 +22,19 @@ class ResourceOptions(Options):
     """CPUs."""
 
 
+class TrainResources(ResourceOptions):
+    """What a training asks for."""
+
+    gpus: int | None = Field(None, ge=1)
+    """GPUs, which share the views of each step."""
+
+
 class CaptureResources(Options):
     """What a capture's stages ask for; not a part of what they compute, so that a change reruns nothing."""
 
     frames: ResourceOptions = ResourceOptions()
     pose: ResourceOptions = ResourceOptions()
-    train: ResourceOptions = ResourceOptions()
+    train: TrainResources = TrainResources()
     evaluate: ResourceOptions = ResourceOptions()
 
 

@@ -16,6 +16,7 @@ from splatdag.captures.options import TrainOptions
 from splatdag.captures.photos import Scene, load_scene
 from splatdag.captures.split import list_file, split_photos
 from splatdag.splats.checkpoint import Checkpoint
+from splatdag.splats.cuda.warm_up import warm_up
 from splatdag.splats.devices import OutOfDeviceMemory, device_memory_mb, device_name, use_device
 from splatdag.splats.evaluation import (
     check_measurable,
@@ -64,6 +65,7 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     ranks = max(1, device_count)
     check_batch(options.batch_size, ranks)
     device = use_device(device_count, job.threads)
+    warm = warm_up(device)
     for notice in options.notices():
         logger.info("%s", notice)
     state = result_dir / "state"
@@ -103,6 +105,7 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
             write_flythrough(files.video(step), model, scene.views, frame, scene.points)
         return found.figures
 
+    warm()
     startup = time.time() - psutil.Process().create_time()
     start = _start(scene, frame, chosen)
     checkpoint = Checkpoint(state, key)

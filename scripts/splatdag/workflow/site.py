@@ -81,8 +81,8 @@ def read_site(path: Path) -> Site:
     return validated(Site, given, str(path))
 
 
-def request(site: Site, name: str) -> dict[str, Any]:
-    """Snakemake resources that get a node at this site: `cpu`, or one with a GPU of class `any` or `h100`.
+def request(site: Site, name: str, gpus: int = 1) -> dict[str, Any]:
+    """Snakemake resources that get a node at this site: `cpu`, or one with GPUs of class `any` or `h100`.
 
     `devices` is how many GPUs the stage uses; `gpu` or `gres` is how Slurm is asked for them.
     """
@@ -95,12 +95,12 @@ def request(site: Site, name: str) -> dict[str, Any]:
         found["slurm_account"] = site.slurm_account
     found |= asked.model_dump(include={"slurm_partition", "constraint", "qos"}, exclude_none=True)
     if isinstance(asked, GpuClass):
-        found |= {"devices": 1, "h100_slots" if name == "h100" else "gpu_slots": 1}
+        found |= {"devices": gpus, "h100_slots" if name == "h100" else "gpu_slots": gpus}
         model = asked.gpu_model
         if site.gpu_style == "gres":
-            found["gres"] = f"gpu:{model}:1" if model else "gpu:1"
+            found["gres"] = f"gpu:{model}:{gpus}" if model else f"gpu:{gpus}"
         else:
-            found |= {"gpu": 1} | ({"gpu_model": model} if model else {})
+            found |= {"gpu": gpus} | ({"gpu_model": model} if model else {})
     return found
 
 

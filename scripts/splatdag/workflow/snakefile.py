@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -18,7 +19,7 @@ from splatdag.workflow.gpu_slots import JOBS_PER_GPU, jobs_per_gpu
 from splatdag.workflow.inventory import file_digest
 from splatdag.workflow.patient_executor import wait_for_the_controller
 from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile, started_in, submits_to_slurm
-from splatdag.workflow.site import check_requests, read_site, request
+from splatdag.workflow.site import Site, check_requests, read_site, request
 from splatdag.workflow.slurm import accounts, live_jobs, partitions
 
 CACHE = Path(".snakemake") / "splatdag"
@@ -147,20 +148,34 @@ def site_resources(workflow_dir: Path) -> Callable[..., dict[str, Any]]:
     """A function that gives a rule its resources at this site.
 
     It takes the class of node (`cpu`, or a GPU class, `any` or `h100`), memory (MB) and time (minutes) of a first
-    attempt, and the area whose jobs the rule counts among, if jobs of that area can be limited.
+    attempt, the area whose jobs the rule counts among, if jobs of that area can be limited, and a function from a job's
+    wildcards to its number of GPUs, if that is not one.
     """
     site = read_site(site_file(workflow_dir))
 
-    def resources(node: str, mem_mb: Amount, runtime: Amount, area: str = "") -> dict[str, Any]:
+    def resources(
+        node: str, mem_mb: Amount, runtime: Amount, area: str = "", gpus: Callable[[Any], int] | None = None
+    ) -> dict[str, Any]:
         limits = site.node_class(node)
         return {
-            **request(site, node),
+            **(request(site, node) if gpus is None else _for_gpus(site, node, gpus)),
             **({f"{area}_jobs": 1} if area else {}),
             "mem_mb": _growing(mem_mb, limits.max_mem_mb),
             "runtime": _growing(runtime, limits.max_runtime),
         }
 
     return resources
+
+
+def _for_gpus(site: Site, node: str, gpus: Callable[[Any], int]) -> dict[str, Any]:
+    """What gets a node with as many GPUs as each job needs."""
+    asked = functools.cache(functools.partial(request, site, node))
+    one, two = asked(1), asked(2)
+
+    def of_job(key: str) -> Callable[[Any], Any]:
+        return for_every_job(lambda wildcards: asked(gpus(wildcards))[key])
+
+    return {key: value if value == two[key] else of_job(key) for key, value in one.items()}
 
 
 def _growing(amount: Amount, limit: int | None) -> Callable[[Any, int], int]:
