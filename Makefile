@@ -52,7 +52,8 @@ results/report.html: $(INSTALLED) FORCE
 FORCE:
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --ignore tests/slurm
+	$(BIN)/pytest tests/slurm
 
 # everything on the test cluster, which needs Slurm's Debian packages (tests/slurm/box.py) and root
 test-slurm: $(INSTALLED)

@@ -16,13 +16,6 @@ from projects import POSED, TRAINING, Project
 from scenes import write_gaussian_scene
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers, one of them has the cluster."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("slurm"))
-
-
 @pytest.fixture(scope="session")
 def box() -> Iterator[Box]:
     """The running cluster; without Slurm the tests are skipped, or fail where REQUIRE_SLURM says that it must be."""

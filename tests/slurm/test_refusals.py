@@ -8,12 +8,12 @@ RUN = "splatdag_01234567-89ab-cdef-0123-456789abcdef"
 REFUSED = {
     "a GPU rule without a partition": (
         "gpu_classes: {any: {slurm_partition: null}}",
-        "gpu_classes.any.slurm_partition: not set, but rule train_capture needs a GPU; set it to one of this cluster's"
+        "gpu_classes.any.slurm_partition: not set, but rule compile_kernels needs a GPU; set it to one of this cluster's"
         " partitions: cpu, gpu, h100",
     ),
     "an unknown GPU partition": (
         "gpu_classes: {any: {slurm_partition: gpus}}",
-        "gpu_classes.any.slurm_partition: this cluster has no partition 'gpus', which rule train_capture asks for;"
+        "gpu_classes.any.slurm_partition: this cluster has no partition 'gpus', which rule compile_kernels asks for;"
         " the nearest is gpu",
     ),
     "an unknown CPU partition": (
