@@ -8,8 +8,8 @@ RUN = "splatdag_01234567-89ab-cdef-0123-456789abcdef"
 REFUSED = {
     "a GPU rule without a partition": (
         "gpu_classes: {any: {slurm_partition: null}}",
-        "gpu_classes.any.slurm_partition: not set, but rule compile_kernels needs a GPU; set it to one of this cluster's"
-        " partitions: cpu, gpu, h100",
+        "gpu_classes.any.slurm_partition: not set, but rule compile_kernels needs a GPU; set it to one of this"
+        " cluster's partitions: cpu, gpu, h100",
     ),
     "an unknown GPU partition": (
         "gpu_classes: {any: {slurm_partition: gpus}}",
