@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
@@ -93,8 +92,6 @@ def joined(
         yield ALONE
         return
     check_batch(options.batch_size, count)
-    if device.type == "cuda":
-        importlib.import_module("gsplat.cuda._backend")  # if it must be compiled, then by one process
     with tempfile.TemporaryDirectory(prefix="splatdag-ranks-") as folder:
         task = Task(
             views, frame, start, options, device.type, checkpoint, Path(folder) / "rendezvous", count,
