@@ -50,7 +50,9 @@ def test_views_in_one_batch_have_the_loss_and_the_gradients_of_each_alone(
     chosen = options(batch_size=4, **changes)
 
     def after(alone: bool) -> tuple[float, dict[str, torch.Tensor]]:
-        run = Run(training.views, training.frame, training.start(chosen), chosen, None, CUDA)
+        start = training.start(chosen)
+        start["scales"] += torch.tensor([0.5, 0.0, -0.5])  # turning a ball changes nothing
+        run = Run(training.views, training.frame, start, chosen, None, CUDA)
         (batch,) = run.views.next(0)
         batches = each_alone(batch) if alone else [batch]
         background = torch.tensor([0.2, 0.5, 0.9], device=CUDA)

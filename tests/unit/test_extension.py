@@ -24,7 +24,7 @@ from splatdag.workflow.user_cache import user_cache
 [MODULE] = Path(psutil.__file__).parent.glob("_psutil_linux*.so")
 
 BACKEND = """
-import os, shutil, sys, time
+import os, shutil, subprocess, sys, time
 from pathlib import Path
 root, aside = Path(os.environ["FAKE"]), Path(os.environ["TORCH_EXTENSIONS_DIR"])
 with (root / "builds").open("a") as log:
@@ -33,6 +33,9 @@ if (root / "broken").exists():
     print("[3/28] nvcc -c Adam.cu -Werror all-warnings")
     print("nvcc fatal   : Unsupported gpu architecture 'compute_90'")
     raise RuntimeError("Error building extension 'gsplat_cuda'")
+if (root / "slow").exists():  # ninja starts each compiler in a process group of its own
+    compiler = subprocess.Popen(["/bin/sleep", "600"], process_group=0)
+    (root / "compiler").write_text(str(compiler.pid))
 (aside / "_psutil_linux").mkdir()
 while (root / "slow").exists() and aside.exists():
     time.sleep(0.05)
@@ -277,6 +280,11 @@ def job():
     return subprocess.Popen([sys.executable, "-c", JOB], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def ended(number):
+    """Whether a process has ended; one that nobody waits for stays as a zombie."""
+    return not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE
+
+
 def wait_until(reached):
     deadline = time.monotonic() + 60
     while not reached():
@@ -308,6 +316,11 @@ def test_a_job_killed_while_it_compiles_leaves_no_half_module_and_the_next_one_s
     left = [name for name in kept(machine) if not name.startswith("build-")]
     assert left == []
     assert (kept(machine) == []) is (signal_number == signal.SIGTERM), said
+    compiler = int((machine / "compiler").read_text())
+    if signal_number == signal.SIGTERM:
+        wait_until(lambda: ended(compiler))
+    else:
+        os.kill(compiler, signal.SIGKILL)
     (machine / "slow").unlink()
     extension.ensure_extension()
     assert kept(machine) == COMPLETE

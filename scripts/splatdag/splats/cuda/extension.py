@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -278,8 +278,16 @@ def _run(command: list[str], environment: dict[str, str], log: Path) -> int:
             return process.wait()
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                _kill_session(process.pid)
                 process.wait()
+
+
+def _kill_session(leader: int) -> None:
+    """Kill all processes of a session; ninja gives each compiler a process group of its own."""
+    for number in psutil.pids():
+        with suppress(ProcessLookupError):
+            if os.getsid(number) == leader:
+                os.kill(number, signal.SIGKILL)
 
 
 def _first_error(said: str) -> str:
