@@ -11,9 +11,10 @@ import sys
 import pytest
 from PIL import Image
 
-from splatdag.workflow.compare import compare, diff_lines, read_runs
+from splatdag.workflow.compare import compare, diff_lines
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import write_manifest
+from splatdag.workflow.runs import read_runs
 
 OPTIONS = {"max_steps": 1500, "strategy": {"reset_every": 3000}, "scales": [1, 2], "masks": False}
 NASTY = "</script><img src=x onerror=alert(1)>"

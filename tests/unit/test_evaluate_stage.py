@@ -20,8 +20,8 @@ from splatdag.captures import train
 from splatdag.captures.options import EvaluateOptions, TrainOptions
 from splatdag.splats.model import SplatModel
 from splatdag.splats.views import Normalisation, View, normalisation
-from splatdag.workflow.compare import read_runs
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.runs import read_runs
 from splatdag.workflow.stage import Job
 
 STEPS = 40

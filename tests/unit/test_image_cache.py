@@ -1,4 +1,4 @@
-"""Photos on the device, in memory or in a file: the same bits, within what there is, held once, and gone at the end."""
+"""Photos on the device, in memory or in a file: the same bits, where there is room, and held once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import gc
 import json
 import logging
 import os
-import resource
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +16,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import psutil
 import pycolmap
 import pytest
 import torch
 from scenes import arc, colmap_model, gaussian_scene, write_gaussian_scene, write_model
-from test_trainer import assert_identical
-from trainings import Training, options
+from trainings import Training, assert_identical, options
 
 from splatdag.captures import train as stage
 from splatdag.captures.photos import load_scene
@@ -35,7 +30,6 @@ from splatdag.splats.evaluation import evaluate, mean_color
 from splatdag.splats.image_cache import ImageCache, bytes_of
 from splatdag.splats.views import View
 from splatdag.workflow.errors import Stopped, UserError
-from splatdag.workflow.host_memory import _left_in_groups, memory_left
 from splatdag.workflow.manifest import Manifest
 from splatdag.workflow.stage import Job
 
@@ -188,118 +182,6 @@ def test_a_place_that_was_asked_for_and_is_too_small_is_told_in_a_line(
         ImageCache(3 * GB, choice, device)
 
 
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def test_the_tightest_control_group_around_the_process_counts(tmp_path: Path) -> None:
-    """A Slurm job of 32 GB on a large node, version 2: the step has no limit of its own, the job has."""
-    job = tmp_path / "cgroup" / "system.slice" / "job_7"
-    write(tmp_path / "own", "0::/system.slice/job_7/step_0\n")
-    write(job / "step_0" / "memory.max", "max\n")
-    write(job / "memory.max", f"{32 * GB}\n")
-    write(job / "memory.current", f"{20 * GB}\n")
-    write(job / "memory.stat", f"anon {8 * GB}\nfile {12 * GB}\ninactive_file {9 * GB}\nactive_file {3 * GB}\n")
-    write(job.parent / "memory.max", f"{500 * GB}\n")
-    write(job.parent / "memory.current", f"{100 * GB}\n")
-    assert sorted(_left_in_groups(tmp_path, tmp_path / "own")) == [21 * GB, 400 * GB]
-
-
-def test_control_groups_of_version_1_count_too(tmp_path: Path) -> None:
-    """As in a container: the path is the host's, and only its root is mounted."""
-    root = tmp_path / "cgroup" / "memory"
-    write(tmp_path / "own", "9:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n0::/docker/abc\n")
-    write(root / "memory.limit_in_bytes", f"{16 * GB}\n")
-    write(root / "memory.usage_in_bytes", f"{6 * GB}\n")
-    write(root / "memory.stat", f"inactive_file {GB}\ntotal_inactive_file {2 * GB}\n")
-    assert list(_left_in_groups(tmp_path, tmp_path / "own")) == [12 * GB]
-    write(root / "memory.limit_in_bytes", "9223372036854771712\n")
-    assert list(_left_in_groups(tmp_path, tmp_path / "own")) == []
-
-
-def test_what_slurm_grants_counts_where_it_does_not_use_control_groups(tmp_path: Path) -> None:
-    own = psutil.Process().memory_info().rss
-    for environment in (
-        {"SLURM_MEM_PER_NODE": "2048"}, {"SLURM_MEM_PER_CPU": "512", "SLURM_CPUS_ON_NODE": "4"},
-    ):  # fmt: skip
-        assert memory_left(tmp_path, environment) == pytest.approx(max(0, 2048 * 2**20 - own), abs=2**24)
-    for environment in ({}, {"SLURM_MEM_PER_NODE": "0"}):
-        assert memory_left(tmp_path, environment) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
-
-
-HOLD = """
-import sys, torch
-from splatdag.splats.image_cache import ImageCache
-cache = ImageCache(50_000_000, "disk", torch.device("cpu"))
-print("there", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_the_file_is_gone_however_the_process_ends(tmp_path: Path) -> None:
-    before = shutil.disk_usage(tmp_path).used
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD], env={**os.environ, "TMPDIR": str(tmp_path)},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "there\n"
-    maps = Path(f"/proc/{process.pid}/maps").read_text()
-    assert str(tmp_path) in maps
-    assert list(tmp_path.iterdir()) == []
-    process.kill()
-    process.wait()
-    assert list(tmp_path.iterdir()) == []
-    assert shutil.disk_usage(tmp_path).used < before + 200_000_000  # others write, too
-
-
-def test_a_disk_without_room_is_one_line_before_any_photo_is_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The largest file that the process may write stands in for the disk; the kernel refuses either at once."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
-    try:
-        with pytest.raises(
-            UserError, match=r"no room for a file of 0\.1 GB with the photos \(.*\); set TMPDIR"
-        ) as caught:
-            ImageCache(GB // 10, "disk", CPU)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert str(caught.value).startswith(f"{tmp_path}: ")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.skipif(not shutil.which("unshare"), reason="no unshare")
-def test_a_full_disk_is_one_line_of_the_stage(tmp_path: Path) -> None:
-    data, small = write_gaussian_scene(tmp_path / "data"), tmp_path / "small"
-    small.mkdir()
-    mount = f"mount -t tmpfs -o size=16k none {small}"
-    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    command = (
-        f"{mount} && TMPDIR={small} exec {sys.executable} -m splatdag.captures.train --data-dir {data}"
-        f" --model {data}/sparse/0 --result-dir {tmp_path}/run --preset small --image-cache disk"
-    )
-    ended = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True)
-    assert ended.returncode == 2, ended.stderr
-    assert "no room for a file of 0.1 MB with the photos (No space left on device); set TMPDIR" in ended.stderr
-    assert not (tmp_path / "run" / "manifest.json").exists()
-
-
-def test_a_scratch_folder_in_memory_is_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    folders = [part.mountpoint for part in psutil.disk_partitions(all=True) if part.fstype == "tmpfs"]
-    folders = [folder for folder in folders if os.access(folder, os.W_OK)]
-    if not folders:
-        pytest.skip("no folder in memory")
-    monkeypatch.setattr(tempfile, "tempdir", folders[0])
-    monkeypatch.setattr(image_cache, "memory_left", lambda: 1000)
-    with pytest.raises(UserError, match="is kept in memory as well; set TMPDIR to a folder on a disk"):
-        ImageCache(5000, "auto", CPU)
-
-
 def dataset(folder: Path, count: int, camera: pycolmap.Camera) -> Path:
     (folder / "images").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 255, (camera.height, camera.width, 3), dtype=np.uint8)
@@ -336,18 +218,6 @@ def test_no_photo_is_held_twice_while_loading_and_in_training(tmp_path: Path) ->
     batch = views.next(0)
     assert 30 * photo < storages() - before < 52 * photo  # 40 photos, and two of them as floats
     del batch
-
-
-def test_what_lies_in_a_file_is_no_memory_of_the_process() -> None:
-    photo = torch.zeros((2000, 2000, 3), dtype=torch.uint8)
-    view = replace(gaussian_scene()[1][0], image_HW3=photo)
-    count = 12
-    cache = ImageCache(count * bytes_of(2000 * 2000, False, False), "disk", CPU)
-    before = psutil.Process().memory_info().rss
-    views = [cache.keep(view) for _ in range(count)]
-    for each in views:
-        each.to(CPU)
-    assert psutil.Process().memory_info().rss - before < 4 * photo.numel()
 
 
 @pytest.mark.parametrize("max_image_size", [None, 64, 130])

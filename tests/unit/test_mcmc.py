@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gsplat.strategy import MCMCStrategy
-from test_densify import training
+from refinements import training
 
 from splatdag.splats.mcmc import McmcStrategy, shared_look
 from splatdag.splats.options import StrategyOptions

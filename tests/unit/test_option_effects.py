@@ -15,27 +15,12 @@ import yaml
 from trainings import STEPS, Training, options
 
 from splatdag.captures.options import TrainOptions
-from splatdag.splats.appearance import harmonics
-from splatdag.splats.batches import known_depths
-from splatdag.splats.cameras import PoseChange
-from splatdag.splats.cpu import Harmonics
 from splatdag.splats.evaluation import evaluate, mean_color
 from splatdag.splats.gaussians import Parameters, random_points
-from splatdag.splats.losses import disparity_loss
 from splatdag.splats.optimizers import optimizers_of
 from splatdag.splats.records import load_ckpt
 from splatdag.splats.training_state import Trained
 from splatdag.workflow.errors import UserError
-
-OLD_LIST = {
-    "save_ply": True, "pose_opt": True, "antialiased": True, "eval_steps": [3000, 7000, 30000],
-    "ply_steps": [3000, 7000, 30000], "scale_reg": 0.0005, "scales_lr": 0.003, "means_lr": 0.00012, "data_factor": 1,
-}  # fmt: skip
-OLD_STRATEGY = {
-    "reset_every": 100_000, "pause_refine_after_reset": 0, "prune_scale3d": 0.22, "prune_scale2d": 0.12,
-    "prune_opa": 0.006, "grow_grad2d": 0.00035, "grow_scale3d": 0.012, "refine_stop_iter": 26_000,
-    "refine_scale2d_stop_iter": 26_000,
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -60,22 +45,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Parameters:
 
 def differ(one: Parameters, other: Parameters) -> bool:
     return len(one["means"]) != len(other["means"]) or not torch.equal(one["means"], other["means"])
-
-
-def test_the_preset_tuned_is_the_old_list() -> None:
-    tuned = TrainOptions(preset="tuned")
-    assert tuned == TrainOptions(**OLD_LIST, strategy=OLD_STRATEGY, preset="tuned")
-    assert tuned.model_dump(exclude={"preset"}) == TrainOptions(**OLD_LIST, strategy=OLD_STRATEGY).model_dump(
-        exclude={"preset"}
-    )
-
-
-def test_the_old_list_is_reported_where_it_has_no_effect() -> None:
-    (notice,) = TrainOptions(preset="tuned").notices()
-    assert notice == (
-        "strategy.prune_scale3d and strategy.prune_scale2d: without effect, since size is looked at after step 100,000"
-        " (strategy.reset_every) and densification ends at step 26,000"
-    )
 
 
 # Options of the old list that change the Gaussians; each is set so that 60 steps of 8 tiny photos show it.
@@ -142,20 +111,6 @@ def test_pose_opt_finds_disturbed_cameras_again_in_part(run: Any) -> None:
     assert last["found"] > last["disturbed"] + 0.5 * (last["exact"] - last["disturbed"])
 
 
-def test_a_change_of_pose_is_a_motion_in_the_camera_s_own_axes() -> None:
-    change = PoseChange(3)
-    with torch.no_grad():
-        change.embeds.weight[1] = torch.tensor([0.1, -0.2, 0.3, 0.05, 0.1, 0.0, -0.02, 0.0, 0.07])
-    pose = torch.linalg.inv(torch.tensor(Training(Path("unused")).views[0].world_to_camera, dtype=torch.float32))
-    changed = torch.linalg.inv(change(torch.linalg.inv(pose)[None], torch.tensor([1]))[0])
-    motion = torch.linalg.inv(pose) @ changed
-    torch.testing.assert_close(motion[:3, 3], torch.tensor([0.1, -0.2, 0.3]), atol=1e-5, rtol=0)
-    torch.testing.assert_close(motion[:3, :3] @ motion[:3, :3].T, torch.eye(3), atol=1e-5, rtol=0)
-    first = torch.nn.functional.normalize(torch.tensor([1.05, 0.1, 0.0]), dim=0)
-    torch.testing.assert_close(motion[0, :3], first, atol=1e-5, rtol=0)
-    torch.testing.assert_close(change(pose[None], torch.tensor([0]))[0], pose)
-
-
 def test_photos_in_changing_light_are_learnt_better_with_app_opt(run: Any) -> None:
     def lit(view: Any) -> Any:
         gain = 0.4 + 0.6 * (int(view.name[0]) % 3) / 2
@@ -176,19 +131,6 @@ def test_what_app_opt_publishes_looks_as_the_model_does_in_no_photo_s_light(run:
     center = torch.zeros((1, len(published["means"]), 3))
     seen = model._colors(center, 0, None)[0]
     torch.testing.assert_close(published["sh0"][:, 0] * 0.28209479177387814 + 0.5, seen.detach())
-
-
-@pytest.mark.parametrize("degree", [0, 1, 2, 3])
-def test_the_bases_of_the_appearance_network_are_those_of_the_rasteriser(degree: int) -> None:
-    generator = torch.Generator().manual_seed(degree)
-    points = torch.randn((50, 3), generator=generator)
-    count = (degree + 1) ** 2
-    coefficients = torch.randn((50, count, 3), generator=generator)
-    radii = torch.ones((1, 50, 2), dtype=torch.int32)
-    theirs = Harmonics.apply(degree, points, coefficients, torch.zeros((1, 3)), radii)[0]
-    bases = harmonics(torch.nn.functional.normalize(points, dim=-1), degree)
-    ours = ((bases[..., None] * coefficients).sum(dim=1) + 0.5).clamp_min(0)
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_masked_pixels_do_not_count(run: Any, plain: Parameters) -> None:
@@ -261,50 +203,6 @@ def test_learning_rates_grow_with_the_root_of_the_batch(plain: Parameters) -> No
     assert group["eps"] == pytest.approx(5e-16)
 
 
-def test_the_depth_loss_is_that_of_disparities_at_known_points() -> None:
-    depths = torch.arange(1.0, 13.0).reshape(1, 3, 4, 1)
-    pixels = torch.tensor([[0.5, 0.5], [3.5, 2.5], [2.0, 1.5]])  # the last between 6 … 7 of the middle row
-    truth = torch.tensor([2.0, 12.0, 5.0])
-    expected = (abs(1 / 1 - 1 / 2) + 0 + abs(1 / 6.5 - 1 / 5)) / 3
-    assert float(disparity_loss(depths, [(pixels, truth)])) == pytest.approx(expected, rel=1e-6)
-    assert float(disparity_loss(depths, [(pixels[:0], truth[:0])])) == 0
-
-
-def test_the_depth_loss_pulls_surfaces_to_the_known_points(tmp_path: Path) -> None:
-    """Points far behind what is there: a strong depth loss moves the rendered disparity towards theirs."""
-    error = {}
-    for name, weight in (("without", 0.0), ("with", 100.0)):
-        training = Training(tmp_path / name)
-        training.views = [
-            replace(view, points_M3=view.center + 2.0 * (training.points - view.center)) for view in training.views
-        ]
-        model = training.run(options(max_steps=200, depth_loss=True, depth_lambda=weight)).model
-        view = training.views[0]
-        pixels, depths = known_depths(view, training.frame, torch.device("cpu"))
-        assert len(depths) > 50
-        camera = torch.tensor(training.frame.world_to_camera(view), dtype=torch.float32)[None]
-        K = torch.tensor(view.K, dtype=torch.float32)[None]
-        shown = model.draw(camera, K, 48, 32, render_mode="RGB+ED")[0][..., 3:]
-        error[name] = disparity_loss(shown, [(pixels, depths)]).item()
-    assert error["with"] < 0.7 * error["without"]
-
-
-def test_known_points_project_to_where_the_camera_sees_them() -> None:
-    training = Training(Path("unused"))
-    view = replace(training.views[0], points_M3=training.points)
-    pixels, depths = known_depths(view, training.frame, torch.device("cpu"))
-    seen = training.points @ view.world_to_camera[:3, :3].T + view.world_to_camera[:3, 3]
-    expected = (seen / seen[:, 2:]) @ view.K.T
-    inside = ((expected[:, :2] >= 0) & (expected[:, :2] < (48, 32))).all(axis=1)
-    np.testing.assert_allclose(pixels, expected[inside, :2], atol=1e-4)
-    np.testing.assert_allclose(depths, seen[inside, 2] / training.frame.scale, rtol=1e-5)
-    mask = torch.zeros((32, 48), dtype=torch.bool)
-    mask[:, :20] = True
-    counting, _ = known_depths(replace(view, mask_HW=mask), training.frame, torch.device("cpu"))
-    np.testing.assert_array_equal(counting, pixels[pixels[:, 0] < 20])
-    assert 0 < len(counting) < len(pixels)
-
-
 def test_what_did_best_on_the_validation_views_is_the_result(run: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A rate that spoils everything after the first looks: the training ends early and keeps what was good."""
     changes = {"max_steps": 300, "validation_views": 2, "validate_every": 5, "patience": 3, "opacities_lr": 2.0}
@@ -324,17 +222,6 @@ def test_random_points_fill_their_cube() -> None:
     assert np.abs(points).max() == pytest.approx(2.5, abs=0.01)
     np.testing.assert_allclose(points.mean(axis=0), 0, atol=0.1)
     assert 0 <= colors.min() < colors.max() <= 1
-
-
-def test_steps_scaler_scales_all_numbers_of_steps() -> None:
-    scaled = TrainOptions(steps_scaler=0.1, save_ply=True).scaled()
-    assert (scaled.max_steps, scaled.eval_steps, scaled.save_steps, scaled.ply_steps, scaled.sh_degree_interval) == (
-        3000, [700, 3000], [700, 3000], [700, 3000], 100,
-    )  # fmt: skip
-    strategy = scaled.strategy
-    assert (strategy.refine_start_iter, strategy.refine_stop_iter, strategy.refine_every, strategy.reset_every) == (
-        50, 1500, 10, 300,
-    )  # fmt: skip
 
 
 def test_files_appear_at_the_steps_asked_for_with_zero_based_names(run: Any) -> None:
@@ -378,40 +265,6 @@ def test_a_foreign_checkpoint_is_one_line(tmp_path: Path) -> None:
     torch.save({"step": 3, "splats": {}}, path)
     with pytest.raises(UserError, match="not a checkpoint of splatdag"):
         load_ckpt(path, TrainOptions, torch.device("cpu"))
-
-
-NOTICES = [
-    ({"disable_viewer": True, "port": 1}, "disable_viewer and port: without effect"),
-    ({"tb_every": 5}, "tb_every: without effect"),
-    ({"strategy": {"grow_scale2d": 0.1}}, "refine_scale2d_stop_iter is 0"),
-    ({"strategy": {"prune_scale2d": 0.1}}, "refine_scale2d_stop_iter is not beyond reset_every"),
-    ({"strategy": {"noise_lr": 1.0}}, "strategy.noise_lr: without effect, since strategy.kind is default"),
-    (
-        {"preset": "mcmc", "strategy": {"absgrad": True}},
-        "strategy.absgrad: without effect, since strategy.kind is mcmc",
-    ),
-    ({"strategy": {"prune_opa": 0.1, "refine_stop_iter": 400}}, "densification would begin after step 500"),
-    ({"strategy": {"pause_refine_after_reset": 4_000}}, "nothing is ever densified"),
-    ({"pose_opt_lr": 1.0}, "pose_opt_lr: without effect without pose_opt"),
-    ({"app_embed_dim": 3}, "app_embed_dim: without effect without app_opt"),
-    ({"depth_lambda": 1.0}, "depth_lambda: without effect without depth_loss"),
-    ({"ply_steps": [5]}, "ply_steps: without effect without save_ply"),
-    ({"init_num_pts": 5}, "init_num_pts: without effect, since init_type is sfm"),
-    ({"random_bkgd": True, "white_bg": True}, "random_bkgd: without effect"),
-    ({"eval_steps": [10, 50_000]}, "eval_steps: 50000 will not be reached"),
-    ({"average_steps": 10, "max_steps": 100}, "average_steps: without effect, since densification ends at step 15,000"),
-    ({"split": "all", "test_every": 4}, "test_every: without effect, since split is all"),
-]
-
-
-@pytest.mark.parametrize(("given", "notice"), NOTICES)
-def test_a_setting_without_effect_is_reported(given: dict[str, Any], notice: str) -> None:
-    assert any(notice in line for line in TrainOptions(**given).notices()), TrainOptions(**given).notices()
-
-
-@pytest.mark.parametrize("preset", ["default", "mcmc", "fast", "fast_fine", "fast_mcmc", "small"])
-def test_presets_have_nothing_to_report(preset: str) -> None:
-    assert TrainOptions(preset=preset).notices() == []
 
 
 def test_mcmc_learns_and_keeps_to_its_cap(run: Any) -> None:

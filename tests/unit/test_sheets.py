@@ -1,33 +1,14 @@
 """Sheets are checked before anything is planned."""
 
-import json
-
 import pytest
-from scenes import write_gaussian_scene
+from sheet_rows import SHARED, train_flags
+from sheet_rows import read as read
 
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
-from splatdag.captures.sheet import Stages, read_captures, row_notices
-from splatdag.captures.targets import checked_eval_dir, dual_files, planned_stages, single_files, unmatched
+from splatdag.captures.sheet import Stages, row_notices
+from splatdag.captures.targets import single_files
 from splatdag.config import Config, notice_lines, notices, read_config
 from splatdag.workflow.errors import UserError
-
-SHARED = Stages(FrameOptions(), PoseOptions(), TrainOptions(preset="small"))
-
-
-@pytest.fixture
-def read(tmp_path, photos):
-    """Read a sheet in a folder that is the working directory too; results are in its folder results."""
-
-    def read(text, shared=SHARED):
-        sheet = tmp_path / "captures.tsv"
-        sheet.write_bytes(text.encode() if isinstance(text, str) else text)
-        return read_captures(sheet, shared, tmp_path / "results")
-
-    return read
-
-
-def train_flags(capture, variant="single"):
-    return capture.stages.train_flags(variant, external=capture.eval_dir is not None)
 
 
 def test_paths_are_relative_to_the_sheet(read, photos):
@@ -111,126 +92,6 @@ def test_a_column_and_its_other_form_are_refused_together(read):
         read("capture\tdata_dir\tmatch_string\ttrain.match_string\na\tphotos\tx\ty\n")
 
 
-@pytest.mark.parametrize(
-    ("cells", "external", "combined", "filtered"),
-    [
-        ("", False, [], None),
-        ("\t1", False, ["--eval-match-string=1"], ["--match-string=1"]),
-        ("\t1\t2", False, ["--eval-match-string=2"], ["--match-string=1", "--eval-match-string=2"]),
-        ('\t1\t""', False, [], ["--match-string=1", "--eval-match-string="]),
-        ("\t1", True, [], ["--match-string=1", "--eval-match-string="]),
-        ("\t1\t2", True, ["--eval-match-string=2"], ["--match-string=1", "--eval-match-string=2"]),
-        ("\t1\t1", True, ["--eval-match-string=1"], ["--match-string=1"]),
-    ],
-)
-def test_both_variants_are_evaluated_on_the_same_photos(read, cells, external, combined, filtered):
-    """The old script for two runs: the first trains on all photos, the second on those that match."""
-    header = "capture\tdata_dir\tmatch_string\teval_match_string\n"
-    dog = read(f"{header}dog\tphotos{cells}\n")["dog"]
-    assert dog.dual_variants == (("combined", "filtered") if filtered else ("combined",))
-    assert dog.stages.train_flags("combined", external) == ["--preset=small", *combined]
-    if filtered:
-        assert dog.stages.train_flags("filtered", external) == ["--preset=small", *filtered]
-
-
-@pytest.mark.parametrize(
-    ("columns", "cells", "message"),
-    [
-        ("match_string", "RIGHT", "line 2: capture a: train.match_string: no photo has the word 'RIGHT'"),
-        (
-            "match_string\teval_match_string",
-            "3\tRIGHT",
-            "capture a: train.eval_match_string: no photo has the word 'RIGHT'",
-        ),
-        (
-            "eval_dir\teval_match_string",
-            "other\t3",
-            "capture a: eval_dir: eval_match_string: no photo has the word '3'",
-        ),
-        ("train.split", "list.txt", "capture a: train.split: .*list.txt lists x9, but the capture has no such photo"),
-        ("train.split", "nowhere.txt", "capture a: train.split: .*nowhere.txt: No such file"),
-    ],
-)
-def test_a_word_that_no_photo_has_is_told_before_anything_runs(read, posed, tmp_path, columns, cells, message):
-    (tmp_path / "left" / "list.txt").write_text("1.png\nx9\n")
-    other = write_gaussian_scene(tmp_path / "other") / "images"
-    (other / "3.png").rename(other / "x3x.png")
-    with pytest.raises(UserError, match=message):
-        read(f"capture\tdata_dir\t{columns}\na\tleft\t{cells}\n")
-
-
-def test_a_match_string_of_the_config_is_that_of_all_rows(read):
-    shared = Stages(FrameOptions(), PoseOptions(), TrainOptions(match_string="1"))
-    rows = read('capture\tdata_dir\tmatch_string\na\tphotos\nb\tphotos\t""\n', shared)
-    assert (rows["a"].dual_variants, rows["b"].dual_variants) == (("combined", "filtered"), ("combined",))
-
-
-@pytest.fixture
-def posed(tmp_path):
-    """Two captures with COLMAP models, `left` and `eval`."""
-    return [write_gaussian_scene(tmp_path / name) for name in ("left", "eval")]
-
-
-def test_an_external_dataset_adds_an_evaluation_to_every_run(read, posed):
-    rows = read("capture\tdata_dir\teval_dir\tmatch_string\na\tleft\t./eval/\t3\nb\tphotos\n")
-    assert single_files(rows) == [
-        "captures/a/single/manifest.json",
-        "captures/a/single/eval_on_eval/manifest.json",
-        "captures/b/single/manifest.json",
-    ]
-    assert dual_files(rows) == [
-        "captures/a/combined/manifest.json",
-        "captures/a/combined/eval_on_eval/manifest.json",
-        "captures/a/filtered/manifest.json",
-        "captures/a/filtered/eval_on_eval/manifest.json",
-        "captures/b/combined/manifest.json",
-    ]
-    assert unmatched(rows) == "captures_dual: b: no match_string, so only `combined` is planned"
-    assert checked_eval_dir(rows["a"], "eval") == posed[1]
-    with pytest.raises(UserError, match="asked for eval_on_other, but the row has eval_on_eval"):
-        checked_eval_dir(rows["a"], "other")
-
-
-def test_of_many_rows_without_a_match_string_a_few_are_named(read):
-    rows = read("capture\tdata_dir\n" + "".join(f"c{i}\tphotos\n" for i in range(8)))
-    assert (
-        unmatched(rows)
-        == "captures_dual: c0, c1, c2, c3, c4 and 3 more: no match_string, so only `combined` is planned"
-    )
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ("photos\teval", "capture a: eval_dir: needs a capture that comes with its cameras .* a frame of their own"),
-        ("sample:room\teval", "capture a: eval_dir: needs a capture that comes with its cameras"),
-        ("left\tnowhere", "capture a: eval_dir: no such folder: "),
-        ("left\tphotos", "capture a: eval_dir: no folder images in "),
-        ("left\tposeless", "capture a: eval_dir: no COLMAP model in "),
-        ("left\thalf", "capture a: eval_dir: .*sparse: no COLMAP model in it"),
-        ("left\tno photos", "capture a: eval_dir: no photos"),
-        ("left\todd name", "eval_dir: the last part, which names the folder eval_on_…: 'odd name' is not a name"),
-    ],
-)
-def test_an_external_dataset_without_cameras_in_the_same_frame_is_refused(read, posed, tmp_path, row, message):
-    (tmp_path / "poseless" / "images").mkdir(parents=True)
-    (tmp_path / "poseless" / "images" / "1.png").touch()
-    (tmp_path / "half" / "images").mkdir(parents=True)
-    (tmp_path / "half" / "images" / "1.png").touch()
-    (tmp_path / "half" / "sparse").mkdir()
-    (tmp_path / "no photos" / "images").mkdir(parents=True)
-    (tmp_path / "odd name").symlink_to(posed[1])
-    with pytest.raises(UserError, match=message) as caught:
-        read(f"capture\tdata_dir\teval_dir\na\t{row}\n")
-    assert "\n" not in str(caught.value)
-
-
-def test_cameras_in_a_transforms_json_are_a_world_frame_too(read, posed, tmp_path, photos):
-    frame = {"file_path": "0.jpg", "transform_matrix": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]}
-    (photos / "transforms.json").write_text(json.dumps({"fl_x": 30, "frames": [frame]}))
-    assert read("capture\tdata_dir\teval_dir\na\tphotos\teval\n")["a"].eval_name == "eval"
-
-
 def test_a_video_is_a_capture(read, tmp_path):
     (tmp_path / "walk.MP4").touch()
     rows = read("capture\tdata_dir\tframes.num_frames\na\twalk.MP4\t30\nb\tphotos\n")
@@ -310,34 +171,7 @@ def test_a_thousand_rows_with_one_notice_are_one_line_and_with_many_twenty(read)
     assert (len(lines), lines[-1]) == (21, "and 30 more notices of this kind")
 
 
-# Stages that `status` shows
-
-
-def test_status_has_the_stages_of_a_pair_once_one_was_begun(read, posed, tmp_path):
-    (tmp_path / "walk.mp4").touch()
-    rows = read("capture\tdata_dir\teval_dir\na\tleft\teval\nb\twalk.mp4\n")
-    results, logs = tmp_path / "results", tmp_path / "logs"
-
-    def planned():
-        return [f"{stage.scene} {stage.stage}" for stage in planned_stages(rows, results, logs)]
-
-    single = ["a pose", "a train", "a evaluate", "b frames", "b pose", "b train"]
-    assert planned() == single
-    log = logs / "captures" / "a" / "filtered" / "train.log"
-    log.parent.mkdir(parents=True)
-    log.touch()
-    assert planned() == [*single[:3], "a/filtered train", "a/filtered evaluate", *single[3:]]
-
-
-def test_a_row_may_ask_for_one_variant_of_a_pair(read):
-    given = [("a", "filtered"), ("b", "combined"), ("c", "")]
-    lines = [f"{name}\tphotos\t1\t{variant}" for name, variant in given]
-    rows = read("\n".join(["capture\tdata_dir\tmatch_string\tvariant", *lines]))
-    assert [rows[name].dual_variants for name in "abc"] == [("filtered",), ("combined",), ("combined", "filtered")]
-    with pytest.raises(UserError, match="capture a: variant: combined or filtered, not 'filter'.*filtered"):
-        read("capture\tdata_dir\tvariant\na\tphotos\tfilter\n")
-    with pytest.raises(UserError, match="capture a: variant filtered needs a match_string"):
-        read("capture\tdata_dir\tvariant\na\tphotos\tfiltered\n")
+# What a row asks a cluster for
 
 
 def test_a_row_may_ask_a_cluster_for_other_resources_without_changing_its_options(read):

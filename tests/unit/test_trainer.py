@@ -10,25 +10,13 @@ import numpy as np
 import pytest
 import torch
 from scenes import gaussian_scene, random_gaussians
-from trainings import Training, options
+from trainings import Training, assert_identical, options
 
 from splatdag.splats.evaluation import evaluate, mean_color
 from splatdag.splats.gaussians import Parameters
 from splatdag.splats.model import SplatModel
-from splatdag.splats.training_state import Trained
 from splatdag.splats.views import View, normalisation
 from splatdag.workflow.errors import Stopped
-
-
-def assert_identical(one: Trained, other: Trained) -> None:
-    ours, theirs = one.model.parameters, other.model.parameters
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        assert torch.equal(value, theirs[name]), name
-    for name, module in one.model.modules().items():
-        for key, value in module.state_dict().items():
-            assert torch.equal(value, other.model.modules()[name].state_dict()[key]), (name, key)
-    assert (one.step, one.curve, one.evaluations) == (other.step, other.curve, other.evaluations)
 
 
 def test_training_beats_an_image_of_the_mean_colour_by_far(tmp_path: Path) -> None:

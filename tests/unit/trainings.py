@@ -80,6 +80,17 @@ class Training:
         return train(self.views, self.frame, start, chosen, self.checkpoint, measure, files, self.device, ranks)
 
 
+def assert_identical(one: Trained, other: Trained) -> None:
+    ours, theirs = one.model.parameters, other.model.parameters
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+    for name, module in one.model.modules().items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, other.model.modules()[name].state_dict()[key]), (name, key)
+    assert (one.step, one.curve, one.evaluations) == (other.step, other.curve, other.evaluations)
+
+
 class InOtherRanks(str):
     """A name that, where another process reads it, runs code there."""
 

@@ -8,27 +8,16 @@ import io
 import json
 import logging
 import math
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 from PIL import Image
-from pydantic import BaseModel, ValidationError
 
 from splatdag.workflow import stage
-from splatdag.workflow.attempts import State, read_attempt
 from splatdag.workflow.errors import UserError, nearest
-from splatdag.workflow.manifest import Manifest
 from splatdag.workflow.publish import write_text
+from splatdag.workflow.runs import Cell, Failure, Run, columns, read_failures, read_runs
 
-Cell = str | float | bool | None
-T = TypeVar("T", bound=BaseModel)
-
-_GROUPS = ("run", "metric", "baseline", "size", "seconds", "memory", "option")
-"""What a column tells of, in the order of the CSV."""
 _EMBEDDED = 200
 """Runs whose preview is inside the page."""
 _EMBEDDED_BYTES = 6_000_000
@@ -36,127 +25,6 @@ _EMBEDDED_BYTES = 6_000_000
 _PREVIEW_WIDTH = 480
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run, as its manifest and metrics tell it."""
-
-    name: str
-    """Its folder relative to the results, such as `captures/room/single`."""
-    folder: Path
-    columns: dict[str, dict[str, Cell]] = field(default_factory=dict)
-    """Values by group (run, metric, baseline, size, seconds, memory, option) and column."""
-    fault: str = ""
-    """Why its manifest or metrics cannot be read, if so."""
-
-    @property
-    def cells(self) -> dict[str, Cell]:
-        """The value of each column."""
-        return {name: value for group in _GROUPS for name, value in self.columns.get(group, {}).items()}
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A stage that ended badly, or a run that cannot be read."""
-
-    name: str
-    state: str
-    """`failed`, `killed` or `broken`."""
-    reason: str
-    file: str
-    """The log that tells more, or the broken run's folder."""
-
-
-class _Metrics(BaseModel):
-    mean: dict[str, float | None]
-    baseline: dict[str, float | None] | None = None
-
-
-def read_runs(results: Path) -> list[Run]:
-    """All training runs below `results`, by name; one whose files are broken has its `fault` set."""
-    runs = []
-    for folder, below, files in os.walk(results):
-        below[:] = [name for name in below if not name.startswith(".") and name != "state"]
-        if "manifest.json" in files and (run := _read_run(Path(folder), results)):
-            runs.append(run)
-    return sorted(runs, key=lambda run: run.name)
-
-
-def _read_run(folder: Path, results: Path) -> Run | None:
-    """None where the manifest is not one of a training (the humans' own one, say)."""
-    name = folder.relative_to(results).as_posix()
-    area, *scene, variant = name.split("/") if "/" in name else (name, "")
-    if variant.startswith("eval_on_") and scene:  # of a run, on another dataset
-        variant = f"{scene.pop()}/{variant}"
-    about: dict[str, Cell] = {"run": name, "area": area, "scene": "/".join(scene), "variant": variant}
-    try:
-        given = _read_json(folder / "manifest.json")
-        if not isinstance(given, dict) or "stage" not in given:
-            return None
-        manifest = _validated(Manifest, given, "manifest.json")
-        metrics = _validated(_Metrics, _read_json(folder / "metrics.json"), "metrics.json")
-    except UserError as error:
-        return Run(name, folder, {"run": {**about, "exit_reason": f"broken: {error}"}}, str(error))
-    about |= {key: getattr(manifest, key) for key in ("finished", "exit_reason", "device")}
-    values: dict[str, dict[str, Cell]] = {
-        "run": about,
-        "metric": {**metrics.mean},
-        "baseline": _prefixed("baseline_", metrics.baseline or {}),
-        "size": {"gaussians": manifest.gaussians, "steps": manifest.steps},
-        "seconds": _prefixed("seconds_", manifest.seconds),
-        "memory": _prefixed("peak_memory_mb_", manifest.peak_memory_mb),
-        "option": dict(_flattened(manifest.options, "option")),
-    }
-    return Run(name, folder, values)
-
-
-def _prefixed(prefix: str, values: Mapping[str, float | None]) -> dict[str, Cell]:
-    return {f"{prefix}{key}": value for key, value in values.items()}
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path.name}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path.name}: not JSON: {error}") from None
-
-
-def _validated(model: type[T], given: Any, file: str) -> T:
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join([file, *map(str, problem["loc"])])
-        raise UserError(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}") from None
-
-
-def _flattened(options: dict[str, Any], prefix: str) -> Iterator[tuple[str, Cell]]:
-    for key, value in options.items():
-        if isinstance(value, dict):
-            yield from _flattened(value, f"{prefix}.{key}")
-        elif isinstance(value, list):
-            yield f"{prefix}.{key}", json.dumps(value, ensure_ascii=False)
-        else:
-            yield f"{prefix}.{key}", value
-
-
-def columns(runs: list[Run]) -> dict[str, str]:
-    """Every column that a run has and its group, groups in order, columns as they first appear."""
-    return {name: group for group in _GROUPS for run in runs for name in run.columns.get(group, {})}
-
-
-def read_failures(runs: list[Run], logs: Path) -> list[Failure]:
-    """Runs that cannot be read, and stages whose last attempt failed or was killed."""
-    failures = [Failure(run.name, "broken", run.fault, str(run.folder)) for run in runs if run.fault]
-    for log in sorted(logs.glob("**/*.log")):
-        attempt = read_attempt(log)
-        if attempt.state in (State.FAILED, State.KILLED):
-            name = log.relative_to(logs).with_suffix("").as_posix()
-            failures.append(Failure(name, attempt.state, attempt.reason, str(log)))
-    return failures
 
 
 def compare(results: Path, logs: Path, out: Path) -> int:
