@@ -40,6 +40,7 @@ from splatdag.splats.views import Normalisation, View, normalisation
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.inventory import check_photos, data_digest, digest_of_folder, file_digest, photos_folder
+from splatdag.workflow.lease import lease
 from splatdag.workflow.manifest import write_manifest
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, run
@@ -62,8 +63,13 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
     if not model.exists():
         raise UserError(f"model: no such file or folder: {model}")
     model = model if model.is_dir() else model.parent
+    check_batch(options.batch_size, max(1, device_count))
+    with lease(result_dir / "state"):
+        _train(data_dir, model, result_dir, options, job, device_count)
+
+
+def _train(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, job: Job, device_count: int) -> None:
     ranks = max(1, device_count)
-    check_batch(options.batch_size, ranks)
     device = use_device(device_count, job.threads)
     warm = warm_up(device)
     for notice in options.notices():

@@ -16,7 +16,10 @@ class UserError(Exception):
 
 
 class Stopped(BaseException):
-    """SIGTERM arrived. Like KeyboardInterrupt, it is no Exception, so that no library takes it for a failure."""
+    """Not now: SIGTERM arrived, or another process is at it; the same command will go on from the saved state.
+
+    Like KeyboardInterrupt, it is no Exception, so that no library takes it for a failure.
+    """
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
