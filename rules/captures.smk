@@ -122,8 +122,8 @@ rule train_capture:
         run=f"{RESULTS}/captures/{{capture}}/{{variant}}",
     shell:
         "exec python -m splatdag.captures.train --data-dir {input.data:q} --model {input.points:q}"
-        " --result-dir {params.run:q} --device-count {resources.devices} --image-cache {resources.image_cache}"
-        " --threads {threads} --log {log:q} {params.flags:q}"
+        " --result-dir {params.run:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
+        " --image-cache {resources.image_cache} --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule evaluate_capture:
@@ -157,7 +157,7 @@ rule evaluate_capture:
     shell:
         "exec python -m splatdag.captures.evaluate --run {params.run:q} --data-dir {input.data:q}"
         " --result-dir {params.run:q}/eval_on_{wildcards.eval_name:q} --device-count {resources.devices}"
-        " --threads {threads} --log {log:q} {params.flags:q}"
+        " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule link_run:

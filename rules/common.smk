@@ -17,6 +17,7 @@ from splatdag.workflow.inventory import data_digest
 from splatdag.workflow.manifest import package_versions
 from splatdag.workflow.options import flags
 from splatdag.workflow.sheets import NAME
+from splatdag.workflow.site import read_site
 from splatdag.workflow.snakefile import for_every_job
 
 HERE = Path(str(workflow.current_basedir)).parent  # ours, also as a module of another workflow
@@ -35,7 +36,7 @@ with snakefile.one_line_errors():
         snakefile.check_profile(sys.argv, workflow.main_snakefile)
         snakefile.prepare_slurm(sys.argv[1:], Path(workflow.workdir_init))
     snakefile.share_gpus(workflow.global_resources)
-    site = snakefile.site_resources(HERE)
+    SITE = read_site(snakefile.site_file(HERE))
     GIVEN = {key: value for key, value in config.items() if key != "pathvars"}
     CONFIG = read_config(GIVEN)
     CAPTURES_SHEET = snakefile.found(CONFIG.captures.sheet, HERE)
@@ -45,9 +46,9 @@ with snakefile.one_line_errors():
         snakefile.tell(notice_lines([*notices(CONFIG), *row_notices(CAPTURES, STAGES)]))
 
 
-REFRESH_COMPARISON = shlex.join(
-    ["python", "-m", "splatdag.workflow.compare", "--results", RESULTS, "--logs", LOGS, "--out", f"{RESULTS}/compare"]
-)
+site = snakefile.site_resources(SITE)
+COMPARED = ["--results", RESULTS, "--logs", LOGS, "--out", f"{RESULTS}/compare", *flags(SITE.prices)]
+REFRESH_COMPARISON = shlex.join(["python", "-m", "splatdag.workflow.compare", *COMPARED])
 
 
 wildcard_constraints:

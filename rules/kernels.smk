@@ -29,4 +29,4 @@ rule compile_kernels:
         code=[code_digest("splats.kernels"), code_digest("compile_kernels")],
     shell:
         "exec python -m splatdag.splats.kernels --receipt {output.receipt:q} --device-count {resources.devices}"
-        " --threads {threads} --log {log:q}"
+        " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q}"

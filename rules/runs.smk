@@ -1,7 +1,7 @@
 """What looks at finished runs of all areas.
 
-Needs the manifests that are there. Makes results/compare: a table of all runs, as CSV and as a page, and what
-Snakemake's report shows.
+Needs the manifests and logs that are there. Makes results/compare: tables of all runs and of what their stages cost, as
+CSV and on a page, and what Snakemake's report shows.
 """
 
 
@@ -11,12 +11,17 @@ localrules:
 
 
 rule compare:
-    """Options and metrics of all finished runs side by side, and what failed: a CSV and an interactive page."""
+    """All finished runs side by side, what failed, and what each scene and stage cost: two CSV and an interactive page."""
     output:
         table=report(
             "<results>/compare/runs.csv",
             category="Runs",
             labels={"what": "table of all runs (CSV)"},
+        ),
+        costs=report(
+            "<results>/compare/costs.csv",
+            category="Runs",
+            labels={"what": "GPU-hours and costs per scene and stage (CSV)"},
         ),
         page=report(
             "<results>/compare/index.html",

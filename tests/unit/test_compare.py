@@ -15,6 +15,7 @@ from splatdag.workflow.compare import compare, diff_lines
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import write_manifest
 from splatdag.workflow.runs import read_runs
+from splatdag.workflow.site import Prices
 
 OPTIONS = {"max_steps": 1500, "strategy": {"reset_every": 3000}, "scales": [1, 2], "masks": False}
 NASTY = "</script><img src=x onerror=alert(1)>"
@@ -31,7 +32,7 @@ def made(tmp_path, results):
     """Run the comparison; gives the folder it wrote."""
 
     def make():
-        compare(results, tmp_path / "logs", tmp_path / "out")
+        compare(results, tmp_path / "logs", tmp_path / "out", Prices())
         return tmp_path / "out"
 
     return make
@@ -189,7 +190,7 @@ def test_pictures_are_gathered_and_those_of_runs_that_are_gone_are_dropped(resul
 
 def test_no_runs_at_all_still_give_every_output(made):
     out = made()
-    assert sorted(p.name for p in out.iterdir()) == ["curves", "index.html", "previews", "runs.csv"]
+    assert sorted(p.name for p in out.iterdir()) == ["costs.csv", "curves", "index.html", "previews", "runs.csv"]
     assert rows(out) == {}
     assert page_data(out)["runs"] == []
 

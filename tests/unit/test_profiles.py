@@ -58,8 +58,9 @@ def test_the_site_says_what_a_gpu_class_is_called(repository):
     site = read_site(repository / "workflow_profiles" / "slurm" / "site.yaml")
     warned = {"slurm_extra": "--signal=TERM@120"}
     of_gpu = warned | {"devices": 1, "gpu": 1}
-    assert request(site, "h100") == of_gpu | {"slurm_partition": "h100", "gpu_model": "h100", "h100_slots": 1}
-    assert request(site, "any") == of_gpu | {"slurm_partition": "gpu", "gpu_slots": 1}
+    of_h100 = {"slurm_partition": "h100", "gpu_model": "h100", "gpu_class": "h100", "h100_slots": 1}
+    assert request(site, "h100") == of_gpu | of_h100
+    assert request(site, "any") == of_gpu | {"slurm_partition": "gpu", "gpu_class": "any", "gpu_slots": 1}
     assert request(site, "cpu") == warned | {"slurm_partition": "cpu"}
 
 
@@ -88,11 +89,9 @@ def test_what_a_shell_would_run_is_refused(site, text):
         site(text)
 
 
-def test_a_request_grows_with_each_attempt_up_to_the_limit_of_the_site(tmp_path):
-    folder = tmp_path / "workflow_profiles" / "slurm"
-    folder.mkdir(parents=True)
-    (folder / "site.yaml").write_text("cpu: {max_runtime: 250, max_mem_mb: 5000}")
-    asked = site_resources(tmp_path)("cpu", mem_mb=2000, runtime=lambda wildcards: wildcards["minutes"], area="worlds")
+def test_a_request_grows_with_each_attempt_up_to_the_limit_of_the_site(site):
+    resources = site_resources(site("cpu: {max_runtime: 250, max_mem_mb: 5000}"))
+    asked = resources("cpu", mem_mb=2000, runtime=lambda wildcards: wildcards["minutes"], area="worlds")
     assert [asked["mem_mb"]({}, attempt) for attempt in (1, 2, 3)] == [2000, 4000, 5000]
     assert [asked["runtime"]({"minutes": 100}, attempt) for attempt in (1, 2, 3)] == [100, 200, 250]
     assert asked["worlds_jobs"] == 1
@@ -103,3 +102,19 @@ def test_an_unknown_key_in_the_site_file_is_named(tmp_path):
     path.write_text("gpu_classes: {any: {slurm_partiton: gpu}}")
     with pytest.raises(UserError, match="gpu_classes.any.slurm_partiton: unknown key; the nearest is slurm_partition"):
         read_site(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prices: {gpu_hour: {h100: cheap}}", "prices.gpu_hour.h100: input should be a valid number.*not 'cheap'$"),
+        ("prices: {gpu_hour: {any: -1}}", "prices.gpu_hour.any: input should be greater than or equal to 0, not -1$"),
+        ("prices: {cpu_hour: .nan}", "prices.cpu_hour: input should be a finite number, not nan$"),
+        ("prices: {gpu_hour: {gpu: 1}}", "prices.gpu_hour.gpu: unknown key; known are any, h100$"),
+        ("prices: {currency: '<b>'}", "prices.currency: string should match pattern"),
+    ],
+)
+def test_a_wrong_price_is_one_line(site, text, message):
+    with pytest.raises(UserError, match=message) as error:
+        site(text)
+    assert "\n" not in str(error.value)

@@ -9,6 +9,7 @@ from splatdag.splats.cuda.extension import ensure_extension
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.gpu_slots import take_gpus
 from splatdag.workflow.manifest import processor_name
+from splatdag.workflow.usage import this_attempt
 from splatdag.workflow.user_cache import ensure_kernels
 
 
@@ -34,6 +35,8 @@ def use_device(count: int, threads: int) -> torch.device:
         raise UserError("a GPU asked for, but CUDA can't use it (old driver?); see `nvidia-smi`, or --resources gpu=0")
     if torch.cuda.device_count() < count:
         raise UserError(f"{count} GPUs asked for, but this job sees {torch.cuda.device_count()}; lower gpu=")
+    if attempt := this_attempt():
+        attempt.use(device_name(torch.device("cuda"), count))
     ensure_extension()
     return torch.device("cuda")
 

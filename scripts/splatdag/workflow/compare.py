@@ -1,4 +1,4 @@
-"""All runs side by side: a tidy CSV, an interactive page, their pictures, and the difference of two runs."""
+"""All runs side by side: tidy CSV, an interactive page, their pictures, and the difference of two runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import logging
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from splatdag.workflow import stage
+from splatdag.workflow.costs import page_data, read_costs, write_costs
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.publish import write_text
 from splatdag.workflow.runs import Cell, Failure, Run, columns, read_failures, read_runs
+from splatdag.workflow.site import Prices
 
 _EMBEDDED = 200
 """Runs whose preview is inside the page."""
@@ -27,13 +30,15 @@ _PREVIEW_WIDTH = 480
 logger = logging.getLogger(__name__)
 
 
-def compare(results: Path, logs: Path, out: Path) -> int:
-    """Write `runs.csv`, `previews/`, `curves/` and, last, `index.html` into `out`; returns how many runs."""
+def compare(results: Path, logs: Path, out: Path, prices: Prices) -> int:
+    """Write the two CSV, `previews/`, `curves/` and, last, `index.html` into `out`; returns how many runs."""
     runs = read_runs(results)
+    costs = read_costs({run.name: run.folder for run in runs}, logs, prices)
     _write_csv(out / "runs.csv", runs)
+    write_costs(out / "costs.csv", costs, prices.currency)
     _gather_pictures(runs, "preview.jpg", out / "previews")
     _gather_pictures(runs, "curves.png", out / "curves")
-    write_text(out / "index.html", page(runs, read_failures(runs, logs)))
+    write_text(out / "index.html", page(runs, read_failures(runs, logs), page_data(costs, prices.currency)))
     return len(runs)
 
 
@@ -66,7 +71,7 @@ def _picture_name(run: Run, name: str) -> str:
     return run.name.replace("/", "__") + Path(name).suffix
 
 
-def page(runs: list[Run], failures: list[Failure]) -> str:
+def page(runs: list[Run], failures: list[Failure], costs: dict[str, Any]) -> str:
     """The interactive page, one HTML file that loads nothing."""
     groups = columns(runs)
     data = {
@@ -75,6 +80,7 @@ def page(runs: list[Run], failures: list[Failure]) -> str:
         "previews": _embedded_previews(runs),
         "pictures": [_picture_name(run, "preview.jpg") for run in runs],
         "failures": [vars(failure) for failure in failures],
+        "costs": costs,
     }
     text = _encodable(json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
     text = text.replace("<", "\\u003c")  # so that the data cannot close the script element that holds it
@@ -149,20 +155,23 @@ def _change(a: Cell, b: Cell) -> str:
     return f"{change:+.0f}" if {type(a), type(b)} == {int} else f"{change:+.4g}"
 
 
-def main(results: Path, logs: Path, out: Path, job: stage.Job, diff: tuple[str, str] | None = None) -> None:
+def main(
+    results: Path, logs: Path, out: Path, prices: Prices, job: stage.Job, diff: tuple[str, str] | None = None
+) -> None:
     """Compare all runs, or print what differs between two.
 
     Args:
         results: folder of the runs.
         logs: folder of the stages' logs.
-        out: folder to write runs.csv, index.html and the pictures into.
+        out: folder to write runs.csv, costs.csv, index.html and the pictures into.
+        prices: of the cluster where jobs ran.
         job: how to run.
         diff: two runs; what differs between them is printed and nothing is written.
     """
     if diff:
         print("\n".join(diff_lines(results, *diff)))
         return
-    count = compare(results, logs, out)
+    count = compare(results, logs, out, prices)
     logger.info("%d runs compared in %s", count, out / "index.html")
 
 

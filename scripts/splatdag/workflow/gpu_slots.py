@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.usage import this_attempt
 
 logger = logging.getLogger(__name__)
 JOBS_PER_GPU = "SPLATDAG_JOBS_PER_GPU"
@@ -52,6 +53,8 @@ def take_gpus(count: int, locks: Path | None = None) -> None:
         time.sleep(0.5)
     _held.extend(taken.values())
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+    if attempt := this_attempt():
+        attempt.take_gpus(count / places)
 
 
 def jobs_per_gpu(given: object) -> int:

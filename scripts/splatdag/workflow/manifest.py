@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.publish import write_json
+from splatdag.workflow.usage import Usage, this_attempt
 
 _PACKAGES = ("splatdag", "torch", "numpy", "numba", "gsplat", "pycolmap", "opencv-python-headless")
 
@@ -50,6 +51,8 @@ class Manifest(BaseModel):
     """How the training ended: `finished`; or `cuda_oom`, in a manifest that lies in `state/`."""
     finished: str
     """When, in UTC."""
+    usage: list[Usage] = []
+    """What every attempt used since the stage last finished, those that failed or were killed among them."""
 
 
 def write_manifest(
@@ -58,6 +61,7 @@ def write_manifest(
     """Write a manifest; code digest, total time, versions, host memory and the time of day are filled in here."""
     seconds = {name: round(value, 2) for name, value in {**seconds, "total": sum(seconds.values())}.items()}
     memory = {"host": round(peak_resident_mb(), 1), **fields.pop("device_memory_mb", {})}
+    attempt = this_attempt()
     manifest = Manifest(
         stage=stage,
         code=code_digest(stage),
@@ -66,6 +70,7 @@ def write_manifest(
         peak_memory_mb=memory,
         finished=now(),
         exit_reason=exit_reason,
+        usage=attempt.all(exit_reason) if attempt else [],
         **fields,
     )
     write_json(path, manifest.model_dump(mode="json"))

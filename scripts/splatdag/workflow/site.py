@@ -49,6 +49,26 @@ class GpuClasses(Options):
     """A GPU with 80 GB or more."""
 
 
+class GpuPrices(Options):
+    """Price of a GPU of each class."""
+
+    any: float | None = Field(None, ge=0)
+    """Of class `any`, an hour."""
+    h100: float | None = Field(None, ge=0)
+    """Of class `h100`, an hour."""
+
+
+class Prices(Options):
+    """What an hour costs. A job with GPUs pays for these, and its CPUs are included. Unset prices are not known."""
+
+    currency: str = Field("", pattern=r"^[^\s<>]{0,12}$")
+    """Word or sign for money."""
+    cpu_hour: float | None = Field(None, ge=0)
+    """Price of one CPU, of jobs without a GPU."""
+    gpu_hour: GpuPrices = GpuPrices()
+    """Price of one GPU."""
+
+
 class Site(Options):
     """All that differs from one cluster to another."""
 
@@ -62,6 +82,8 @@ class Site(Options):
     """Nodes of jobs without a GPU."""
     gpu_classes: GpuClasses = GpuClasses()
     """Nodes of each GPU class."""
+    prices: Prices = Prices()
+    """What an hour costs here; the comparison of all runs then says what they cost."""
 
     def node_class(self, name: str) -> NodeClass:
         """What stands for `cpu`, `any` or `h100` here."""
@@ -95,7 +117,7 @@ def request(site: Site, name: str, gpus: int = 1) -> dict[str, Any]:
         found["slurm_account"] = site.slurm_account
     found |= asked.model_dump(include={"slurm_partition", "constraint", "qos"}, exclude_none=True)
     if isinstance(asked, GpuClass):
-        found |= {"devices": gpus, "h100_slots" if name == "h100" else "gpu_slots": gpus}
+        found |= {"devices": gpus, "gpu_class": name, "h100_slots" if name == "h100" else "gpu_slots": gpus}
         model = asked.gpu_model
         if site.gpu_style == "gres":
             found["gres"] = f"gpu:{model}:{gpus}" if model else f"gpu:{gpus}"

@@ -19,7 +19,7 @@ from splatdag.workflow.gpu_slots import JOBS_PER_GPU, jobs_per_gpu
 from splatdag.workflow.inventory import file_digest
 from splatdag.workflow.patient_executor import wait_for_the_controller
 from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile, started_in, submits_to_slurm
-from splatdag.workflow.site import Site, check_requests, read_site, request
+from splatdag.workflow.site import Site, check_requests, request
 from splatdag.workflow.slurm import accounts, live_jobs, partitions
 
 CACHE = Path(".snakemake") / "splatdag"
@@ -144,14 +144,13 @@ Amount = int | Callable[[Any], int]
 """MB or minutes, or a function from a job's wildcards to them."""
 
 
-def site_resources(workflow_dir: Path) -> Callable[..., dict[str, Any]]:
+def site_resources(site: Site) -> Callable[..., dict[str, Any]]:
     """A function that gives a rule its resources at this site.
 
     It takes the class of node (`cpu`, or a GPU class, `any` or `h100`), memory (MB) and time (minutes) of a first
     attempt, the area whose jobs the rule counts among, if jobs of that area can be limited, and a function from a job's
     wildcards to its number of GPUs, if that is not one.
     """
-    site = read_site(site_file(workflow_dir))
 
     def resources(
         node: str, mem_mb: Amount, runtime: Amount, area: str = "", gpus: Callable[[Any], int] | None = None

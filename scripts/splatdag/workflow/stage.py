@@ -24,7 +24,9 @@ import tyro
 from pydantic import Field, ValidationError
 
 from splatdag.workflow.errors import RESUMABLE, USER_ERROR, Stopped, UserError
+from splatdag.workflow.manifest import processor_name
 from splatdag.workflow.options import Options, explained, validated
+from splatdag.workflow.usage import counted
 
 STARTED, FINISHED, FAILED, STOPPED = "started", "finished", "failed", "stopped"
 """The words that open a log's lines about an attempt; `status` reads them."""
@@ -40,6 +42,8 @@ class Job(Options):
     """Log file, appended to, with a header for each attempt."""
     threads: int = Field(2, ge=1)
     """CPU threads to use."""
+    gpu_class: str = ""
+    """Class of GPU that the job asked the cluster for; it has a price in site.yaml."""
     debug: bool = False
     """Show the traceback of every error."""
 
@@ -59,7 +63,12 @@ def run(main: Callable[..., None]) -> None:
             raise SystemExit(_report(str(error))) from None
         except OSError as error:
             raise SystemExit(_report(f"--log: {error.strerror}: {error.filename}")) from None
-        raise SystemExit(_attempt(main, arguments, job))
+        with counted(
+            job.log, processor_name(), job.threads, arguments.get("device_count", 0), job.gpu_class
+        ) as attempt:
+            code = _attempt(main, arguments, job)
+            attempt.end = {0: FINISHED, RESUMABLE: STOPPED}.get(code, FAILED)
+        raise SystemExit(code)
 
 
 def _parsed(main: Callable[..., None]) -> dict[str, Any]:
