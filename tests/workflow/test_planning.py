@@ -69,8 +69,8 @@ def test_each_run_is_evaluated_on_the_external_dataset(snakemake, garden):
         assert sorted(commands) == [
             f"exec python -m splatdag.captures.evaluate --run results/captures/garden/{variant}"
             f" --data-dir config/../data/eval --result-dir results/captures/garden/{variant}/eval_on_eval"
-            f" --device-count 0 --threads 2 --log logs/captures/garden/{variant}/eval_on_eval/evaluate.log"
-            " --eval-match-string=7"
+            " --device-count 0 --gpu-class any --threads 2"
+            f" --log logs/captures/garden/{variant}/eval_on_eval/evaluate.log --eval-match-string=7"
             for variant in variants
         ]
 

@@ -24,6 +24,7 @@ from splatdag.workflow.inventory import (
     photo_names,
     photos_folder,
 )
+from splatdag.workflow.lease import lease
 from splatdag.workflow.publish import complete, write_json, write_text
 from splatdag.workflow.stage import Job, run
 
@@ -40,10 +41,15 @@ def main(data_dir: Path, report: Path, options: PoseOptions, job: Job) -> None:
         options: of structure from motion.
         job: how to run.
     """
-    begin = time.monotonic()
     check_photos(data_dir, "data_dir")
     if is_video(data_dir):
         raise UserError(f"{data_dir}: a video; take frames from it first: python -m splatdag.captures.frames")
+    with lease(report.parent / "state"):
+        _pose(data_dir, report, options, job.threads)
+
+
+def _pose(data_dir: Path, report: Path, options: PoseOptions, threads: int) -> None:
+    begin = time.monotonic()
     photos = photos_folder(data_dir)
     names = photo_names(data_dir)
     given = colmap_model(data_dir)
@@ -56,11 +62,11 @@ def main(data_dir: Path, report: Path, options: PoseOptions, job: Job) -> None:
         logger.info("using the cameras in %s", data_dir / "transforms.json")
         model, source = transforms.posed_model(data_dir), "transforms.json"
         if not model.num_points3D():
-            model = triangulated(model, data_dir, work, options, job.threads)
+            model = triangulated(model, data_dir, work, options, threads)
     elif len(names) < 2:
         raise UserError(f"{photos}: only one photo; at least two are needed")
     else:
-        model, source = structure_from_motion(data_dir, names, work, options, job.threads), "estimated"
+        model, source = structure_from_motion(data_dir, names, work, options, threads), "estimated"
     facts = registration(model, names, source, time.monotonic() - begin)
     for line in report_lines(facts):
         logger.info("%s", line)
