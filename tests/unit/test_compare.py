@@ -290,7 +290,7 @@ def shown_page(tmp_path, made):
 
 
 def texts(page, element, within):
-    part = re.search(rf'<[^>]*id="{within}".*?(?=<section|</main>)', page, re.S)[0]
+    part = re.search(rf'<[^>]*id="{within}".*?(?=<section|</main>|</body>)', page, re.S)[0]
     found = re.findall(rf"<{element}[ >].*?</{element}>", part, re.S)
     return [re.sub(r"<[^>]*>", "", text[text.index(">") + 1 :]).strip() for text in found]
 
@@ -315,6 +315,25 @@ def test_a_browser_shows_table_plot_failures_and_difference(results, tmp_path, s
     assert ["psnr", "29.80", "31.50", "+1.700"] in difference
     assert ["max_steps", "1500", "9000", "+7500"] in difference
     assert not any("ssim" in row for row in difference)
+
+
+def test_a_browser_shows_hours_by_scene_and_stage_with_their_totals(results, tmp_path, shown_page):
+    """On a page of its own where no run is finished."""
+    about = {"started": "2026-02-01T10:00:00Z", "end": "failed", "device": "D", "threads": 2, "host": "h"}
+    for name, seconds, gpus in (("a/pose", 3600, 0), ("a/single/train", 7200, 1), ("b/single/train", 1800, 4)):
+        used = {**about, "seconds": seconds, "gpus": gpus, "gpu_seconds": gpus * seconds}
+        (tmp_path / "logs/captures" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "logs/captures" / f"{name}.usage.json").write_text(json.dumps([used]))
+    page = shown_page()
+    assert re.search(r'<section id="costs"[^>]*>', page)[0].count("hidden") == 0
+    assert texts(page, "option", "costs") == ["GPU-hours", "CPU-hours", "hours"]
+    rows = re.findall(r"<tr.*?</tr>", page[page.index('id="costs"') :], re.S)
+    assert [re.sub(r"<[^>]*>", " ", row).split() for row in rows] == [
+        ["scene", "pose", "train", "total"],
+        ["captures/a", "2.00", "2.00"],
+        ["captures/b/single", "2.00", "2.00"],
+        ["total", "4.00", "4.00"],
+    ]
 
 
 def test_a_browser_says_that_there_are_no_runs(shown_page):
