@@ -27,7 +27,7 @@ rule all:
 
 onstart:
     with snakefile.one_line_errors():
-        snakefile.check_slurm(workflow, snakefile.site_file(HERE))
+        snakefile.check_slurm(workflow, SITE_FILE)
 
 
 # The page of all runs is made anew after every run; a failure to do so is said, and costs no result.

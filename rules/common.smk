@@ -30,13 +30,14 @@ configfile: snakefile.found("config/config.yaml", HERE)
 
 RESULTS, LOGS = workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<logs>")
 BACKEND = snakefile.backend(workflow.global_resources)
+SITE_FILE = snakefile.site_file(HERE)
 
 with snakefile.one_line_errors():
     if workflow.is_main_process:
         snakefile.check_profile(sys.argv, workflow.main_snakefile)
         snakefile.prepare_slurm(sys.argv[1:], Path(workflow.workdir_init))
     snakefile.share_gpus(workflow.global_resources)
-    SITE = read_site(snakefile.site_file(HERE))
+    SITE = read_site(SITE_FILE)
     GIVEN = {key: value for key, value in config.items() if key != "pathvars"}
     CONFIG = read_config(GIVEN)
     CAPTURES_SHEET = snakefile.found(CONFIG.captures.sheet, HERE)

@@ -12,6 +12,8 @@ localrules:
 
 rule compare:
     """All finished runs side by side, what failed, and what each scene and stage cost: two CSV and an interactive page."""
+    input:
+        prices=SITE_FILE,
     output:
         table=report(
             "<results>/compare/runs.csv",

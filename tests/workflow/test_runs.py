@@ -63,6 +63,15 @@ def test_one_failing_capture_costs_neither_the_others_nor_the_report(captures, s
     pages = re.findall(r"data:text/html[^\"]*base64,([A-Za-z0-9+/=]+)", report)
     assert any(re.search(reason, base64.b64decode(page).decode()) for page in pages), "the failure is in the report"
 
+    with (compared / "costs.csv").open() as table:
+        used = {(row["run"], row["stage"]): row for row in csv.DictReader(table)}
+    assert {key for key in used if key[1] != "shared"} == {
+        *((f"captures/{name}", "pose") for name in (*GOOD, BAD)),
+        *((f"captures/{name}/single", "train") for name in (*GOOD, BAD)),
+    }
+    assert all(float(row["cpu_hours"]) > 0 for row in used.values())
+    assert {(row["gpu_hours"], row["cost"]) for row in used.values()} == {("0.00000", "")}
+
     # Once the photo is mended, only what was missing or depends on it is done.
     good = captures / "data" / "apple" / "images" / "3.png"
     (captures / "data" / BAD / "images" / "3.png").write_bytes(good.read_bytes())
@@ -110,6 +119,12 @@ def test_what_reruns_after_a_change_is_what_depends_on_it(captures, snakemake):
     edit_config(image_cache="disk")
     assert planned() == [], "where photos are kept"
     assert "--image-cache disk " in snakemake("-n", "-p", "--forceall", "captures", "--cores", "2").stdout
+    assert snakemake("compare").returncode == 0
+    assert jobs(snakemake("-n", "compare")) == []
+    site = captures / "workflow_profiles" / "slurm" / "site.yaml"
+    site.write_text(site.read_text().replace("    any: null\n", "    any: 1.5\n"))
+    assert planned() == [], "a price"
+    assert jobs(snakemake("-n", "compare")) == ["compare"], "a price"
     original = photo.read_bytes()
     photo.write_bytes((photo.parent / "2.png").read_bytes())
     assert planned() == ["pose_capture", "train_capture"], "an edited photo"
