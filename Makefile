@@ -1,3 +1,4 @@
+# make install into .venv; the others do it too where it is missing
 # make demo    install, make the sample inputs, run everything on the CPU, write results/report.html
 # make test    install, run all CPU tests; with Slurm installed, also those on a small cluster on this machine
 # make test-slurm  only those on the cluster, with the long ones
@@ -19,7 +20,7 @@ TORCH_REQUIREMENT_cpu := torch==$(TORCH_PIN)+cpu
 TORCH_REQUIREMENT_cuda := torch===$(TORCH_PIN)
 $(if $(TORCH_REQUIREMENT_$(TORCH)),,$(error TORCH is cpu or cuda, not $(TORCH)))
 
-.PHONY: demo test test-slurm lint format generate bench bench-gpu pins clean FORCE
+.PHONY: install demo test test-slurm lint format generate bench bench-gpu pins clean FORCE
 .DEFAULT_GOAL := demo
 
 # One stamp per build of torch; without TORCH the build that is there stays.
@@ -34,6 +35,8 @@ $(INSTALLED): envs/core.txt pyproject.toml
 	$(BIN)/python -m splatdag.workflow.user_cache
 	rm -f .venv/installed-*
 	touch $@
+
+install: $(INSTALLED)
 
 demo: results/report.html
 	@echo 'Look at results/report.html (metrics, curves, pictures) and results/compare/index.html (all runs side by side).'

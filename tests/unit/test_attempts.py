@@ -1,10 +1,13 @@
 """What a log tells about the last attempt at a stage."""
 
 import fcntl
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -150,3 +153,21 @@ def test_reading_leaves_no_lock_behind(log):
     with log.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert read_attempt(log).state == "running"
+
+
+@pytest.mark.parametrize(
+    ("host", "end", "ago", "state"),
+    [
+        pytest.param("node7", "", 20, "running", id="a fresh note of another machine, whose locks are not seen here"),
+        pytest.param("node7", "", 600, "killed", id="an old one"),
+        pytest.param("node7", "failed", 20, "killed", id="one of an attempt before"),
+        pytest.param(socket.gethostname(), "", 20, "killed", id="this machine, where the lock tells"),
+    ],
+)
+def test_a_stage_on_another_machine_runs_while_it_notes_its_usage(log, host, end, ago, state):
+    log.write_text(HEADER + STEP)
+    about = {"started": "2026-02-01T10:00:00Z", "seconds": 30, "device": "D", "threads": 2, "host": host, "end": end}
+    note = log.with_suffix(".usage.json")
+    note.write_text(json.dumps([about]))
+    os.utime(note, (time.time() - ago,) * 2)
+    assert read_attempt(log).state == state

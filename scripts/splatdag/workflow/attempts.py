@@ -1,16 +1,19 @@
-"""How a stage's last attempt went, read from its log and the lock that a running stage holds on it."""
+"""How a stage's last attempt went, read from its log, the lock that a running stage holds on it, and its notes."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import re
+import socket
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
 from splatdag.workflow.stage import FAILED, FINISHED, STARTED, STOPPED
+from splatdag.workflow.usage import NOTE_SECONDS, SUFFIX, read_usage
 
 _TAIL = 64 * 1024
 _TIME = rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
@@ -24,7 +27,7 @@ class State(StrEnum):
     WAITING = "waiting"
     """It has not been started."""
     RUNNING = "running"
-    """Its log is locked by the process that writes it."""
+    """Its log is locked by the process that writes it; or it runs on another machine and has lately noted its usage."""
     DONE = "done"
     FAILED = "failed"
     STOPPED = "stopped"
@@ -70,7 +73,7 @@ def _read(file: BinaryIO, log: Path) -> Attempt:
         return Attempt(state, (end[4] or b"").decode(errors="replace"), end[1].decode(), attempts)
     begun = headers[-1] if headers else ""
     # Only a log without an end is probed: a probe that meets a starting stage would make it give up.
-    state, reason = _without_end(file)
+    state, reason = (State.RUNNING, "") if _notes_elsewhere(log) else _without_end(file)
     return Attempt(state, reason and f"{reason}; see {log}", begun, attempts)
 
 
@@ -95,6 +98,15 @@ def _end(text: bytes) -> re.Match[bytes] | None:
     """The last line that has a time, if it is the end of an attempt; what follows it is no stage's."""
     timed = next((line for line in reversed(text.split(b"\n")) if re.search(_TIME, line)), b"")
     return _END.search(timed)
+
+
+def _notes_elsewhere(log: Path) -> bool:
+    """Whether a stage runs on another machine, whose locks may not be seen here."""
+    path = log.with_suffix(SUFFIX)
+    attempts = read_usage(path)
+    if not attempts or attempts[-1].end or attempts[-1].host == socket.gethostname():
+        return False
+    return time.time() - path.stat().st_mtime < 4 * NOTE_SECONDS
 
 
 def _without_end(file: BinaryIO) -> tuple[State, str]:
