@@ -3,7 +3,8 @@
 # make test    install, run all CPU tests; with Slurm installed, also those on a small cluster on this machine
 # make test-slurm  only those on the cluster, with the long ones
 # make lint    formatters, linters, type checker
-# make bench   measure; the tables in the README are its output (make bench-gpu: those of a GPU)
+# make bench   measure; the tables in the README are its output (make bench-gpu: those of a GPU; make
+#              bench-slurm: what jobs cost on Slurm)
 # AREA=captures runs one area of the demo; TORCH=cpu or TORCH=cuda asks pip for that build of torch.
 
 SHELL := /bin/bash
@@ -20,7 +21,7 @@ TORCH_REQUIREMENT_cpu := torch==$(TORCH_PIN)+cpu
 TORCH_REQUIREMENT_cuda := torch===$(TORCH_PIN)
 $(if $(TORCH_REQUIREMENT_$(TORCH)),,$(error TORCH is cpu or cuda, not $(TORCH)))
 
-.PHONY: install demo test test-slurm lint format generate bench bench-gpu pins clean FORCE
+.PHONY: install demo test test-slurm lint format generate bench bench-gpu bench-slurm pins clean FORCE
 .DEFAULT_GOAL := demo
 
 # One stamp per build of torch; without TORCH the build that is there stays.
@@ -85,6 +86,10 @@ bench: $(INSTALLED)
 bench-gpu: $(INSTALLED)
 	@if [ -z "$(DATA)" ]; then echo 'DATA is missing; make bench-gpu DATA=<COLMAP dataset>'; exit 2; fi
 	$(BIN)/python bench/gpu.py --data-dir "$(DATA)" $(MORE)
+
+# 200 jobs on the test cluster, which needs Slurm's Debian packages (tests/slurm/box.py) and root
+bench-slurm: $(INSTALLED)
+	$(BIN)/python bench/slurm.py
 
 # the pins of everything that the first part of envs/core.txt pulls in, from what is installed
 pins: $(INSTALLED)

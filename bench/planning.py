@@ -1,4 +1,5 @@
-"""What planning costs: the default config, and 1,000 captures beside a bare Snakefile with the same declared files."""
+"""What planning costs: the default config, and 1,000 captures of four stages each beside a bare Snakefile with the same
+declared files."""
 
 from __future__ import annotations
 
@@ -17,15 +18,37 @@ PHOTOS = 4
 """Photos per capture: files of a few bytes, since planning never decodes one."""
 
 BARE = """
-CAPTURES = [line.strip() for line in open("names.txt")]
+ROWS = [line.split() for line in open("rows.txt")]
+DATA = {capture: data for capture, data, _ in ROWS}
+EVAL = {capture: dataset for capture, _, dataset in ROWS}
+LINKS = [f"results/captures/{capture}/result_dir.txt" for capture, _, _ in ROWS]
+RUNS = [f"results/captures/{capture}/single/manifest.json" for capture, _, _ in ROWS]
+EVALUATED = [capture for capture, dataset in EVAL.items() if dataset != "-"]
+EVALUATIONS = [f"results/captures/{capture}/single/eval_on_{capture}/manifest.json" for capture in EVALUATED]
+
+def photos(wildcards):
+    data = DATA[wildcards.capture]
+    return f"results/captures/{wildcards.capture}/images" if data.endswith(".mp4") else ancient(data)
 
 rule captures:
     input:
-        expand("results/captures/{capture}/single/manifest.json", capture=CAPTURES)
+        "results/kernels/any.json", RUNS, EVALUATIONS, LINKS
+
+rule compile_kernels:
+    output: receipt="results/kernels/any.json"
+    log: "logs/kernels/any.log"
+    benchmark: "benchmarks/kernels/any.tsv"
+    shell: "true"
+
+rule extract_frames:
+    input: video=lambda wildcards: ancient(DATA[wildcards.capture])
+    output: images=directory("results/captures/{capture}/images")
+    log: "logs/captures/{capture}/frames.log"
+    benchmark: "benchmarks/captures/{capture}/frames.tsv"
+    shell: "true"
 
 rule pose_capture:
-    input:
-        data=lambda wildcards: ancient(f"photos/{wildcards.capture}"),
+    input: data=photos
     output:
         cameras="results/captures/{capture}/sparse/0/cameras.bin",
         images="results/captures/{capture}/sparse/0/images.bin",
@@ -38,7 +61,7 @@ rule pose_capture:
 
 rule train_capture:
     input:
-        data=lambda wildcards: ancient(f"photos/{wildcards.capture}"),
+        data=photos,
         cameras=rules.pose_capture.output.cameras,
         images=rules.pose_capture.output.images,
         points=rules.pose_capture.output.points,
@@ -50,6 +73,24 @@ rule train_capture:
         manifest="results/captures/{capture}/single/manifest.json",
     log: "logs/captures/{capture}/single/train.log"
     benchmark: "benchmarks/captures/{capture}/single/train.tsv"
+    shell: "true"
+
+rule evaluate_capture:
+    input:
+        data=lambda wildcards: ancient(EVAL[wildcards.capture]),
+        manifest=rules.train_capture.output.manifest,
+    output:
+        metrics="results/captures/{capture}/single/eval_on_{eval_name}/metrics.json",
+        preview="results/captures/{capture}/single/eval_on_{eval_name}/preview.jpg",
+        manifest="results/captures/{capture}/single/eval_on_{eval_name}/manifest.json",
+    log: "logs/captures/{capture}/single/eval_on_{eval_name}/evaluate.log"
+    benchmark: "benchmarks/captures/{capture}/single/eval_on_{eval_name}/evaluate.tsv"
+    shell: "true"
+
+rule link_run:
+    input: manifest="results/captures/{capture}/single/manifest.json"
+    output: receipt="results/captures/{capture}/result_dir.txt"
+    log: "logs/captures/{capture}/link.log"
     shell: "true"
 """
 
@@ -90,18 +131,39 @@ def _copy_workflow(folder: Path) -> None:
 
 
 def _fill(ours: Path, bare: Path, count: int) -> None:
+    """Captures of four stages each: every other one a video, the others datasets that are evaluated on one more."""
     bare.mkdir()
-    names = [f"capture{index:05}" for index in range(count)]
-    for name in names:
-        photos = ours / "photos" / name
-        photos.mkdir(parents=True)
-        for index in range(PHOTOS):
-            (photos / f"{index}.jpg").write_text(f"{name} {index}")
-    rows = "".join(f"{name}\t../photos/{name}\n" for name in names)
-    (ours / "config" / "captures.tsv").write_text("capture\tdata_dir\n" + rows)
-    (bare / "photos").symlink_to(ours / "photos")
-    (bare / "names.txt").write_text("\n".join(names))
+    rows = []
+    for index in range(count):
+        name = f"capture{index:05}"
+        if index % 2:
+            data, dataset = f"data/{name}.mp4", "-"
+            (ours / "data").mkdir(exist_ok=True)
+            (ours / data).write_text(name)
+        else:
+            data, dataset = f"data/{name}", f"evaluation/{name}"
+            for folder in (data, dataset):
+                _write_dataset(ours / folder)
+        rows.append((name, data, dataset))
+    lines = [
+        f"{name}\t../{data}\t{'' if dataset == '-' else f'../{dataset}'}\tshown/{name}\n"
+        for name, data, dataset in rows
+    ]
+    (ours / "config" / "captures.tsv").write_text("capture\tdata_dir\teval_dir\tresult_dir\n" + "".join(lines))
+    for name in ("data", "evaluation"):
+        (bare / name).symlink_to(ours / name)
+    (bare / "rows.txt").write_text("".join(" ".join(row) + "\n" for row in rows))
     (bare / "Snakefile").write_text(BARE)
+
+
+def _write_dataset(folder: Path) -> None:
+    """Photos and a model that have no content: planning never decodes one."""
+    for index in range(PHOTOS):
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        (folder / "images" / f"{index}.jpg").write_text(f"{folder.name} {index}")
+    (folder / "sparse").mkdir()
+    for part in ("cameras", "images", "points3D"):
+        (folder / "sparse" / f"{part}.bin").touch()
 
 
 def _dry_run(folder: Path) -> tuple[float, int]:

@@ -14,7 +14,7 @@ localrules:
 rule captures:
     """Posed, trained and evaluated splats of all captures in the sheet."""
     input:
-        rendered(targets.single_files(CAPTURES)),
+        lambda wildcards: single_runs(),
 
 
 rule captures_dual:
@@ -42,6 +42,7 @@ rule extract_frames:
             mem_mb=of_row("frames", "mem_mb", 4_000),
             runtime=of_row("frames", "runtime", 120),
             area="captures",
+            share=1 / 3,
         ),
     params:
         data=capture_digest,
@@ -75,6 +76,7 @@ rule pose_capture:
             mem_mb=of_row("pose", "mem_mb", 8_000),
             runtime=of_row("pose", "runtime", 240),
             area="captures",
+            share=2 / 3,
         ),
     params:
         data=capture_digest,

@@ -42,7 +42,7 @@ with snakefile.one_line_errors():
     CONFIG = read_config(GIVEN)
     CAPTURES_SHEET = snakefile.found(CONFIG.captures.sheet, HERE)
     STAGES = Stages(CONFIG.captures.frames, CONFIG.captures.pose, CONFIG.captures.train)
-    CAPTURES = read_captures(CAPTURES_SHEET, STAGES, Path(RESULTS))
+    CAPTURES = read_captures(CAPTURES_SHEET, STAGES, Path(RESULTS), files=workflow.is_main_process)
     if workflow.is_main_process:
         snakefile.tell(notice_lines([*notices(CONFIG), *row_notices(CAPTURES, STAGES)]))
 
@@ -169,6 +169,12 @@ def result_link(wildcards):
 
 
 @functools.cache
+def single_runs():
+    """What `captures` asks for. Functions ask for it and for the pairs, so that jobs and other targets never list them."""
+    return rendered(targets.single_files(CAPTURES))
+
+
+@functools.cache
 def dual_runs():
     """What `captures_dual` asks for; says, when it is asked for, which rows have one variant only."""
     one_variant = targets.unmatched(CAPTURES)
@@ -179,7 +185,7 @@ def dual_runs():
 
 def rendered(files):
     """What a target asks for: these results, and first the kernels that they are rendered with."""
-    return [f"<results>/{file}" for file in ["kernels/any.json", *files]] if files else []
+    return [f"{RESULTS}/{file}" for file in ["kernels/any.json", *files]] if files else []
 
 
 def finished_runs(wildcards):

@@ -5,7 +5,7 @@ from sheet_rows import SHARED, train_flags
 from sheet_rows import read as read
 
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
-from splatdag.captures.sheet import Stages, row_notices
+from splatdag.captures.sheet import Stages, read_captures, row_notices
 from splatdag.captures.targets import single_files
 from splatdag.config import Config, notice_lines, notices, read_config
 from splatdag.workflow.errors import UserError
@@ -191,3 +191,18 @@ def test_a_row_may_ask_a_cluster_for_other_resources_without_changing_its_option
 def test_wrong_resources_are_refused(read, column, cell, message):
     with pytest.raises(UserError, match=f"line 2: capture dog: {message}"):
         read(f"capture\tdata_dir\tresources.{column}\ndog\tphotos\t{cell}\n")
+
+
+def test_a_job_reads_the_sheet_without_looking_at_files(tmp_path):
+    """What has been checked is not looked at again by each of thousands of jobs; the words of a row still are."""
+    sheet = tmp_path / "captures.tsv"
+    columns = "capture\tdata_dir\teval_dir\tresult_dir\ttrain.max_steps\n"
+    sheet.write_text(columns + "dog\tgone\tgone_too\tresults\t7\ncat\tvanished\t\t\t\n")
+    found = read_captures(sheet, SHARED, tmp_path / "results", files=False)
+    assert (found["dog"].data_dir, found["dog"].eval_name) == (tmp_path / "gone", "gone_too")
+    assert found["dog"].stages.train.max_steps == 7
+    with pytest.raises(UserError, match="gone"):
+        read_captures(sheet, SHARED, tmp_path / "results")
+    sheet.write_text(columns + "dog\tgone\t\t\tmany\n")
+    with pytest.raises(UserError, match="max_steps"):
+        read_captures(sheet, SHARED, tmp_path / "results", files=False)

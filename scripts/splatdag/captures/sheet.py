@@ -20,6 +20,7 @@ SAMPLES = ("room",)
 _OF_TRAIN = ("preset", "match_string", "eval_match_string")
 """Options of `train` that are columns of their own, as the arguments of the old scripts were."""
 _COLUMNS = {"data_dir", "eval_dir", "result_dir", "variant", *_OF_TRAIN}
+_AS_THE_RULES_SAY = CaptureResources()
 DUAL_VARIANTS = ("combined", "filtered")
 """The runs of `captures_dual`: of all photos, and of those that match."""
 
@@ -114,7 +115,7 @@ class Capture:
         return DUAL_VARIANTS if self.stages.train.match_string else DUAL_VARIANTS[:1]
 
 
-def read_captures(sheet: Path, shared: Stages, results: Path) -> dict[str, Capture]:
+def read_captures(sheet: Path, shared: Stages, results: Path, files: bool = True) -> dict[str, Capture]:
     """Read and check the captures sheet; what its rows name must be there.
 
     Args:
@@ -123,17 +124,22 @@ def read_captures(sheet: Path, shared: Stages, results: Path) -> dict[str, Captu
             `resources.<stage>.<name>`.
         shared: options that rows override.
         results: folder of the results.
+        files: whether to look at the files that rows name. A job need not: the process that submitted it has, and
+            thousands of jobs that look at the files of thousands of rows are a burden to a file system.
 
     Raises:
         UserError: what is wrong and in which row.
     """
     rows = read_sheet(sheet, "capture", _COLUMNS, {"frames", "pose", "train", "resources"})
-    captures = {row.name: _capture(row, sheet.parent, shared, results) for row in rows}
-    _check_places([capture for capture in captures.values() if capture.result_dir])
+    captures = {row.name: _capture(row, sheet.parent, shared) for row in rows}
+    if files:
+        for capture in captures.values():
+            _check_files(capture, results)
+        _check_places([capture for capture in captures.values() if capture.result_dir])
     return captures
 
 
-def _capture(row: Row, folder: Path, shared: Stages, results: Path) -> Capture:
+def _capture(row: Row, folder: Path, shared: Stages) -> Capture:
     where = f"{row.where}: capture {row.name}"
     given = row.cells.get("data_dir")
     if given is None:
@@ -142,20 +148,27 @@ def _capture(row: Row, folder: Path, shared: Stages, results: Path) -> Capture:
     if sample is not None and sample not in SAMPLES:
         raise UserError(f"{where}: data_dir: no sample {sample!r}{nearest(sample, SAMPLES)}")
     data_dir = Path() if sample else folder / Path(given).expanduser()
-    asked = validated(CaptureResources, row.overrides.get("resources"), f"{where}: resources")
+    own = row.overrides.get("resources")
+    asked = validated(CaptureResources, own, f"{where}: resources") if own else _AS_THE_RULES_SAY
     capture = Capture(where, row.name, data_dir, sample, _stages(row, where, shared), resources=asked)
-    if not sample:
-        check_photos(data_dir, f"{where}: data_dir")
-        _check_split(capture)
     if "variant" in row.cells:
         capture = replace(capture, variant=_checked_variant(row.cells["variant"], capture))
     if "eval_dir" in row.cells:
         capture = replace(capture, eval_dir=folder / Path(row.cells["eval_dir"]).expanduser())
-        _check_eval_dir(capture)
     if "result_dir" in row.cells:
         capture = replace(capture, result_dir=Path(row.cells["result_dir"]).expanduser())
-        _check_result_dir(capture, results)
     return capture
+
+
+def _check_files(capture: Capture, results: Path) -> None:
+    """What a row names must be there, and what it makes must have a place."""
+    if not capture.sample:
+        check_photos(capture.data_dir, f"{capture.where}: data_dir")
+        _check_split(capture)
+    if capture.eval_dir:
+        _check_eval_dir(capture)
+    if capture.result_dir:
+        _check_result_dir(capture, results)
 
 
 def _stages(row: Row, where: str, shared: Stages) -> Stages:

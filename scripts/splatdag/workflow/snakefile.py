@@ -148,19 +148,26 @@ def site_resources(site: Site) -> Callable[..., dict[str, Any]]:
     """A function that gives a rule its resources at this site.
 
     It takes the class of node (`cpu`, or a GPU class, `any` or `h100`), memory (MB) and time (minutes) of a first
-    attempt, the area whose jobs the rule counts among, if jobs of that area can be limited, and a function from a job's
-    wildcards to its number of GPUs, if that is not one.
+    attempt, the area whose jobs the rule counts among, if jobs of that area can be limited, a function from a job's
+    wildcards to its number of GPUs, if that is not one, and the share of the partition's longest time that it may take,
+    if the profile makes one job of it and others, whose times add up.
     """
 
     def resources(
-        node: str, mem_mb: Amount, runtime: Amount, area: str = "", gpus: Callable[[Any], int] | None = None
+        node: str,
+        mem_mb: Amount,
+        runtime: Amount,
+        area: str = "",
+        gpus: Callable[[Any], int] | None = None,
+        share: float = 1,
     ) -> dict[str, Any]:
         limits = site.node_class(node)
+        longest = None if limits.max_runtime is None else int(limits.max_runtime * share)
         return {
             **(request(site, node) if gpus is None else _for_gpus(site, node, gpus)),
             **({f"{area}_jobs": 1} if area else {}),
             "mem_mb": _growing(mem_mb, limits.max_mem_mb),
-            "runtime": _growing(runtime, limits.max_runtime),
+            "runtime": _growing(runtime, longest),
         }
 
     return resources
