@@ -95,7 +95,7 @@ def test_a_request_grows_with_each_attempt_up_to_the_limit_of_the_site(site):
     assert [asked["mem_mb"]({}, attempt) for attempt in (1, 2, 3)] == [2000, 4000, 5000]
     assert [asked["runtime"]({"minutes": 100}, attempt) for attempt in (1, 2, 3)] == [100, 200, 250]
     assert asked["worlds_jobs"] == 1
-    part = site_resources(tmp_path)("cpu", mem_mb=2000, runtime=100, share=2 / 5)
+    part = resources("cpu", mem_mb=2000, runtime=100, share=2 / 5)
     assert [part["runtime"]({}, attempt) for attempt in (1, 2)] == [100, 100], "with its neighbours in one job, in time"
 
 
