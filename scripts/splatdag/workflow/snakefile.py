@@ -78,7 +78,7 @@ def check_slurm(workflow: Any, site_file: Path) -> None:
     """
     if type(workflow.executor_settings).__module__ == "snakemake_executor_plugin_slurm":
         one_of_each = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
-        asked = {rule: job.resources for rule, job in one_of_each.items()}
+        asked = {rule: one_of_each[rule].resources for rule in sorted(one_of_each)}  # the same message each time
         check_requests(asked, partitions(), accounts(), site_file)
 
 
