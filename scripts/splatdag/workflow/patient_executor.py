@@ -19,7 +19,7 @@ def wait_for_the_controller() -> None:
     look = Executor.check_active_jobs
 
     async def look_patiently(self: Any, active_jobs: list[Any]) -> AsyncIterator[Any]:
-        answers = self._status_query_calls
+        answers = self._status_query_calls if active_jobs else 0  # the first round begins before the executor is made
         async for job in look(self, active_jobs):
             yield job
         if active_jobs and self._status_query_calls == answers:
