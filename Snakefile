@@ -15,6 +15,7 @@ include: "rules/common.smk"
 include: "rules/kernels.smk"
 include: "rules/samples.smk"
 include: "rules/captures.smk"
+include: "rules/upload.smk"
 include: "rules/runs.smk"
 
 
