@@ -181,7 +181,7 @@ class Hub:
 
 
 def _client(timeout_s: float, patience_s: float) -> httpx2.Client:
-    """huggingface_hub's own client waits for ever, also where it is asked to name a timeout."""
+    """A client that waits for no answer for ever, as huggingface_hub's own does."""
     timeout = httpx2.Timeout(timeout_s).as_dict()
 
     def limit(request: httpx2.Request) -> None:
@@ -189,7 +189,7 @@ def _client(timeout_s: float, patience_s: float) -> httpx2.Client:
         request.extensions["timeout"] = timeout | {key: value for key, value in given.items() if value is not None}
 
     hooks: dict[str, list[Callable[..., Any]]] = {"request": [limit], "response": [refuse_long_waits(patience_s)]}
-    return httpx2.Client(event_hooks=hooks, follow_redirects=True)
+    return httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None)
 
 
 def _told(changes: Mapping[str, Content]) -> str:

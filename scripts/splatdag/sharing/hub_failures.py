@@ -65,7 +65,6 @@ class Patience:
             self._refuse(status, cause)
         if not _may_pass(cause, status):
             self._tell_what_is_wrong(cause)
-        self._attempts += 1
         if status == _MOVED:
             self._moved += 1
             logger.info("the branch has moved since it was looked at; looking again")
@@ -73,13 +72,14 @@ class Patience:
             return
         wait = max(self._next_wait, asked_wait(cause.response) if isinstance(cause, HfHubHTTPError) else 0.0)
         self._next_wait = min(2 * self._next_wait, _LONGEST_WAIT)
-        logger.warning("%s; attempt %d in %.0f s", _words(cause), self._attempts, wait)
+        logger.warning("%s; attempt %d in %.0f s", _words(cause), self._attempts + 1, wait)
         self._wait(wait, cause)
 
     def _wait(self, seconds: float, cause: Exception) -> None:
         if seconds > self._left:
             self._give_up(cause)
         self._left -= seconds
+        self._attempts += 1
         time.sleep(seconds)
 
     def _give_up(self, cause: Exception) -> NoReturn:
