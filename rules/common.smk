@@ -219,7 +219,8 @@ def upload_receipts(wildcards):
     """What `upload` asks for; prints the plan, in a dry run too."""
     if workflow.is_main_process:
         snakefile.tell(upload_targets.plan_lines(uploads(), CONFIG.sharing.upload, f"{RESULTS}/hub"))
-    return [f"<results>/sharing/{scene}.json" for scene in uploads()]
+    files = published(CONFIG.sharing.upload).values()
+    return [file.format(exp=scene.exp, scene=scene.name) for scene in uploads() for file in files]
 
 
 def upload_of(wildcards):

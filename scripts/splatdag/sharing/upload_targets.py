@@ -75,7 +75,7 @@ def uploads(
         if scene in found and not _same(found[scene].run, run):
             raise UserError(f"upload: {found[scene].run} and {run} would both be {scene.folder}; rename one of them")
         found.setdefault(scene, upload)
-    return found, troubles
+    return dict(sorted(found.items())), troubles
 
 
 def upload_of(scene: Scene, found: Mapping[Scene, Upload]) -> Upload:
