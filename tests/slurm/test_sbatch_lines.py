@@ -34,6 +34,7 @@ TARGETS = {
     "train_capture combined": "captures/cat/combined/splat.ply",
     "train_capture of a row with its own": "captures/ape/single/splat.ply",
     "evaluate_capture": "captures/owl/single/eval_on_eval/metrics.json",
+    "upload_scene": "sharing/single/owl.json",
 }
 """One job of each kind, of captures that do not depend on each other."""
 SHARED = {"compile_kernels": "kernels/any.json"}
@@ -77,7 +78,7 @@ def prepare(project: Path) -> None:
     files = [
         f"captures/{capture}/{name}" for capture in FINISHED for stage in FINISHED[capture] for name in OUTPUTS[stage]
     ]
-    for name in [*SHARED.values(), *files]:
+    for name in [*SHARED.values(), *files, "captures/owl/single/rerun/capture.rrd"]:
         path = project / "results" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
