@@ -29,6 +29,7 @@ rule all:
 onstart:
     with snakefile.one_line_errors():
         snakefile.check_slurm(workflow, snakefile.site_file(HERE))
+        upload_targets.check_token(CONFIG.sharing.upload, [job.rule.name for job in workflow.dag.needrun_jobs()])
 
 
 # The page of all runs is made anew after every run; a failure to do so is said, and costs no result.

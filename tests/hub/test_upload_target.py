@@ -102,12 +102,15 @@ def test_a_scene_that_fails_costs_no_other_and_the_next_run_does_it(snakemake, r
     assert len(hub.repository(REPO).history()) == 3
 
 
-def test_no_token_stops_every_scene_with_its_line(snakemake, runs, hub, with_hub):
+def test_no_token_stops_the_run_before_anything_is_started(snakemake, runs, hub, with_hub):
     with_hub.pop("HF_TOKEN")
     done = snakemake("upload", *CONFIG, env=with_hub)
-    assert done.returncode == 1
-    assert done.stderr.count("HF_TOKEN: not set in the environment") >= 3
+    assert done.returncode == 2
+    assert done.stderr.count("HF_TOKEN: not set in the environment") == 1
     assert hub.requests == []
+    assert not (runs / "logs" / "sharing").exists()
+    assert snakemake("-n", "upload", *CONFIG, env=with_hub).returncode == 0, "a plan needs none"
+    assert snakemake("upload", env=with_hub).returncode == 0, "nor a folder"
 
 
 def test_the_token_is_in_nothing_that_a_run_leaves(snakemake, runs, hub, with_hub):

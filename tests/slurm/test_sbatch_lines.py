@@ -115,6 +115,17 @@ def test_every_rule_asks_slurm_for_what_is_on_record(project, fake_slurm, reques
     assert found == json.loads(RECORD.read_text())[site]
 
 
+def test_the_token_of_the_hub_reaches_jobs_by_the_environment_alone(project, fake_slurm, monkeypatch):
+    prepare(project)
+    monkeypatch.setenv("HF_TOKEN", secret := "hf_Planted" + "ForSlurm")
+    _, calls = fake_slurm("upload", "--retries", "0", "--config", 'sharing={"upload": {"repo_id": "lab/x"}}')
+    [line] = [call for call in calls if call[0] == "sbatch"]
+    assert "--export=ALL" in line
+    assert "rule_upload_scene_wildcards_single_owl" in line
+    assert secret not in json.dumps(calls)
+    assert not [path for path in project.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+
+
 def test_the_record_has_every_rule_that_goes_to_slurm(repository):
     text = "".join(path.read_text() for path in (repository / "rules").glob("*.smk"))
     local = set(re.findall(r"\w+", " ".join(re.findall(r"^localrules:\n((?:    \w+,\n)+)", text, re.MULTILINE))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -18,7 +19,7 @@ from splatdag.sharing.redaction import keep_out_of_logs
 from splatdag.sharing.rrd_files import Recording, read_recording, rerun_version, resolved, selected
 from splatdag.sharing.scene_metrics import metrics_table, source_camera
 from splatdag.sharing.tree import Content, FolderTree, Tree, text_content
-from splatdag.sharing.upload_options import TOKEN, UploadOptions
+from splatdag.sharing.upload_options import UploadOptions, token_of
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import now
 from splatdag.workflow.publish import write_json
@@ -58,7 +59,7 @@ def main(
     paths = _chosen(recordings or tuple(sorted((run_dir / "rerun").glob("*.rrd"))), options)
     if not paths:
         raise UserError(f"{run_dir / 'rerun'}: no recording that `selection` and `rrd_glob` choose")
-    token = _token() if options.repo_id else ""
+    token = token_of(os.environ) if options.repo_id else ""
     local = {path: read_recording(path) for path in paths}
     camera = source_camera(run_dir, scene, scenes_dir)
     metrics = metrics_table(run_dir, camera)
@@ -134,16 +135,9 @@ def _chosen(recordings: tuple[Path, ...], options: UploadOptions) -> list[Path]:
     return [by_name[name] for name in selected(by_name, selection, rrd_glob)]
 
 
-def _token() -> str:
-    token = os.environ.get(TOKEN, "").strip()
-    if not token:
-        raise UserError(f"{TOKEN}: not set in the environment, and sharing.upload.repo_id needs a token that may write")
-    keep_out_of_logs(token)
-    return token
-
-
 def _hub(options: UploadOptions, token: str) -> Hub:
     """huggingface_hub without telemetry, bars and token files; these are read when it is imported."""
+    keep_out_of_logs(token)
     for switch in ("TELEMETRY", "UPDATE_CHECK", "PROGRESS_BARS", "IMPLICIT_TOKEN"):
         os.environ.setdefault(f"HF_HUB_DISABLE_{switch}", "1")
     from splatdag.sharing.hub import Hub
@@ -176,6 +170,7 @@ def _hashed(local: dict[Path, Recording], memory: Path, threads: int) -> dict[st
     return {name: content for name, (_, content) in found.items()}
 
 
+@functools.cache
 def _git_revision() -> str | None:
     """The revision of this package's code, where it lies in a git repository that it is part of."""
     here = Path(__file__)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
 
+from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import Options
 
 TOKEN = "HF_TOKEN"
@@ -31,3 +33,15 @@ class UploadOptions(Options):
     """How long one request may stay without an answer (seconds)."""
     patience_s: float = Field(900, ge=0)
     """How long a Hub that is busy, down or asks to wait is asked again, in all (seconds)."""
+
+
+def token_of(environment: Mapping[str, str]) -> str:
+    """The Hub's token.
+
+    Raises:
+        UserError: there is none.
+    """
+    token = environment.get(TOKEN, "").strip()
+    if not token:
+        raise UserError(f"{TOKEN}: not set in the environment, and sharing.upload.repo_id needs a token that may write")
+    return token

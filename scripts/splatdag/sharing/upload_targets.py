@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from splatdag.sharing.layout import Scene, published_as
 from splatdag.sharing.pages import readable_size
 from splatdag.sharing.rrd_files import NAME, selected
-from splatdag.sharing.upload_options import UploadOptions
+from splatdag.sharing.upload_options import UploadOptions, token_of
 from splatdag.workflow.errors import UserError
 
 _RUNS = ("captures/*/*", "static/*/*", "worlds/*/*", "worlds/*/*/splat", "driving/*/*", "humans/*/*")
@@ -78,6 +78,20 @@ def uploads(
     return dict(sorted(found.items())), troubles
 
 
+def check_token(options: UploadOptions, jobs: Iterable[str]) -> None:
+    """Stop before a run begins if uploads to the Hub are among its jobs and there is no token.
+
+    Args:
+        options: of the upload.
+        jobs: names of the rules that will run.
+
+    Raises:
+        UserError: the variable that is to be set.
+    """
+    if options.repo_id and "upload_scene" in jobs:
+        token_of(os.environ)
+
+
 def upload_of(scene: Scene, found: Mapping[Scene, Upload]) -> Upload:
     """The upload of a scene that was asked for by name.
 
@@ -115,11 +129,15 @@ def plan_lines(found: Mapping[Scene, Upload], options: UploadOptions, hub_dir: s
     where = f"the folder {hub_dir} (sharing.upload.repo_id is not set)"
     if options.repo_id:
         where = f"{options.repo_id} ({options.repo_type}), branch {options.branch}"
-    yield f"upload: {count} recordings of {len(found)} scenes, {readable_size(size)}, to {where}"
+    yield f"upload: {_counted(count, 'recording')} of {_counted(len(found), 'scene')}, {readable_size(size)}, to {where}"
     for upload in found.values():
         shown = [f"{path.name} ({_told_size(path)})" for path in upload.recordings[:_FILES_SHOWN]]
         more = len(upload.recordings) - len(shown)
         yield f"  {upload.scene.folder}: {', '.join(shown)}" + (f" and {more} more" if more else "")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def _size(path: Path) -> int | None:
