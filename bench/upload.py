@@ -1,9 +1,10 @@
-"""What an upload costs: 500 MB of recordings to a Hub on this machine, beside a copy of the files; and a second time."""
+"""What an upload costs: 500 MB of recordings to a Hub on this machine beside a copy of the files, and a second time."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -39,37 +40,42 @@ def main() -> None:
         for path in recordings.iterdir():
             assert there[f"experiments/bench/run/rerun_files/{path.name}"] == path.read_bytes()
     print(f"{arguments.megabytes} MB in {arguments.files} files, seconds; uploads with start-up of the process\n")
-    print("| what | s | MB/s | ratio to the copy | sent MB |")
+    print("| what | s | CPU s | ratio to the copy | sent MB |")
     print("|---|---|---|---|---|")
-    for what, seconds, size in (
+    for what, (seconds, cpu), size in (
         ("copy of the files, flushed", copy, arguments.megabytes),
         ("upload", first, sent / MB),
         ("the same upload again", second, sent_again / MB),
     ):
-        rate = f"{size / seconds:.0f}" if size else "–"
-        print(f"| {what} | {seconds:.1f} | {rate} | {seconds / copy:.2f} | {size:.1f} |")
+        print(f"| {what} | {seconds:.1f} | {cpu:.1f} | {seconds / copy[0]:.1f} | {size:.1f} |")
 
 
-def _copied(recordings: Path, target: Path) -> float:
-    begin = time.monotonic()
+def _copied(recordings: Path, target: Path) -> tuple[float, float]:
+    """Seconds, and those of the CPU."""
+    begin, cpu = time.monotonic(), time.process_time()
     shutil.copytree(recordings, target)
     for path in target.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    seconds = time.monotonic() - begin
+    seconds = time.monotonic() - begin, time.process_time() - cpu
     shutil.rmtree(target)
     return seconds
 
 
-def _uploaded(hub: LocalHub, folder: Path) -> tuple[float, int]:
-    """Seconds and bytes sent."""
+def _uploaded(hub: LocalHub, folder: Path) -> tuple[tuple[float, float], int]:
+    """Seconds, those of the uploader's CPU, and bytes sent."""
     before = hub.sent()
     command = [sys.executable, "-m", "splatdag.sharing.upload", "--repo-id", "bench/recordings", "--exp", "bench"]
     command += ["--scene", "run", "--run-dir", str(folder / "run"), "--hub-dir", str(folder / "unused")]
     command += ["--receipt", str(folder / "sharing" / "receipt.json"), "--log", str(folder / "upload.log")]
-    begin = time.monotonic()
+    begin, cpu = time.monotonic(), _children_cpu()
     subprocess.run(command, env=os.environ | hub.environment(), check=True, stderr=subprocess.DEVNULL)
-    return time.monotonic() - begin, hub.sent() - before
+    return (time.monotonic() - begin, _children_cpu() - cpu), hub.sent() - before
+
+
+def _children_cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

@@ -84,11 +84,12 @@ class Store:
                 data = stream.read(min(CHUNK, size))
                 if not data:
                     raise ConnectionError("the client went away")
-                digest.update(data)
                 file.write(data)
                 size -= len(data)
+                if not name:
+                    digest.update(data)
         partial.replace(self.blob(name or digest.hexdigest()))
-        return digest.hexdigest()
+        return name or digest.hexdigest()
 
     def join(self, sha256: str, parts: list[str]) -> str:
         """Put parts together; the hash of the whole."""

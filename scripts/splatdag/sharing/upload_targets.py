@@ -129,7 +129,8 @@ def plan_lines(found: Mapping[Scene, Upload], options: UploadOptions, hub_dir: s
     where = f"the folder {hub_dir} (sharing.upload.repo_id is not set)"
     if options.repo_id:
         where = f"{options.repo_id} ({options.repo_type}), branch {options.branch}"
-    yield f"upload: {_counted(count, 'recording')} of {_counted(len(found), 'scene')}, {readable_size(size)}, to {where}"
+    what = f"{_counted(count, 'recording')} of {_counted(len(found), 'scene')}, {readable_size(size)}"
+    yield f"upload: {what}, to {where}"
     for upload in found.values():
         shown = [f"{path.name} ({_told_size(path)})" for path in upload.recordings[:_FILES_SHOWN]]
         more = len(upload.recordings) - len(shown)
