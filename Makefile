@@ -79,6 +79,7 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python bench/planning.py
 	$(BIN)/python bench/rasterizer.py $(if $(SKETCH),--sketch $(SKETCH))
+	$(BIN)/python bench/upload.py
 	@if [ -n "$(DATA)" ]; then $(BIN)/python bench/captures.py --data-dir "$(DATA)" --photos-alone; \
 	else echo 'DATA=<COLMAP dataset> measures training and poses too'; fi
 

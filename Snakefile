@@ -15,6 +15,7 @@ include: "rules/common.smk"
 include: "rules/kernels.smk"
 include: "rules/samples.smk"
 include: "rules/captures.smk"
+include: "rules/upload.smk"
 include: "rules/runs.smk"
 
 
@@ -28,6 +29,7 @@ rule all:
 onstart:
     with snakefile.one_line_errors():
         snakefile.check_slurm(workflow, SITE_FILE)
+        upload_targets.check_token(CONFIG.sharing.upload, [job.rule.name for job in workflow.dag.needrun_jobs()])
 
 
 # The page of all runs is made anew after every run; a failure to do so is said, and costs no result.

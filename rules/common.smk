@@ -10,6 +10,8 @@ from splatdag.captures import targets
 from splatdag.captures.sheet import Stages, read_captures, row_notices
 from splatdag.captures.split import list_file
 from splatdag.config import notice_lines, notices, read_config
+from splatdag.sharing import upload_targets
+from splatdag.sharing.layout import Scene
 from splatdag.splats.kernels import COMPILED_WITH
 from splatdag.workflow import snakefile
 from splatdag.workflow.code_digest import code_digest
@@ -38,6 +40,7 @@ with snakefile.one_line_errors():
         snakefile.prepare_slurm(sys.argv[1:], Path(workflow.workdir_init))
     snakefile.share_gpus(workflow.global_resources)
     SITE = read_site(SITE_FILE)
+    snakefile.limit_commits(workflow.global_resources)
     GIVEN = {key: value for key, value in config.items() if key != "pathvars"}
     CONFIG = read_config(GIVEN)
     CAPTURES_SHEET = snakefile.found(CONFIG.captures.sheet, HERE)
@@ -56,6 +59,8 @@ wildcard_constraints:
     capture=NAME,
     variant="|".join(targets.VARIANTS),
     eval_name=NAME,
+    exp=NAME,
+    scene=NAME,
 
 
 @for_every_job
@@ -192,3 +197,68 @@ def finished_runs(wildcards):
     """Digest of all manifests, so that the comparison is made again when a run is added or changes."""
     manifests = Path(RESULTS).glob("*/**/manifest.json")
     return snakefile.digest_of_files(path for path in manifests if path.parent.name != "state")
+
+
+def recordings():
+    """The recordings that there are."""
+    return upload_targets.recordings_on_disk(Path(RESULTS), CONFIG.sharing.results_root)
+
+
+@functools.cache
+def uploads():
+    """What `upload` publishes, by scene; says what it has to leave out."""
+    sharing = CONFIG.sharing
+    with snakefile.one_line_errors():
+        found, troubles = upload_targets.uploads(
+            recordings(),
+            Path(RESULTS),
+            sharing.results_root,
+            sharing.resolved_upload(),
+            sharing.exp_name,
+            sharing.scene_name_includes,
+        )
+    if workflow.is_main_process:
+        snakefile.tell(troubles)
+    return found
+
+
+@functools.cache
+def upload_receipts(wildcards):
+    """What `upload` asks for; prints the plan, in a dry run too."""
+    if workflow.is_main_process:
+        snakefile.tell(upload_targets.plan_lines(uploads(), CONFIG.sharing.upload, f"{RESULTS}/hub"))
+    files = published(CONFIG.sharing.upload).values()
+    return [file.format(exp=scene.exp, scene=scene.name) for scene in uploads() for file in files]
+
+
+def upload_of(wildcards):
+    with snakefile.one_line_errors():
+        return upload_targets.upload_of(Scene(wildcards.exp, wildcards.scene), uploads())
+
+
+@for_every_job
+def scene_recordings(wildcards):
+    return [str(path) for path in upload_of(wildcards).recordings]
+
+
+@for_every_job
+def scene_run(wildcards):
+    return str(upload_of(wildcards).run)
+
+
+@for_every_job
+def hub_folder(wildcards):
+    """What is written to in the Hub's place."""
+    return f"{RESULTS}/hub"
+
+
+def upload_flags():
+    """The options of an upload, and where scene JSON files are."""
+    scenes = CONFIG.sharing.scenes_dir
+    return flags(CONFIG.sharing.resolved_upload()) + ([f"--scenes-dir={scenes}"] if scenes else [])
+
+
+def published(options):
+    """What an upload makes here: a receipt, and the page where no repository is set."""
+    receipt = {"receipt": "<results>/sharing/{exp}/{scene}.json"}
+    return receipt if options.repo_id else receipt | {"page": "<results>/hub/experiments/{exp}/{scene}/README.md"}

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
 
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
 from splatdag.samples.options import RoomOptions
+from splatdag.sharing.rrd_files import resolved
+from splatdag.sharing.upload_options import UploadOptions
 from splatdag.workflow.options import Options, validated
 
 _NOTICES_SHOWN = 20
@@ -28,6 +33,30 @@ class CapturesConfig(Options):
     """Training."""
 
 
+class SharingConfig(Options):
+    """Recordings of runs, and where they are published."""
+
+    results_root: Path | None = None
+    """Tree of results in the layout of the old human trainer, `<results_root>/<scene>/<exp>`."""
+    scenes_dir: Path | None = None
+    """Folder of scene JSON files, `<scene>.json`, whose `cam_id` is the source camera."""
+    exp_name: str | None = None
+    """Only runs of this experiment."""
+    scene_name_includes: str = ""
+    """Only scenes with this in their names."""
+    tasks: list[Literal["nvs", "pose", "trn_nv_generation"]] = ["nvs", "pose", "trn_nv_generation"]
+    """What is shown of human runs."""
+    epoch: str = Field("all", pattern=r"^(all|latest|(epoch_)?\d+)$")
+    """Epochs that are shown of human runs: `all`, `latest`, or one, `epoch_0010` or `10`."""
+    upload: UploadOptions = UploadOptions()
+    """Publication."""
+
+    def resolved_upload(self) -> UploadOptions:
+        """The options of the upload, with what `auto` stands for."""
+        selection, rrd_glob = resolved(self.upload.selection, self.upload.rrd_glob, self.tasks, self.epoch)
+        return self.upload.model_copy(update={"selection": selection, "rrd_glob": rrd_glob})
+
+
 class SamplesConfig(Options):
     """The bundled sample inputs, made on first use."""
 
@@ -40,6 +69,8 @@ class Config(Options):
 
     captures: CapturesConfig = CapturesConfig()
     """Captures."""
+    sharing: SharingConfig = SharingConfig()
+    """Recordings and their publication."""
     samples: SamplesConfig = SamplesConfig()
     """Sample inputs."""
 

@@ -34,6 +34,7 @@ TARGETS = {
     "train_capture combined": "captures/cat/combined/splat.ply",
     "train_capture of a row with its own": "captures/ape/single/splat.ply",
     "evaluate_capture": "captures/owl/single/eval_on_eval/metrics.json",
+    "upload_scene": "sharing/single/owl.json",
 }
 """One job of each kind, of captures that do not depend on each other."""
 SHARED = {"compile_kernels": "kernels/any.json"}
@@ -77,7 +78,7 @@ def prepare(project: Path) -> None:
     files = [
         f"captures/{capture}/{name}" for capture in FINISHED for stage in FINISHED[capture] for name in OUTPUTS[stage]
     ]
-    for name in [*SHARED.values(), *files]:
+    for name in [*SHARED.values(), *files, "captures/owl/single/rerun/capture.rrd"]:
         path = project / "results" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
@@ -112,6 +113,17 @@ def test_every_rule_asks_slurm_for_what_is_on_record(project, fake_slurm, reques
         record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
         RECORD.write_text(json.dumps(record | {site: found}, indent=1) + "\n")
     assert found == json.loads(RECORD.read_text())[site]
+
+
+def test_the_token_of_the_hub_reaches_jobs_by_the_environment_alone(project, fake_slurm, monkeypatch):
+    prepare(project)
+    monkeypatch.setenv("HF_TOKEN", secret := "hf_Planted" + "ForSlurm")
+    _, calls = fake_slurm("upload", "--retries", "0", "--config", 'sharing={"upload": {"repo_id": "lab/x"}}')
+    [line] = [call for call in calls if call[0] == "sbatch"]
+    assert "--export=ALL" in line
+    assert "rule_upload_scene_wildcards_single_owl" in line
+    assert secret not in json.dumps(calls)
+    assert not [path for path in project.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
 
 
 def test_the_record_has_every_rule_that_goes_to_slurm(repository):

@@ -7,8 +7,9 @@ LAYERS = {
     "samples": {"samples", "workflow"},
     "splats": {"splats", "workflow"},
     "captures": {"captures", "splats", "workflow"},
+    "sharing": {"sharing", "workflow"},
 }
-NO_TORCH = ("workflow", "samples")
+NO_TORCH = ("workflow", "samples", "sharing")
 
 
 def imports(path):
@@ -32,7 +33,7 @@ def test_packages_import_only_what_lies_below_them(repository):
     assert wrong == []
 
 
-def test_workflow_and_samples_have_no_torch(repository):
+def test_workflow_samples_and_sharing_have_no_torch(repository):
     package = repository / "scripts" / "splatdag"
     found = [
         str(path)

@@ -100,6 +100,13 @@ def share_gpus(limits: MutableMapping[str, Any]) -> None:
         os.environ[JOBS_PER_GPU] = str(jobs_per_gpu(limits["jobs_per_gpu"].value))
 
 
+def limit_commits(limits: MutableMapping[str, Any]) -> None:
+    """One commit to the Hub at a time, also where `--resources` on the command line replaces the profile's."""
+    from snakemake.resources import Resource
+
+    limits.setdefault("hf_commits", Resource("hf_commits", 1))
+
+
 def _put_first(variable: str, folder: str) -> None:
     others = [part for part in os.environ.get(variable, "").split(os.pathsep) if part not in ("", folder)]
     os.environ[variable] = os.pathsep.join([folder, *others])

@@ -1,0 +1,119 @@
+"""What a run's own files say of it: held-out metrics by epoch, and the source camera."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from splatdag.workflow.errors import UserError
+
+Row = tuple[str, dict[str, float]]
+"""What a row of the table is of, such as `epoch 15`, and its values by column."""
+
+
+def metrics_table(run: Path, source_camera: str | None) -> list[Row]:
+    """The metrics of a run: of each epoch in the folder layout of the human trainer, else of `metrics.json`.
+
+    Raises:
+        UserError: a file of metrics can't be read.
+    """
+    epochs = sorted((run / "evaluation").glob("epoch_*"))
+    rows = [(f"epoch {_number(folder.name)}", _of_epoch(folder, source_camera)) for folder in epochs]
+    return [row for row in rows if row[1]] or list(_of_metrics_json(run / "metrics.json"))
+
+
+def source_camera(run: Path, scene: str, scenes_dir: Path | None) -> str | None:
+    """The camera that a scene was trained from: of its scene JSON (`cam_id`), else of the run's manifest.
+
+    Raises:
+        UserError: the scene JSON has no `cam_id`.
+    """
+    path = scenes_dir / f"{scene}.json" if scenes_dir else None
+    if path is not None and path.is_file():
+        given = _json(path)
+        if "cam_id" not in given:
+            raise UserError(f"{path}: no cam_id, the camera that the scene is trained from")
+        return str(given["cam_id"])
+    manifest = run / "manifest.json"
+    camera = _json(manifest).get("source_camera_id") if manifest.is_file() else None
+    return None if camera is None else str(camera)
+
+
+def _of_epoch(folder: Path, source_camera: str | None) -> dict[str, float]:
+    nvs = folder / "nvs" / "metrics" / "metrics_all_cams_per_frame.csv"
+    pose = folder / "pose_smplx" / "metrics"
+    overall, per_frame = (
+        pose / "smplx_pose_estimation_overall_results.txt",
+        pose / "smplx_pose_estimation_metrics_per_frame.csv",
+    )
+    found = _column_means(nvs, source_camera) if nvs.is_file() else {}
+    if overall.is_file():
+        return found | _key_values(overall)
+    return found | (_column_means(per_frame, None) if per_frame.is_file() else {})
+
+
+def _column_means(table: Path, without_camera: str | None) -> dict[str, float]:
+    """Means of a table's columns, the rows of the source camera left out: they are no novel views."""
+    with _reading(table) as file:
+        rows = [row for row in csv.DictReader(file) if row.get("camera_id") != without_camera or not without_camera]
+    columns = [name for name in (rows[0] if rows else {}) if name not in ("camera_id", "frame_id", None)]
+    means = {name: [_float(row[name], table) for row in rows if row[name]] for name in columns}
+    return {name: math.fsum(values) / len(values) for name, values in means.items() if values}
+
+
+def _key_values(text: Path) -> dict[str, float]:
+    """Lines `key: value`; others are left out."""
+    found = {}
+    with _reading(text) as file:
+        for line in file:
+            key, colon, value = line.partition(":")
+            try:
+                found[key.strip()] = float(value) if colon else math.nan
+            except ValueError:
+                continue
+    return {key: value for key, value in found.items() if math.isfinite(value)}
+
+
+def _of_metrics_json(path: Path) -> Iterator[Row]:
+    if not path.is_file():
+        return
+    given = _json(path)
+    for key, label in (("mean", "held-out views"), ("baseline", "one-colour image")):
+        values = given.get(key)
+        if isinstance(values, dict):
+            yield label, {name: float(v) for name, v in values.items() if isinstance(v, int | float)}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: not an object of names and values")
+    return given
+
+
+def _reading(path: Path) -> Any:
+    try:
+        return path.open(encoding="utf-8", newline="")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
+def _float(cell: str, table: Path) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        raise UserError(f"{table}: {cell!r} is not a number") from None
+
+
+def _number(epoch: str) -> str:
+    digits = epoch.removeprefix("epoch_")
+    return str(int(digits)) if digits.isdecimal() else digits
