@@ -1,0 +1,59 @@
+"""Options of the driving area's stages. Names are those of the Flux4D reproduction's scripts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from splatdag.driving.pandaset import CAMERAS
+from splatdag.workflow.options import Options
+
+
+class IndexOptions(Options):
+    """Which clips are cut from PandaSet's logs."""
+
+    preset: Literal["paper", "debug"] = "paper"
+    """paper: the clips of Flux4D's paper; debug: clips of clip_len_s, every second frame given."""
+    clip_len_s: float = Field(1.5, gt=0)
+    """Length of a clip (s); of preset debug alone."""
+    stride_s: float = Field(1.5, gt=0)
+    """Time between the starts of two clips (s); of preset debug alone."""
+    target_fps: float = Field(10, ge=0)
+    """Frames a second that a log must have, within 0.5; 0 takes what each has."""
+    camera_names: tuple[str, ...] = ("front_camera",)
+    """Cameras whose images a clip needs."""
+    tiny_scenes: tuple[str, ...] = ()
+    """Logs of the tiny index; unset: the first tiny_num_scenes."""
+    tiny_num_scenes: int = Field(2, ge=1)
+    """Logs of the tiny index where tiny_scenes are not named."""
+    val_scenes: tuple[str, ...] = ()
+    """Test logs; unset: the ten of the paper, or, if val_num_scenes is given, so many."""
+    val_num_scenes: int | None = Field(None, ge=0)
+    """How many test logs: those of the paper first, then the last others."""
+    max_scenes: int | None = Field(None, ge=1)
+    """Take only the first so many logs."""
+    strict: bool = False
+    """Stop at a log or clip that can't be used, instead of leaving it out and saying why."""
+
+    @field_validator("camera_names", "tiny_scenes", "val_scenes", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        """Lists may be words with commas between them, as the scripts took them."""
+        words = [given] if isinstance(given, str | int) else given
+        if not isinstance(words, list | tuple):
+            return given
+        return tuple(name for word in words for name in str(word).replace(",", " ").split())
+
+    @field_validator("camera_names")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in CAMERAS]
+        if unknown or not names:
+            raise ValueError(f"expected some of {', '.join(CAMERAS)}")
+        return names
+
+    def notices(self) -> list[str]:
+        """Settings without effect, a line each."""
+        given = [name for name in ("clip_len_s", "stride_s") if name in self.model_fields_set]
+        return [f"{name}: without effect, since preset is paper" for name in given if self.preset == "paper"]
