@@ -7,6 +7,7 @@ LAYERS = {
     "samples": {"samples", "workflow"},
     "splats": {"splats", "workflow"},
     "captures": {"captures", "splats", "workflow"},
+    "driving": {"driving", "splats", "workflow"},
 }
 NO_TORCH = ("workflow", "samples")
 
