@@ -57,3 +57,28 @@ class IndexOptions(Options):
         """Settings without effect, a line each."""
         given = [name for name in ("clip_len_s", "stride_s") if name in self.model_fields_set]
         return [f"{name}: without effect, since preset is paper" for name in given if self.preset == "paper"]
+
+
+class AlignmentOptions(Options):
+    """A check by eye of lidar, poses and cameras: points drawn over an image, and maps."""
+
+    clip_index: int = Field(0, ge=0)
+    """Which clip of the index."""
+    frame_index: int = Field(0, ge=0)
+    """Which frame of the clip."""
+    camera: Literal[
+        "front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera"
+    ] = "front_camera"
+    """Which camera."""
+    lidar_sensor_id: Literal[-1, 0, 1] = 0
+    """0 is the spinning Pandar64, 1 the forward-facing PandarGT, -1 both."""
+    voxel_size: float = Field(0.2, ge=0)
+    """Of lifted points one is kept in each cube of this size (m); 0 keeps all."""
+    max_points: int | None = Field(None, ge=1)
+    """At most so many lifted points, evenly chosen."""
+    point_color_mode: Literal["depth", "from_image", "fixed"] = "depth"
+    """Points are drawn in the colour of their depth, of the pixel that they fall on, or red."""
+    save_pointcloud: bool = False
+    """Also write the lifted points as PLY, in the clip's ego frame."""
+    plot_window_m: float = Field(160, gt=0)
+    """Width of the maps (m)."""
