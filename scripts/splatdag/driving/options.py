@@ -82,3 +82,14 @@ class AlignmentOptions(Options):
     """Also write the lifted points as PLY, in the clip's ego frame."""
     plot_window_m: float = Field(160, gt=0)
     """Width of the maps (m)."""
+
+
+class StartOptions(Options):
+    """The Gaussians that a clip begins with."""
+
+    num_sky_points: int = Field(60_000, ge=0)
+    """Gaussians of the backdrop: the input images, far behind all that was measured."""
+    sky_radius: float = Field(4.0, ge=1)
+    """Distance of the backdrop, in diagonals of what was measured."""
+    max_gaussians: int | None = Field(None, ge=1)
+    """At most so many Gaussians of lidar points, evenly chosen."""
