@@ -99,7 +99,12 @@ def begin(log: Log, clip: Clip, lifted: dict[int, Lifted], options: StartOptions
     ego_to_world, clock = log.ego_to_world[clip.start], Clock.of(log, clip)
     inputs = [clip.start + frame for frame in clip.inputs]
     points, colors, times, spacings = (
-        np.concatenate([part[number] for part in (_measured(log, frame, lifted[frame], clock) for frame in inputs)])
+        np.concatenate(
+            [
+                part[number]
+                for part in (_measured(log, frame, lifted[frame], clock, options.keep_unseen) for frame in inputs)
+            ]
+        )
         for number in range(4)
     )
     kept = evenly(len(points), options.max_gaussians)
@@ -112,9 +117,9 @@ def begin(log: Log, clip: Clip, lifted: dict[int, Lifted], options: StartOptions
     return _joined(measured, backdrop)
 
 
-def _measured(log: Log, frame: int, given: Lifted, clock: Clock) -> tuple[np.ndarray, ...]:
-    """Points of the world, colours, clip times and spacings of the points that a camera has seen."""
-    seen = given.seen
+def _measured(log: Log, frame: int, given: Lifted, clock: Clock, keep_unseen: bool) -> tuple[np.ndarray, ...]:
+    """Points of the world, colours, clip times and spacings of the points that a camera has seen, or of all."""
+    seen = given.seen | keep_unseen
     times = clock.at(given.times[seen].astype(np.float64) + log.lidar_times[frame])
     return given.points[seen] + given.origin, given.colors[seen], times, given.spacings[seen]
 
