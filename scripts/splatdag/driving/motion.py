@@ -21,14 +21,14 @@ def moved(means: Tensor, velocities: Tensor, times: Tensor, at: float) -> Tensor
     Returns:
         [N, 3] metres.
     """
-    powers = torch.arange(1, velocities.shape[1] + 1, device=means.device)
+    powers = torch.arange(1, velocities.shape[1] + 1, dtype=means.dtype, device=means.device)
     spans = (at**powers - times[:, None] ** powers) / powers
     return means + (velocities * spans[..., None]).sum(dim=1)
 
 
 def velocity(velocities: Tensor, at: float | Tensor) -> Tensor:
     """[N, 3] metres per clip time at a time, one for all or [N] of each, of coefficients [N, D, 3]."""
-    powers = torch.arange(velocities.shape[1], device=velocities.device)
+    powers = torch.arange(velocities.shape[1], dtype=velocities.dtype, device=velocities.device)
     times = torch.as_tensor(at, dtype=velocities.dtype, device=velocities.device)
     return (velocities * (times[..., None] ** powers)[..., None]).sum(dim=1)
 
