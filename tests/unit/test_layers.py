@@ -8,6 +8,7 @@ LAYERS = {
     "splats": {"splats", "workflow"},
     "captures": {"captures", "splats", "workflow"},
     "sharing": {"sharing", "workflow"},
+    "driving": {"driving", "splats", "workflow"},
 }
 NO_TORCH = ("workflow", "samples", "sharing")
 

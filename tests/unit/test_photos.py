@@ -13,7 +13,7 @@ from PIL import Image
 from scenes import arc, colmap_model, write_model
 
 from splatdag.captures.photos import load_scene
-from splatdag.captures.pixels import read_pixels
+from splatdag.splats.pixels import read_pixels
 from splatdag.workflow.errors import UserError
 
 

@@ -20,8 +20,8 @@ import torch
 
 from splatdag.captures.lens import Lens, is_distorted
 from splatdag.captures.model import read_model
-from splatdag.captures.pixels import Header, Pixels, read_header, read_mask, read_pixels, text
 from splatdag.splats.image_cache import ImageCache, TierChoice, bytes_of
+from splatdag.splats.pixels import Header, Pixels, read_header, read_mask, read_pixels, text
 from splatdag.splats.views import View
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.inventory import mask_paths, smaller_photos

@@ -18,7 +18,7 @@ import numpy as np
 import pycolmap
 
 from splatdag.captures.options import PoseOptions
-from splatdag.captures.pixels import read_header, read_mask, read_pixels, text
+from splatdag.splats.pixels import read_header, read_mask, read_pixels, text
 from splatdag.workflow.errors import Stopped, UserError
 from splatdag.workflow.inventory import mask_paths, photos_folder
 

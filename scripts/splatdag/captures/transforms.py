@@ -12,7 +12,7 @@ import plyfile
 import pycolmap
 
 from splatdag.captures.lens import check_camera
-from splatdag.captures.pixels import read_header, text
+from splatdag.splats.pixels import read_header, text
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.inventory import listed
 from splatdag.workflow.transforms_file import Frame, Transforms, read_transforms

@@ -32,11 +32,12 @@ def render(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Render N Gaussians into C pinhole cameras, with gradients to every tensor but Ks.
 
-    means [N,3] in world units, quats [N,4] wxyz of any length, scales [N,3] standard deviations in world
-    units, opacities [N] in [0,1]; colors [N,D] channels, or [C,N,D] where cameras see different ones, or [N,K,3]
-    harmonics when sh_degree is given, of which the first (sh_degree+1)² are used. viewmats [C,4,4] world to
-    camera (x right, y down, z forward), Ks [C,3,3] in pixels, backgrounds [C,D]. `antialiased` scales opacities
-    by the area that the pixel filter adds.
+    means [N,3] in world units, or [C,N,3] where each camera has a time of its own and things move (means2d then
+    carries no gradient); quats [N,4] wxyz of any length, scales [N,3] standard deviations in world units, opacities
+    [N] in [0,1]; colors [N,D] channels, or [C,N,D] where cameras see different ones, or [N,K,3] harmonics when
+    sh_degree is given, of which the first (sh_degree+1)² are used. viewmats [C,4,4] world to camera (x right, y down,
+    z forward), Ks [C,3,3] in pixels, backgrounds [C,D]. `antialiased` scales opacities by the area that the pixel
+    filter adds.
 
     Returns colors [C,H,W,D], alphas [C,H,W,1] and info: means2d [C,N,2] in pixels (call `.retain_grad()` on
     it for the screen-space gradient; with absgrad its `.absgrad` is set in the backward pass), radii [C,N,2]
@@ -62,15 +63,19 @@ def render(
         tensors["backgrounds"] = backgrounds
     _check(tensors, width, height, sh_degree, render_mode)
     tensors = {name: x.to(torch.float32).contiguous() for name, x in tensors.items()}
+    if means.dim() == 3 and not means.is_cuda:
+        options = (width, height, sh_degree, near_plane, far_plane, render_mode, antialiased, absgrad)
+        apart = sh_degree is None and colors.dim() == 3
+        return _stacked([_render_cpu(_of_camera(tensors, number, apart), *options) for number in range(len(means))])
     shared = (tensors, width, height, sh_degree, near_plane, far_plane, render_mode, antialiased, absgrad)
     return _render_cuda(*shared, packed) if means.is_cuda else _render_cpu(*shared)
 
 
 def _check(tensors: dict[str, Tensor], width: int, height: int, sh_degree: int | None, render_mode: str) -> None:
-    n, c = tensors["means"].shape[0], tensors["viewmats"].shape[0]
+    n, c = tensors["means"].shape[-2], tensors["viewmats"].shape[0]
     of_camera = sh_degree is None and tensors["colors"].dim() == 3
     expected: dict[str, tuple[int | None, ...]] = {
-        "means": (n, 3),
+        "means": (c, n, 3) if tensors["means"].dim() == 3 else (n, 3),
         "quats": (n, 4),
         "scales": (n, 3),
         "opacities": (n,),
@@ -98,6 +103,23 @@ def _check(tensors: dict[str, Tensor], width: int, height: int, sh_degree: int |
     elif "backgrounds" in tensors and tensors["backgrounds"].shape[1] != tensors["colors"].shape[-1]:
         have, want = tensors["backgrounds"].shape[1], tensors["colors"].shape[-1]
         raise ValueError(f"backgrounds has {have} channels, colors {want}")
+
+
+def _of_camera(tensors: dict[str, Tensor], number: int, colors_differ: bool) -> dict[str, Tensor]:
+    """What one of several cameras sees, as tensors for it alone."""
+    cameras = [name for name in ("viewmats", "Ks", "backgrounds") if name in tensors]
+    own: dict[str, Tensor] = {name: tensors[name][number : number + 1] for name in cameras}
+    if colors_differ:
+        own["colors"] = tensors["colors"][number]
+    return tensors | own | {"means": tensors["means"][number]}
+
+
+def _stacked(drawn: list[tuple[Tensor, Tensor, dict[str, Any]]]) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Several renderings of one camera each, as one of all."""
+    images, alphas, infos = zip(*drawn, strict=True)
+    info = {name: torch.cat([one[name] for one in infos]) for name in ("means2d", "radii", "depths")}
+    shared = {"width": infos[0]["width"], "height": infos[0]["height"], "n_cameras": len(infos)}
+    return torch.cat(images), torch.cat(alphas), info | shared
 
 
 def _render_cpu(
@@ -166,8 +188,9 @@ def _render_cuda(
 
     # gsplat 1.5.3 refuses a background where it packs; there it is added afterwards.
     behind = tensors.pop("backgrounds", None) if packed else None
+    batched = tensors["means"].dim() == 3
     images, alphas, meta = rasterization(
-        **tensors,
+        **(_batched(tensors, sh_degree) if batched else tensors),
         width=width,
         height=height,
         sh_degree=sh_degree,
@@ -178,9 +201,24 @@ def _render_cuda(
         absgrad=absgrad,
         packed=packed,
     )
+    if batched:  # one camera for each of the batch
+        images, alphas = images[:, 0], alphas[:, 0]
+        meta |= {name: meta[name][:, 0] for name in ("means2d", "radii", "depths")} if not packed else {}
+        meta["n_cameras"] = len(images)
     if behind is not None and render_mode.startswith("RGB"):
         channels = behind.shape[-1]
         colors = images[..., :channels] + (1 - alphas) * behind[:, None, None]
         images = torch.cat((colors, images[..., channels:]), -1)
     kept = ("means2d", "radii", "depths", "width", "height", "n_cameras", *(("gaussian_ids",) if packed else ()))
     return images, alphas, {name: meta[name] for name in kept}
+
+
+def _batched(tensors: dict[str, Tensor], sh_degree: int | None) -> dict[str, Tensor]:
+    """Tensors whose means differ between cameras, as a batch of one camera each."""
+    count = len(tensors["means"])
+    shared = ["quats", "scales", "opacities"]
+    if sh_degree is not None or tensors["colors"].dim() == 2:
+        shared.append("colors")
+    own = {name: tensors[name].expand(count, *tensors[name].shape) for name in shared}
+    cameras = {name: tensors[name][:, None] for name in ("viewmats", "Ks", "backgrounds") if name in tensors}
+    return tensors | own | cameras

@@ -1,0 +1,114 @@
+"""Lift: lidar points of one frame with colours from the images of the same frame, as Gaussians begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from splatdag.driving.pandaset import PANDAR64, Camera, Log
+from splatdag.splats.pixels import read_pixels
+from splatdag.workflow.errors import UserError
+
+NEAR = 0.1
+"""Depth (m) below which a point is behind a camera or in it."""
+EGO_RADIUS = 2.5
+"""Returns closer than this to the ego vehicle (m, horizontally) are of itself."""
+NEIGHBOURS = 3
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """The points of one frame."""
+
+    origin: np.ndarray
+    """[3] float64: what has been subtracted from world coordinates, the ego vehicle's position."""
+    points: np.ndarray
+    """[N, 3] float32, world axes, metres from the origin."""
+    colors: np.ndarray
+    """[N, 3] uint8, of the first camera that sees the point; grey where none does."""
+    seen: np.ndarray
+    """[N] bool: a camera sees it."""
+    times: np.ndarray
+    """[N] float32, seconds after the end of the sweep, mostly negative."""
+    spacings: np.ndarray
+    """[N] float32, metres: mean distance to the three nearest points."""
+    sensors: np.ndarray
+    """[N] int8."""
+
+
+def lift(
+    log: Log, frame: int, cameras: tuple[str, ...], sensors: tuple[int, ...] = (PANDAR64,), workers: int = 1
+) -> Lifted:
+    """Lift one frame.
+
+    Args:
+        log: the sequence.
+        frame: of it.
+        cameras: that colour the points, the first that sees a point does.
+        sensors: lidars whose points are taken.
+        workers: threads.
+
+    Raises:
+        UserError: a table or image can't be used, or no point is left.
+    """
+    sweep = log.sweep(frame)
+    position = log.ego_to_world[frame, :3, 3]
+    far = np.hypot(*(sweep.points - position)[:, :2].T) >= EGO_RADIUS
+    chosen = far & np.isin(sweep.sensors, sensors)
+    if chosen.sum() <= NEIGHBOURS:
+        raise UserError(f"{log.folder}: frame {frame} has {int(chosen.sum())} points of the lidars {sensors}")
+    points = sweep.points[chosen]
+    colors, seen = np.full((len(points), 3), 128, np.uint8), np.zeros(len(points), bool)
+    for name in cameras:
+        camera = log.cameras[name]
+        image = read_pixels(camera.images[frame]).rgb
+        pixels, inside = pixels_of(camera, frame, points, image.shape[1], image.shape[0])
+        new = inside & ~seen
+        column, row = pixels[new].astype(np.int64).T
+        colors[new] = image[row, column]
+        seen |= inside
+    return Lifted(
+        position,
+        (points - position).astype(np.float32),
+        colors,
+        seen,
+        (sweep.times[chosen] - log.lidar_times[frame]).astype(np.float32),
+        neighbour_distances(points - position, workers),
+        sweep.sensors[chosen],
+    )
+
+
+def pixels_of(camera: Camera, frame: int, points: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where points [N, 3] of the world lie in an image: pixels [N, 2] (x, y), and which [N] are inside of it."""
+    pixels, depths = project(camera, frame, points)
+    return pixels, (depths > NEAR) & (pixels >= 0).all(axis=1) & (pixels < (width, height)).all(axis=1)
+
+
+def project(camera: Camera, frame: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [N, 2] (x, y) and depths [N] (m) of points [N, 3] of the world; pixels of those behind mean nothing."""
+    world_to_camera = np.linalg.inv(camera.camera_to_world[frame])
+    x, y, z = (points @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]).T
+    safe = np.where(z > NEAR, z, NEAR)
+    K = camera.K
+    return np.stack([K[0, 0] * x / safe + K[0, 2], K[1, 1] * y / safe + K[1, 2]], axis=1), z
+
+
+def neighbour_distances(points: np.ndarray, workers: int = 1) -> np.ndarray:
+    """[N] float32: mean distance of each point [N, 3] to its three nearest."""
+    found, _ = cKDTree(points).query(points, NEIGHBOURS + 1, workers=workers)
+    return found[:, 1:].mean(axis=1).astype(np.float32)
+
+
+def thinned(points: np.ndarray, voxel_size: float) -> np.ndarray:
+    """Rows of the first point in each voxel (m) of points [N, 3], in order."""
+    _, first = np.unique(np.floor(points / voxel_size).astype(np.int64), axis=0, return_index=True)
+    return np.sort(first)
+
+
+def evenly(count: int, most: int | None) -> np.ndarray:
+    """Rows of at most so many of `count`, evenly spread."""
+    if most is None or count <= most:
+        return np.arange(count)
+    return np.linspace(0, count - 1, most).round().astype(np.int64)

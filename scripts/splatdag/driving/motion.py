@@ -1,0 +1,56 @@
+"""How Gaussians move: polynomials of the clip's time, and what of that an image shows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LARGEST_PIXELS = 10.0
+"""Image-plane velocities are cut to this length (pixels from one frame to the next)."""
+
+
+def moved(means: Tensor, velocities: Tensor, times: Tensor, at: float) -> Tensor:
+    """Where Gaussians are at a time.
+
+    Args:
+        means: [N, 3] metres, at `times`.
+        velocities: [N, D, 3] metres per clip time, coefficients of a polynomial of D terms: v(t) = Σ v_j t^j.
+        times: [N] clip times.
+        at: clip time.
+
+    Returns:
+        [N, 3] metres.
+    """
+    powers = torch.arange(1, velocities.shape[1] + 1, dtype=means.dtype, device=means.device)
+    spans = (at**powers - times[:, None] ** powers) / powers
+    return means + (velocities * spans[..., None]).sum(dim=1)
+
+
+def velocity(velocities: Tensor, at: float | Tensor) -> Tensor:
+    """[N, 3] metres per clip time at a time, one for all or [N] of each, of coefficients [N, D, 3]."""
+    powers = torch.arange(velocities.shape[1], dtype=velocities.dtype, device=velocities.device)
+    times = torch.as_tensor(at, dtype=velocities.dtype, device=velocities.device)
+    return (velocities * (times[..., None] ** powers)[..., None]).sum(dim=1)
+
+
+def image_velocity(points: Tensor, velocities: Tensor, world_to_camera: Tensor, K: Tensor, step: float) -> Tensor:
+    """How far points go in the image of a camera that stands still, until the next frame.
+
+    Args:
+        points: [N, 3] metres.
+        velocities: [N, 3] metres per clip time.
+        world_to_camera: [4, 4].
+        K: [3, 3] pixels.
+        step: clip time from this frame to the next.
+
+    Returns:
+        [N, 2] pixels, at most `LARGEST_PIXELS` long; 0 behind the camera.
+    """
+    rotation, shift = world_to_camera[:3, :3], world_to_camera[:3, 3]
+    x, y, z = (points @ rotation.T + shift).unbind(1)
+    vx, vy, vz = (velocities @ rotation.T).unbind(1)
+    ahead = z > 0.1
+    safe = torch.where(ahead, z, 1.0)
+    flow = torch.stack([K[0, 0] * (vx * safe - x * vz), K[1, 1] * (vy * safe - y * vz)], dim=1) / safe[:, None] ** 2
+    flow = torch.where(ahead[:, None], flow * step, 0.0)
+    return flow * (LARGEST_PIXELS / flow.norm(dim=1, keepdim=True).clamp_min(LARGEST_PIXELS))

@@ -1,0 +1,137 @@
+"""Options of the driving area's stages. Names are those of the Flux4D reproduction's scripts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from splatdag.driving.pandaset import CAMERAS
+from splatdag.workflow.options import Options
+
+
+class IndexOptions(Options):
+    """Which clips are cut from PandaSet's logs."""
+
+    preset: Literal["paper", "debug"] = "paper"
+    """paper: the clips of Flux4D's paper; debug: clips of clip_len_s, every second frame given."""
+    clip_len_s: float = Field(1.5, gt=0)
+    """Length of a clip (s); of preset debug alone."""
+    stride_s: float = Field(1.5, gt=0)
+    """Time between the starts of two clips (s); of preset debug alone."""
+    target_fps: float = Field(10, ge=0)
+    """Frames a second that a log must have, within 0.5; 0 takes what each has."""
+    camera_names: tuple[str, ...] = ("front_camera",)
+    """Cameras whose images a clip needs."""
+    tiny_scenes: tuple[str, ...] = ()
+    """Logs of the tiny index; unset: the first tiny_num_scenes."""
+    tiny_num_scenes: int = Field(2, ge=1)
+    """Logs of the tiny index where tiny_scenes are not named."""
+    val_scenes: tuple[str, ...] = ()
+    """Test logs; unset: the ten of the paper, or, if val_num_scenes is given, so many."""
+    val_num_scenes: int | None = Field(None, ge=0)
+    """How many test logs: those of the paper first, then the last others."""
+    max_scenes: int | None = Field(None, ge=1)
+    """Take only the first so many logs."""
+    strict: bool = False
+    """Stop at a log or clip that can't be used, instead of leaving it out and saying why."""
+
+    @field_validator("camera_names", "tiny_scenes", "val_scenes", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        """Lists may be words with commas between them, as the scripts took them."""
+        words = [given] if isinstance(given, str | int) else given
+        if not isinstance(words, list | tuple):
+            return given
+        return tuple(name for word in words for name in str(word).replace(",", " ").split())
+
+    @field_validator("camera_names")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in CAMERAS]
+        if unknown or not names:
+            raise ValueError(f"expected some of {', '.join(CAMERAS)}")
+        return names
+
+    def notices(self) -> list[str]:
+        """Settings without effect, a line each."""
+        given = [name for name in ("clip_len_s", "stride_s") if name in self.model_fields_set]
+        return [f"{name}: without effect, since preset is paper" for name in given if self.preset == "paper"]
+
+
+class AlignmentOptions(Options):
+    """A check by eye of lidar, poses and cameras: points drawn over an image, and maps."""
+
+    clip_index: int = Field(0, ge=0)
+    """Which clip of the index."""
+    frame_index: int = Field(0, ge=0)
+    """Which frame of the clip."""
+    camera: Literal[
+        "front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera"
+    ] = "front_camera"
+    """Which camera."""
+    lidar_sensor_id: Literal[-1, 0, 1] = 0
+    """0 is the spinning Pandar64, 1 the forward-facing PandarGT, -1 both."""
+    voxel_size: float = Field(0.2, ge=0)
+    """Of lifted points one is kept in each cube of this size (m); 0 keeps all."""
+    max_points: int | None = Field(None, ge=1)
+    """At most so many lifted points, evenly chosen."""
+    point_color_mode: Literal["depth", "from_image", "fixed"] = "depth"
+    """Points are drawn in the colour of their depth, of the pixel that they fall on, or red."""
+    save_pointcloud: bool = False
+    """Also write the lifted points as PLY, in the clip's ego frame."""
+    plot_window_m: float = Field(160, gt=0)
+    """Width of the maps (m)."""
+
+
+class StartOptions(Options):
+    """The Gaussians that a clip begins with."""
+
+    num_sky_points: int = Field(60_000, ge=0)
+    """Gaussians of the backdrop: the input images, far behind all that was measured."""
+    sky_radius: float = Field(4.0, ge=1)
+    """Distance of the backdrop, in diagonals of what was measured."""
+    max_gaussians: int | None = Field(None, ge=1)
+    """At most so many Gaussians of lidar points, evenly chosen."""
+    keep_unseen: bool = False
+    """Take points that no camera sees, too; they begin grey."""
+
+
+class GridOptions(Options):
+    """The voxels that the network sees."""
+
+    point_cloud_range: tuple[float, float, float, float, float, float] = (-80, -80, -4, 80, 80, 20)
+    """x0, y0, z0, x1, y1, z1 (m) in the ego frame of the clip's first frame."""
+    voxel_size: float = Field(0.3, gt=0)
+    """Size of a voxel (m)."""
+
+    @field_validator("point_cloud_range")
+    @classmethod
+    def _ordered(cls, given: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(low < high for low, high in zip(given[:3], given[3:], strict=True)):
+            raise ValueError("expected x0, y0, z0 below x1, y1, z1")
+        return given
+
+
+class VoxelizationOptions(GridOptions, StartOptions):
+    """A check of the voxels of one clip."""
+
+    clip_index: int = Field(0, ge=0)
+    """Which clip of the index."""
+    plot_window_m: float = Field(400, gt=0)
+    """Width of the map (m)."""
+
+
+class ModelOptions(GridOptions, StartOptions):
+    """Flux4D's network."""
+
+    channels: tuple[int, ...] = (32, 64, 96, 128)
+    """Channels of the U-Net's levels, finest first."""
+    blocks: int = Field(2, ge=1)
+    """Convolutions of each level, on the way down and on the way up."""
+    features: int = Field(64, ge=1)
+    """Channels that a voxel hands to its points."""
+    motion_degree: int = Field(1, ge=0, le=3)
+    """Degree of the velocity as a polynomial of time: 0 is constant, 1 has an acceleration."""
+    iterations: int = Field(3, ge=1)
+    """Steps, the first of which is the base model; later ones see the gradient of the loss on the input frames."""

@@ -1,0 +1,68 @@
+"""Pictures that show whether lidar, cameras and poses fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from splatdag.workflow.publish import complete
+
+BACKGROUND = 24
+"""Grey of a map where there is nothing."""
+
+
+def write_png(path: Path, rgb: np.ndarray) -> None:
+    """Write an image [H, W, 3] or [H, W] uint8."""
+    with complete(path) as temporary:
+        cv2.imwrite(str(temporary), rgb[..., ::-1] if rgb.ndim == 3 else rgb)
+
+
+def by_value(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """[N, 3] uint8: colours of values [N] from low (blue) to high (red)."""
+    scaled = np.clip(255 * (values - low) / max(high - low, 1e-9), 0, 255).astype(np.uint8)
+    return cv2.applyColorMap(scaled[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
+
+
+def with_points(image: np.ndarray, pixels: np.ndarray, depths: np.ndarray, colors: np.ndarray, size: int) -> np.ndarray:
+    """A copy of an image [H, W, 3] with squares of `size` pixels at points [N, 2], the nearest on top."""
+    drawn = image.copy()
+    for (x, y), color in zip(*(given[np.argsort(-depths)] for given in (pixels, colors)), strict=True):
+        left, top = int(x) - size // 2, int(y) - size // 2
+        drawn[max(0, top) : top + size, max(0, left) : left + size] = color
+    return drawn
+
+
+def depth_image(pixels: np.ndarray, depths: np.ndarray, width: int, height: int) -> np.ndarray:
+    """[H, W] float32 metres: the nearest point's depth where one lies in the pixel, else 0."""
+    image = np.full(height * width, np.inf, np.float32)
+    column, row = pixels.astype(np.int64).T
+    np.minimum.at(image, row * width + column, depths.astype(np.float32))
+    image[np.isinf(image)] = 0
+    return image.reshape(height, width)
+
+
+def depth_gray(depths: np.ndarray, farthest: float) -> np.ndarray:
+    """[H, W] uint8: near is bright, `farthest` (m) and beyond dark grey, no point black."""
+    shade = 255 - 200 * np.clip(depths / farthest, 0, 1)
+    return np.where(depths > 0, shade, 0).astype(np.uint8)
+
+
+def birds_eye(points: np.ndarray, values: np.ndarray, window: float, size: int = 1000) -> np.ndarray:
+    """A map [size, size, 3] of points [N, 2 or 3] (m), x to the right and y up, the origin in the middle.
+
+    Args:
+        points: x and y are used.
+        values: [N], told by colour from their 2nd to their 98th percentile; the largest lies on top.
+        window: metres.
+        size: pixels.
+    """
+    image = np.full((size, size, 3), BACKGROUND, np.uint8)
+    low, high = np.percentile(values, [2, 98]) if len(values) else (0.0, 1.0)
+    order = np.argsort(values)
+    at = np.floor((points[order, :2] / window + 0.5) * size).astype(np.int64)
+    inside = ((at >= 0) & (at < size)).all(axis=1)
+    column, row = at[inside].T
+    image[size - 1 - row, column] = by_value(values[order][inside], float(low), float(high))
+    return image

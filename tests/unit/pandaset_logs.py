@@ -1,0 +1,83 @@
+"""Small logs in PandaSet's layout, and the real frame where it is at hand."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+CAMERAS = ("front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera")
+START = 1557539924.5
+NAMES = (
+    "001-006 008 011-021 023 024 027-030 032-035 037-048 050-059 062-074 077-080 084-086 088-095 097-106 109 110 112"
+    " 113 115-117 119 120 122-124 139 149 158"
+)
+"""PandaSet's 103 sequences."""
+
+
+def all_names() -> list[str]:
+    spans = [(word.split("-")[0], word.split("-")[-1]) for word in NAMES.split()]
+    return [f"{number:03d}" for first, last in spans for number in range(int(first), int(last) + 1)]
+
+
+def real_frame() -> Path:
+    """Folder of sequence 001 of which frame 00 is there (SPLATDAG_TEST_DATA/pandaset_sample/001)."""
+    folder = Path(os.environ.get("SPLATDAG_TEST_DATA", "/nonexistent")) / "pandaset_sample" / "001"
+    if not folder.is_dir():
+        pytest.skip("SPLATDAG_TEST_DATA has no pandaset_sample")
+    return folder
+
+
+def write_metadata(root: Path, name: str = "001", frames: int = 80) -> Path:
+    """A log of empty tables and images, whose ego vehicle drives along world x at 10 m/s."""
+    log = root / name
+    listed = [
+        {"position": {"x": 1.0 * frame, "y": 0.0, "z": 0.0}, "heading": {"w": 0.5, "x": -0.5, "y": 0.5, "z": -0.5}}
+        for frame in range(frames)
+    ]
+    for number, folder in enumerate(("lidar", *(f"camera/{name}" for name in CAMERAS))):
+        (log / folder).mkdir(parents=True)
+        write_json(log / folder / "poses.json", listed)
+        write_json(log / folder / "timestamps.json", [START + 0.1 * frame - 0.01 * number for frame in range(frames)])
+        for frame in range(frames):
+            (log / folder / f"{frame:02d}.{'jpg' if number else 'pkl.gz'}").touch()
+        if number:
+            write_json(log / folder / "intrinsics.json", {"fx": 1970.0, "fy": 1969.0, "cx": 970.0, "cy": 483.0})
+    return log
+
+
+def write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value))
+
+
+def table(columns: dict[str, object], protocol: int = 3) -> bytes:
+    """A pickled data frame with words as objects, as pandas before 3 made them."""
+    frame = pd.DataFrame(
+        {name: pd.Series(values, dtype=object if _words(values) else None) for name, values in columns.items()}
+    )
+    frame.columns = pd.Index(list(columns), dtype=object)
+    return pickle.dumps(frame, protocol=protocol)
+
+
+def _words(values: object) -> bool:
+    return isinstance(values, list) and any(isinstance(value, str) for value in values)
+
+
+def points(count: int = 20) -> dict[str, object]:
+    rng = np.random.default_rng(count)
+    return {
+        **{axis: rng.normal(size=count) for axis in "xyz"},
+        "i": rng.integers(0, 256, count).astype(np.float64),
+        "t": START + rng.uniform(-0.1, 0, count),
+        "d": rng.integers(0, 2, count),
+    }
+
+
+def pack(data: bytes) -> bytes:
+    return gzip.compress(data)
