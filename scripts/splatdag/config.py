@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
+from splatdag.samples.humans_options import HumansOptions
 from splatdag.samples.options import RoomOptions
+from splatdag.sharing.options import CaptureRecordingOptions, RunSelection
 from splatdag.workflow.options import Options, validated
 
 _NOTICES_SHOWN = 20
@@ -33,6 +35,15 @@ class SamplesConfig(Options):
 
     room: RoomOptions = RoomOptions()
     """The sample capture."""
+    humans: HumansOptions = HumansOptions()
+    """The sample run of the human trainer."""
+
+
+class SharingConfig(RunSelection):
+    """What is shared of finished runs."""
+
+    recordings: CaptureRecordingOptions = CaptureRecordingOptions()
+    """Recordings for the Rerun viewer."""
 
 
 class Config(Options):
@@ -40,6 +51,8 @@ class Config(Options):
 
     captures: CapturesConfig = CapturesConfig()
     """Captures."""
+    sharing: SharingConfig = SharingConfig()
+    """Recordings."""
     samples: SamplesConfig = SamplesConfig()
     """Sample inputs."""
 

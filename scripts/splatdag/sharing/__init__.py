@@ -1,0 +1,1 @@
+"""Sharing: recordings of runs, and their publication."""
