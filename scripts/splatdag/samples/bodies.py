@@ -76,7 +76,7 @@ def mesh_of(person: Person, pose: Pose) -> np.ndarray:
     """Vertices [V, 3] of a posed person, capsule after capsule."""
     return np.concatenate(
         [
-            start + (_capsule(np.linalg.norm(end - start), SKELETON[name].radius * person.girth) @ turned.T)
+            start + (_capsule(float(np.linalg.norm(end - start)), SKELETON[name].radius * person.girth) @ turned.T)
             for name, (start, end, turned) in _posed(person, pose).items()
         ]
     )
@@ -89,14 +89,15 @@ def triangles() -> np.ndarray:
     a, b = (i * SEGMENTS + j).ravel(), (i * SEGMENTS + k).ravel()
     c, d = b + SEGMENTS, a + SEGMENTS
     bottom, top = RINGS * SEGMENTS, RINGS * SEGMENTS + 1
-    j, k = np.arange(SEGMENTS), (np.arange(SEGMENTS) + 1) % SEGMENTS
+    around = np.arange(SEGMENTS)
+    beside = (around + 1) % SEGMENTS
     last = (RINGS - 1) * SEGMENTS
     one = np.concatenate(
         [
             np.stack([a, c, b], axis=1),
             np.stack([a, d, c], axis=1),
-            np.stack([np.full(SEGMENTS, bottom), j, k], axis=1),
-            np.stack([np.full(SEGMENTS, top), last + k, last + j], axis=1),
+            np.stack([np.full(SEGMENTS, bottom), around, beside], axis=1),
+            np.stack([np.full(SEGMENTS, top), last + beside, last + around], axis=1),
         ]
     )
     return np.concatenate([one + bone * (top + 1) for bone in range(len(SKELETON))])

@@ -85,13 +85,16 @@ class Clip:
         width, height = self.options.width, self.options.height
         return np.array([[1.4 * height, 0, width / 2], [0, 1.4 * height, height / 2], [0, 0, 1]])
 
+    def meshes(self, poses: list[Pose]) -> list[np.ndarray]:
+        """Vertices of both people."""
+        return [mesh_of(person, pose) for person, pose in zip(SHAPES, poses, strict=True)]
+
     def image(self, poses: list[Pose], degrees: float, backdrop: bool = False) -> np.ndarray:
         """What a camera sees, before black or a backdrop."""
         canvas = np.zeros((self.options.height, self.options.width, 3), np.uint8)
         if backdrop:
             canvas[:] = np.linspace(200, 120, len(canvas)).astype(np.uint8)[:, None, None]
-        meshes = [mesh_of(person, pose) for person, pose in zip(SHAPES, poses, strict=True)]
-        draw(canvas, meshes, list(SHAPES), self.K(), world_to_camera(degrees))
+        draw(canvas, self.meshes(poses), list(SHAPES), self.K(), world_to_camera(degrees))
         return canvas
 
 
@@ -149,31 +152,39 @@ def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
 def _write_pose(folder: Path, clip: Clip, error: float) -> None:
     rows = []
     for frame, name in enumerate(clip.names):
-        joints, vertices = [], []
-        for side, poses in (("pred", clip.predicted(frame, error)), ("gt_inputs", clip.poses(frame))):
-            meshes = [mesh_of(person, pose) for person, pose in zip(SHAPES, poses, strict=True)]
+        predicted, truth = clip.predicted(frame, error), clip.poses(frame)
+        for side, poses in (("pred", predicted), ("gt_inputs", truth)):
+            meshes = clip.meshes(poses)
             rooted = [mesh - pose.pelvis for mesh, pose in zip(meshes, poses, strict=True)]
             for aligned, of_people in (("world_aligned", meshes), ("root_aligned", rooted)):
                 _write_people(folder / side / aligned / "posed_smplx_meshes_per_frame", name, of_people)
-            joints.append([joints_of(p, pose) - pose.pelvis for p, pose in zip(SHAPES, poses, strict=True)])
-            vertices.append(rooted)
-        errors = {"rr_mpjpe_mm": joints, "rr_mve_mm": vertices}
-        means = {key: np.linalg.norm(np.subtract(*sides), axis=-1).mean() for key, sides in errors.items()}
-        rows.append({"frame_id": name, **{key: f"{1000 * mean:.3f}" for key, mean in means.items()}})
+        rows.append({"frame_id": name, **_pose_errors(predicted, truth)})
         _write_camera(folder / "viz" / "all_cameras" / str(SOURCE) / f"{name}.npz", clip, CAMERAS[SOURCE])
-        seen = clip.image(clip.poses(frame), CAMERAS[SOURCE], backdrop=True)
+        seen = clip.image(truth, CAMERAS[SOURCE], backdrop=True)
         _write_image(folder / "viz" / "images" / str(SOURCE) / f"{name}.jpg", seen)
     _write_table(folder / "metrics" / "smplx_pose_estimation_metrics_per_frame.csv", rows)
-    means = {key: np.mean([float(row[key]) for row in rows]) for key in errors}
+    means = {key: np.mean([float(row[key]) for row in rows]) for key in rows[0] if key != "frame_id"}
     overall = "".join(f"{key}: {mean:.3f}\n" for key, mean in means.items())
     (folder / "metrics" / "smplx_pose_estimation_overall_results.txt").write_text(overall)
+
+
+def _pose_errors(predicted: list[Pose], truth: list[Pose]) -> dict[str, str]:
+    """Mean distance of joints and of vertices, pelvis on pelvis, in millimetres."""
+    errors = {}
+    for key, points_of in (("rr_mpjpe_mm", joints_of), ("rr_mve_mm", mesh_of)):
+        sides = [
+            np.array([points_of(person, pose) - pose.pelvis for person, pose in zip(SHAPES, poses, strict=True)])
+            for poses in (predicted, truth)
+        ]
+        errors[key] = f"{1000 * np.linalg.norm(sides[0] - sides[1], axis=-1).mean():.3f}"
+    return errors
 
 
 def _write_training_views(folder: Path, clip: Clip) -> None:
     generation = folder / "misc" / "nv_generation"
     for frame, name in enumerate(clip.names):
         poses = clip.predicted(frame, EPOCHS[HUMANS_EPOCHS["nvs"][-1]])
-        meshes = [mesh_of(person, pose) for person, pose in zip(SHAPES, poses, strict=True)]
+        meshes = clip.meshes(poses)
         _write_people(generation / "pose_state" / GENERATED / "posed_smplx_meshes_per_frame", name, meshes)
         source = clip.image(clip.poses(frame), CAMERAS[SOURCE])
         _write_image(folder / "images" / str(SOURCE) / f"{name}.jpg", source)

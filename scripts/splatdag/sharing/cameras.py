@@ -35,13 +35,13 @@ class Cameras:
         return self.world_to_camera[:, :, :3].transpose(0, 2, 1)
 
 
-def read_cameras(folder: Path) -> tuple[list[int], Cameras]:
+def read_cameras(folder: Path, stride: int) -> tuple[list[int], Cameras]:
     """Frames and cameras of `all_cameras/<id>/`: a file per frame with `intrinsics` and `extrinsics` (world to camera).
 
     Raises:
         UserError: there is none, or one can't be read.
     """
-    files = frames_in(folder, (".npz",))
+    files = frames_in(folder, stride, (".npz",))
     if not files:
         raise UserError(f"{folder}: no cameras (000001.npz …) in it")
     cameras = [_read_camera(path) for path in files.values()]
@@ -80,18 +80,17 @@ def log_camera(
         color: of its frustum.
     """
     sizes = np.rint(2 * cameras.Ks[:, :2, 2])  # pixels; the principal point is the middle
-    poses = {"translation": cameras.centers, "mat3x3": cameras.rotations}
-    lenses = {"image_from_camera": cameras.Ks, "resolution": sizes}
-    looks = {"camera_xyz": rr.ViewCoordinates.RDF, "image_plane_distance": plane_distance, "color": color}
-    moving = any(np.ptp(values, axis=0).any() for values in (*poses.values(), *lenses.values()))
-    if not moving:
-        once = {name: values[0] for name, values in lenses.items()}
-        pose = rr.Transform3D(**{name: values[0] for name, values in poses.items()})
-        stream.log(entity, pose, rr.Pinhole(**once, **looks), static=True)
+    look = rr.Pinhole.from_fields(camera_xyz=rr.ViewCoordinates.RDF, image_plane_distance=plane_distance, color=color)
+    moves = np.ptp(cameras.world_to_camera, axis=0).any() or np.ptp(cameras.Ks, axis=0).any()
+    if not moves:
+        pose = rr.Transform3D(translation=cameras.centers[0], mat3x3=cameras.rotations[0])
+        lens = rr.Pinhole.from_fields(image_from_camera=cameras.Ks[0], resolution=sizes[0])
+        stream.log(entity, pose, lens, look, static=True)
         return
-    stream.log(entity, rr.Pinhole.from_fields(**looks), static=True)
-    columns = [*rr.Transform3D.columns(**poses), *rr.Pinhole.columns(**lenses)]
-    stream.send_columns(entity, indexes=at(frames), columns=columns)
+    stream.log(entity, look, static=True)
+    poses = rr.Transform3D.columns(translation=cameras.centers, mat3x3=cameras.rotations)
+    lenses = rr.Pinhole.columns(image_from_camera=cameras.Ks, resolution=sizes)
+    stream.send_columns(entity, indexes=at(frames), columns=[*poses, *lenses])
 
 
 def log_up(stream: rr.RecordingStream, entity: str, cameras: Cameras) -> None:

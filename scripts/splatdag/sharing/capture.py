@@ -187,13 +187,12 @@ def _layout(run: CaptureRun, model: ColmapModel, entities: list[str]) -> rrb.Blu
     forward, down = first.rotations[0][:, 2], first.rotations[0][:, 1]
     middle = np.median(model.cameras.centers, axis=0)
     reach = float(np.linalg.norm(first.centers[0] - middle)) or 1.0
-    eye = rrb.EyeControls3D(
-        position=first.centers[0] - 0.5 * reach * forward, look_target=first.centers[0] + reach * forward, eye_up=-down
-    )
+    eye = rrb.EyeControls3D(position=first.centers[0], look_target=first.centers[0] + reach * forward, eye_up=-down)
     world = rrb.Spatial3DView(
         origin="world", name="world", eye_controls=eye, overrides={"world/points": rrb.EntityBehavior(visible=False)}
     )
-    plots = [rrb.TimeSeriesView(origin=f"plots/{name}", name=name) for name in ("loss", "psnr")]
+    kinds = ("loss", "psnr") if run.training else ("psnr",)
+    plots = [rrb.TimeSeriesView(origin=f"plots/{kind}", name=kind) for kind in kinds]
     pictures = rrb.Grid(*views, name="held-out views")
     return blueprint(
         rrb.Horizontal(world, rrb.Vertical(pictures, rrb.Horizontal(*plots), row_shares=[2, 1])),

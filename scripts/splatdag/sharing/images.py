@@ -18,11 +18,17 @@ from splatdag.workflow.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _JPEG_BEGINS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
-T, U = TypeVar("T"), TypeVar("U")
+T = TypeVar("T")
+U = TypeVar("U")
 
 
-def frames_in(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[int, Path]:
+def frames_in(folder: Path, stride: int = 1, suffixes: Iterable[str] = SUFFIXES) -> dict[int, Path]:
     """Files of a folder by frame number, in order: `000001.jpg` is frame 1; none if there is no such folder.
+
+    Args:
+        folder: where to look.
+        stride: every so many-th file is taken, from the first.
+        suffixes: of the files that count.
 
     Raises:
         UserError: a file's name is not a number, or two have the same.
@@ -36,7 +42,7 @@ def frames_in(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> dict[int, Pat
         if int(path.stem) in found:
             raise UserError(f"{path}: frame {int(path.stem)} is there twice, also as {found[int(path.stem)].name}")
         found[int(path.stem)] = path
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())[::stride])
 
 
 def in_threads(function: Callable[[T], U], items: Iterable[T], threads: int) -> list[U]:

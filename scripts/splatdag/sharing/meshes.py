@@ -21,6 +21,9 @@ TRUE = (0, 200, 0)
 """Green."""
 _SHADES = (0.78, 1.0, 1.22, 0.62, 1.38)
 """Brightness of each person's colour, over again from the sixth on."""
+_LIGHT = np.array([0.48, 0.6, 0.64])
+"""Direction to the light, which moves with a body."""
+_AMBIENT = 0.4
 _VERTEX = re.compile(rb"^v[ \t]+([^\r\n]*)", re.MULTILINE)
 _FACE = re.compile(rb"^f[ \t]+([^\r\n]*)", re.MULTILINE)
 
@@ -36,21 +39,28 @@ class Person:
     """[T, V, 3] float32, metres."""
 
 
-def read_people(folder: Path, threads: int) -> dict[str, Person]:
+def meshes_folder(folder: Path) -> Path:
+    """`posed_<model>_meshes_per_frame` in a folder, whatever the model is called."""
+    return next(iter(sorted(folder.glob("posed_*_meshes_per_frame"))), folder / "posed_smplx_meshes_per_frame")
+
+
+def read_people(folder: Path, stride: int, threads: int) -> dict[str, Person]:
     """The people of `posed_*_meshes_per_frame/<person>/<frame>.obj`, by number.
 
     Raises:
         UserError: there are none, or a mesh can't be read or has not as many vertices as its person's first.
     """
     numbers = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()] if folder.is_dir() else []
-    people = {path.name: _read_person(path, threads) for path in sorted(numbers, key=lambda path: int(path.name))}
+    people = {
+        path.name: _read_person(path, stride, threads) for path in sorted(numbers, key=lambda path: int(path.name))
+    }
     if not people:
         raise UserError(f"{folder}: no meshes in it; expected <person>/<frame>.obj, such as 0/000001.obj")
     return people
 
 
-def _read_person(folder: Path, threads: int) -> Person:
-    files = frames_in(folder, (".obj",))
+def _read_person(folder: Path, stride: int, threads: int) -> Person:
+    files = frames_in(folder, stride, (".obj",))
     if not files:
         raise UserError(f"{folder}: no meshes (000001.obj …) in it")
     positions = in_threads(_read_vertices, files.values(), threads)
@@ -92,20 +102,33 @@ def _bytes(path: Path) -> bytes:
         raise UserError(f"{path}: can't be read: {error.strerror}") from None
 
 
-def shade(color: Sequence[int], person: int) -> tuple[int, ...]:
+def tone(color: Sequence[int], person: int) -> tuple[int, ...]:
     """A person's tone of a colour [3] (0 to 255), opaque."""
-    tone = _SHADES[person % len(_SHADES)]
-    return (*(min(255, round(value * tone)) for value in color), 255)
+    brightness = _SHADES[person % len(_SHADES)]
+    return (*(min(255, round(value * brightness)) for value in color), 255)
 
 
 def log_people(stream: rr.RecordingStream, entity: str, people: dict[str, Person], color: Sequence[int]) -> None:
-    """Record people below `entity`, as `person_00` and so on: triangles, normals' look and colour once."""
+    """Record people below `entity`, as `person_00` and so on: triangles, colour and shading once, then positions."""
     for number, person in people.items():
         below = f"{entity}/person_{int(number):02d}"
-        tone = shade(color, int(number))
-        stream.log(below, rr.Mesh3D.from_fields(triangle_indices=person.triangles, albedo_factor=tone), static=True)
-        count = person.positions.shape[1]
-        columns = rr.Mesh3D.columns(vertex_positions=person.positions.reshape(-1, 3)).partition(
-            [count] * len(person.frames)
+        once = rr.Mesh3D.from_fields(
+            triangle_indices=person.triangles,
+            albedo_factor=tone(color, int(number)),
+            vertex_colors=_shading(person.positions[0], person.triangles),
         )
-        stream.send_columns(below, indexes=at(person.frames), columns=columns)
+        stream.log(below, once, static=True)
+        columns = rr.Mesh3D.columns(vertex_positions=person.positions.reshape(-1, 3))
+        lengths = [person.positions.shape[1]] * len(person.frames)
+        stream.send_columns(below, indexes=at(person.frames), columns=columns.partition(lengths))
+
+
+def _shading(positions: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Grey [V, 4] of a mesh in the light of its first frame: normals for every frame would double the size."""
+    a, b, c = positions[triangles].transpose(1, 0, 2)
+    normals = np.zeros_like(positions)
+    for corner in range(3):
+        np.add.at(normals, triangles[:, corner], np.cross(b - a, c - a))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
+    grey = np.rint(255 * (_AMBIENT + (1 - _AMBIENT) * (0.5 + 0.5 * normals @ _LIGHT))).astype(np.uint8)
+    return np.stack([grey, grey, grey, np.full_like(grey, 255)], axis=1)

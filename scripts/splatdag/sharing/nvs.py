@@ -20,7 +20,7 @@ def record_nvs(of: RunEpoch, out: Path, options: RecordingOptions, threads: int)
     Raises:
         UserError: prediction and ground truth have other cameras or frames, or an image can't be read.
     """
-    pairs = {camera: _pairs(of.folder, camera) for camera in _cameras(of.folder)}
+    pairs = {camera: _pairs(of.folder, camera, options.frame_stride) for camera in _cameras(of.folder)}
     shown = of.source if of.source in pairs else next(iter(pairs))
     entities = {camera: f"evaluation/{of.epoch}/nvs/cam_{camera}/pred_gt" for camera in pairs}
     views = [
@@ -50,7 +50,7 @@ def _camera_folders(folder: Path) -> set[str]:
     return {path.name.removeprefix("cam_") for path in found if path.is_dir()}
 
 
-def _pairs(folder: Path, camera: str) -> dict[int, tuple[Path, Path]]:
+def _pairs(folder: Path, camera: str, stride: int) -> dict[int, tuple[Path, Path]]:
     """Prediction and ground truth by frame."""
     predicted, truth = (frames_in(folder / side / f"cam_{camera}" / "metrics_input") for side in ("pred", "gt_inputs"))
     where = f"{folder}: cam_{camera}"
@@ -62,4 +62,4 @@ def _pairs(folder: Path, camera: str) -> dict[int, tuple[Path, Path]]:
         )
     if not predicted:
         raise UserError(f"{where}: no images in pred/cam_{camera}/metrics_input")
-    return {frame: (path, truth[frame]) for frame, path in predicted.items()}
+    return {frame: (predicted[frame], truth[frame]) for frame in list(predicted)[::stride]}

@@ -46,6 +46,8 @@ class RunSelection(Options):
 class RecordingOptions(Options):
     """How pictures are recorded."""
 
+    frame_stride: int = Field(1, ge=1)
+    """Every n-th frame is recorded; a capture's run has no frames."""
     downscale: int = Field(1, ge=1)
     """Pictures are scaled down by this factor; with 1, JPEG files that stand alone are recorded as they are."""
     jpeg_quality: int = Field(85, ge=1, le=100)

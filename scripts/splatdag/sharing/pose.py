@@ -8,7 +8,7 @@ import rerun.blueprint as rrb
 
 from splatdag.sharing.cameras import log_camera, log_up, read_cameras
 from splatdag.sharing.images import frames_in, in_threads, log_images, recorded
-from splatdag.sharing.meshes import PREDICTED, TRUE, Person, log_people, read_people
+from splatdag.sharing.meshes import PREDICTED, TRUE, Person, log_people, meshes_folder, read_people
 from splatdag.sharing.options import RecordingOptions
 from splatdag.sharing.recording import blueprint, recording
 from splatdag.sharing.results_tree import RunEpoch
@@ -27,15 +27,15 @@ def record_pose(of: RunEpoch, out: Path, options: RecordingOptions, threads: int
         UserError: prediction and ground truth have other frames, or a mesh, camera or image can't be read.
     """
     meshes = {
-        (aligned, side): read_people(_meshes_folder(of.folder / side / aligned), threads)
+        (aligned, side): read_people(meshes_folder(of.folder / side / aligned), options.frame_stride, threads)
         for aligned in _ALIGNED
         for side in _SIDES
     }
     for aligned in _ALIGNED:
         _check_frames(of.folder, aligned, meshes[aligned, "pred"], meshes[aligned, "gt_inputs"])
     camera = _source_camera(of)
-    camera_frames, cameras = read_cameras(of.folder / "viz" / "all_cameras" / camera)
-    pictures = frames_in(of.folder / "viz" / "images" / camera)
+    camera_frames, cameras = read_cameras(of.folder / "viz" / "all_cameras" / camera, options.frame_stride)
+    pictures = frames_in(of.folder / "viz" / "images" / camera, options.frame_stride)
     if not pictures:
         raise UserError(f"{of.folder / 'viz' / 'images' / camera}: no images of the source camera in it")
     blobs = in_threads(lambda path: recorded(path, options), pictures.values(), threads)
@@ -53,12 +53,6 @@ def record_pose(of: RunEpoch, out: Path, options: RecordingOptions, threads: int
             log_up(stream, f"{top}/{aligned}", cameras)
         log_camera(stream, f"{top}/world_aligned/source_camera", camera_frames, cameras, _PLANE_M)
         log_images(stream, f"{top}/source_view/rgb", pictures, blobs)
-
-
-def _meshes_folder(folder: Path) -> Path:
-    """`posed_<model>_meshes_per_frame`, whatever the model is called."""
-    found = sorted(folder.glob("posed_*_meshes_per_frame"))
-    return found[0] if found else folder / "posed_smplx_meshes_per_frame"
 
 
 def _check_frames(folder: Path, aligned: str, predicted: dict[str, Person], truth: dict[str, Person]) -> None:

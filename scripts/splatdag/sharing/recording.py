@@ -53,8 +53,8 @@ def recording(
         size_mb = temporary.stat().st_size / 1e6
         if size_mb > max_size_mb:
             raise UserError(
-                f"{path}: would have {size_mb:.0f} MB, max_size_mb is {max_size_mb:g}; raise downscale, lower"
-                " jpeg_quality (of a capture: also sh_degree), or raise max_size_mb"
+                f"{path}: would have {size_mb:.0f} MB, max_size_mb is {max_size_mb:g}; raise downscale or"
+                " frame_stride, lower jpeg_quality or (of a capture) sh_degree, or raise max_size_mb"
             )
 
 

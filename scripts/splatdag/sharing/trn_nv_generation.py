@@ -9,7 +9,7 @@ import rerun.blueprint as rrb
 
 from splatdag.sharing.cameras import log_camera, log_up, read_cameras
 from splatdag.sharing.images import frames_in, in_threads, jpeg, log_images, read_image, recorded
-from splatdag.sharing.meshes import PREDICTED, log_people, read_people
+from splatdag.sharing.meshes import PREDICTED, log_people, meshes_folder, read_people
 from splatdag.sharing.options import RecordingOptions
 from splatdag.sharing.recording import blueprint, recording
 from splatdag.sharing.results_tree import GENERATION, RunEpoch
@@ -27,13 +27,16 @@ def record_trn_nv_generation(of: RunEpoch, out: Path, options: RecordingOptions,
     Raises:
         UserError: there are no virtual cameras, or a mesh, camera or image can't be read.
     """
-    people = read_people(of.folder / "posed_smplx_meshes_per_frame", threads)
+    people = read_people(meshes_folder(of.folder), options.frame_stride, threads)
     train = of.run / "input_data" / "train"
     debug = of.run / GENERATION / "est_images_debug"
     virtual = [name for name in _camera_names(debug) if frames_in(debug / name)]
     if not virtual:
         raise UserError(f"{debug}: no pictures <camera>/<frame>.png in it")
-    cameras = {name: read_cameras(train / "all_cameras" / name) for name in _camera_names(train / "all_cameras")}
+    cameras = {
+        name: read_cameras(train / "all_cameras" / name, options.frame_stride)
+        for name in _camera_names(train / "all_cameras")
+    }
     if missing := sorted(set(virtual) - cameras.keys()):
         raise UserError(f"{train / 'all_cameras'}: lacks camera {', '.join(missing)}, which has pictures in {debug}")
 
@@ -47,7 +50,7 @@ def record_trn_nv_generation(of: RunEpoch, out: Path, options: RecordingOptions,
         for name, (frames, of_camera) in cameras.items():
             entity = f"{top}/world/cameras/{_entity_name(name)}"
             log_camera(stream, entity, frames, of_camera, _PLANE_M)
-            pictures = frames_in(train / "images" / name)
+            pictures = frames_in(train / "images" / name, options.frame_stride)
             if pictures:
                 blobs = in_threads(lambda path: recorded(path, options), pictures.values(), threads)
                 log_images(stream, f"{entity}/image", pictures, blobs)
@@ -67,7 +70,7 @@ def _entity_name(camera: str) -> str:
 
 def _debug_pictures(folder: Path, options: RecordingOptions, threads: int) -> tuple[list[int], dict[str, list[bytes]]]:
     """Frames of a virtual camera, and its pictures: whole, and in three where all of them can be divided so."""
-    files = frames_in(folder)
+    files = frames_in(folder, options.frame_stride)
     parts = in_threads(lambda path: _whole_and_parts(path, options), files.values(), threads)
     names = ("triplet", *PARTS) if all(len(blobs) > 1 for blobs in parts) else ("triplet",)
     return list(files), {name: [blobs[index] for blobs in parts] for index, name in enumerate(names)}

@@ -25,8 +25,8 @@ def code_digest(stage: str) -> str:
     """Digest of a stage's module and of all it imports from its area and from `splats`.
 
     Comments, docstrings and layout do not count, nor do functions named `write_extra_…` and statements that only call
-    one: they write files beside a result and change nothing of it. `workflow` is left out: it moves files about and changes no
-    result, and counting it would cost all trainings at every update.
+    one: they write files beside a result and change nothing of it. `workflow` is left out: it moves files about and
+    changes no result, and counting it would cost all trainings at every update.
 
     Args:
         stage: module name without the package, such as `captures.train`.
