@@ -7,6 +7,7 @@ LAYERS = {
     "samples": {"samples", "workflow"},
     "splats": {"splats", "workflow"},
     "captures": {"captures", "splats", "workflow"},
+    "sharing": {"sharing", "splats", "workflow"},
 }
 NO_TORCH = ("workflow", "samples")
 
