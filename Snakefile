@@ -15,6 +15,7 @@ include: "rules/common.smk"
 include: "rules/kernels.smk"
 include: "rules/samples.smk"
 include: "rules/captures.smk"
+include: "rules/recordings.smk"
 include: "rules/upload.smk"
 include: "rules/runs.smk"
 
@@ -24,6 +25,7 @@ rule all:
     default_target: True
     input:
         rules.captures.input,
+        recording_files,
 
 
 onstart:

@@ -12,12 +12,16 @@ from splatdag.captures.split import list_file
 from splatdag.config import notice_lines, notices, read_config
 from splatdag.sharing import upload_targets
 from splatdag.sharing.layout import Scene
+from splatdag.samples.humans_options import HUMANS_EPOCHS, HUMANS_RUN
+from splatdag.sharing import results_tree
+from splatdag.sharing.options import RecordingOptions
+from splatdag.sharing.targets import human_results, wanted
 from splatdag.splats.kernels import COMPILED_WITH
 from splatdag.workflow import snakefile
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.inventory import data_digest
 from splatdag.workflow.manifest import package_versions
-from splatdag.workflow.options import flags
+from splatdag.workflow.options import flags, only
 from splatdag.workflow.sheets import NAME
 from splatdag.workflow.site import read_site
 from splatdag.workflow.snakefile import for_every_job
@@ -46,6 +50,7 @@ with snakefile.one_line_errors():
     CAPTURES_SHEET = snakefile.found(CONFIG.captures.sheet, HERE)
     STAGES = Stages(CONFIG.captures.frames, CONFIG.captures.pose, CONFIG.captures.train)
     CAPTURES = read_captures(CAPTURES_SHEET, STAGES, Path(RESULTS), files=workflow.is_main_process)
+    HUMANS = human_results(CONFIG.sharing, RESULTS)
     if workflow.is_main_process:
         snakefile.tell(notice_lines([*notices(CONFIG), *row_notices(CAPTURES, STAGES)]))
 
@@ -199,9 +204,51 @@ def finished_runs(wildcards):
     return snakefile.digest_of_files(path for path in manifests if path.parent.name != "state")
 
 
+def recording_files(wildcards):
+    """What `recordings` asks for: of captures the runs in the sheet and others that are there, and of people."""
+    return [f"<results>/{file}" for file in targets.recordings(CAPTURES, Path(RESULTS))] + human_recordings()
+
+
+@functools.cache
+def human_recordings():
+    with snakefile.one_line_errors():
+        found = wanted(CONFIG.sharing, HUMANS, HUMANS_RUN, HUMANS_EPOCHS)
+    return [f"{HUMANS.root}/{recording.file}" for recording in found]
+
+
+TASK_OF = {name: task for task, name in results_tree.FILES.items()}
+
+
+@for_every_job
+def human_run(wildcards):
+    """A run of the human trainer: a folder that may be touched freely, or what another rule makes."""
+    return (
+        "<results>/samples/humans/sample.json"
+        if HUMANS.sample
+        else ancient(f"{HUMANS.root}/{wildcards.scene}/{wildcards.exp}")
+    )
+
+
+@for_every_job
+def human_task(wildcards):
+    return TASK_OF[wildcards.recording]
+
+
+@for_every_job
+def human_digest(wildcards):
+    """What a recording is made from; a sample is known by the rule that makes it."""
+    if HUMANS.sample:
+        return "sample"
+    recording = results_tree.Recording(wildcards.scene, wildcards.exp, human_task(wildcards), wildcards.epoch)
+    return results_tree.inputs_digest(Path(HUMANS.root), recording, Path(HUMANS.scenes_dir))
+
+
 def recordings():
-    """The recordings that there are."""
-    return upload_targets.recordings_on_disk(Path(RESULTS), CONFIG.sharing.results_root)
+    """The recordings that there are and, if they are to be made, those of the target `recordings`."""
+    made = targets.recordings(CAPTURES, Path(RESULTS)) if CONFIG.sharing.export else []
+    of_people = human_recordings() if CONFIG.sharing.export else []
+    on_disk = upload_targets.recordings_on_disk(Path(RESULTS), Path(HUMANS.root))
+    return sorted({*on_disk, *(Path(RESULTS) / file for file in made), *map(Path, of_people)})
 
 
 @functools.cache
@@ -212,7 +259,7 @@ def uploads():
         found, troubles = upload_targets.uploads(
             recordings(),
             Path(RESULTS),
-            sharing.results_root,
+            Path(HUMANS.root),
             sharing.resolved_upload(),
             sharing.exp_name,
             sharing.scene_name_includes,
@@ -254,8 +301,7 @@ def hub_folder(wildcards):
 
 def upload_flags():
     """The options of an upload, and where scene JSON files are."""
-    scenes = CONFIG.sharing.scenes_dir
-    return flags(CONFIG.sharing.resolved_upload()) + ([f"--scenes-dir={scenes}"] if scenes else [])
+    return [*flags(CONFIG.sharing.resolved_upload()), f"--scenes-dir={HUMANS.scenes_dir}"]
 
 
 def published(options):

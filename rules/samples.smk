@@ -1,6 +1,7 @@
 """The bundled sample inputs.
 
-Needs nothing. Makes results/samples/room: images/, cameras.json (the exact cameras) and photos.json.
+Needs nothing. Makes results/samples/room: images/, cameras.json (the exact cameras) and photos.json; and
+results/samples/humans: results/ (what the human trainer would have left) and scenes/.
 """
 
 
@@ -22,3 +23,25 @@ rule make_sample_room:
         code=code_digest("samples.room"),
     shell:
         "exec python -m splatdag.samples.room --out {output.room:q} --threads {threads} --log {log:q} {params.flags:q}"
+
+
+rule make_sample_humans:
+    """Make the sample run of the human trainer: two people, three cameras, two evaluations."""
+    output:
+        receipt="<results>/samples/humans/sample.json",
+    log:
+        "<logs>/samples/humans.log",
+    benchmark:
+        "<benchmarks>/samples/humans.tsv"
+    conda:
+        "../envs/core.yaml"
+    threads: 2
+    resources:
+        **site("cpu", mem_mb=2_000, runtime=10),
+    params:
+        flags=flags(CONFIG.samples.humans),
+        code=code_digest("samples.humans"),
+        out=subpath(output.receipt, parent=True),
+    shell:
+        "exec python -m splatdag.samples.humans --out {params.out:q} --threads {threads} --log {log:q}"
+        " {params.flags:q}"

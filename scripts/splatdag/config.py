@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
+from splatdag.samples.humans_options import HumansOptions
 from splatdag.samples.options import RoomOptions
+from splatdag.sharing.options import CaptureRecordingOptions, RunSelection
 from splatdag.sharing.rrd_files import resolved
 from splatdag.sharing.upload_options import UploadOptions
 from splatdag.workflow.options import Options, validated
@@ -33,21 +32,22 @@ class CapturesConfig(Options):
     """Training."""
 
 
-class SharingConfig(Options):
-    """Recordings of runs, and where they are published."""
+class SamplesConfig(Options):
+    """The bundled sample inputs, made on first use."""
 
-    results_root: Path | None = None
-    """Tree of results in the layout of the old human trainer, `<results_root>/<scene>/<exp>`."""
-    scenes_dir: Path | None = None
-    """Folder of scene JSON files, `<scene>.json`, whose `cam_id` is the source camera."""
-    exp_name: str | None = None
-    """Only runs of this experiment."""
-    scene_name_includes: str = ""
-    """Only scenes with this in their names."""
-    tasks: list[Literal["nvs", "pose", "trn_nv_generation"]] = ["nvs", "pose", "trn_nv_generation"]
-    """What is shown of human runs."""
-    epoch: str = Field("all", pattern=r"^(all|latest|(epoch_)?\d+)$")
-    """Epochs that are shown of human runs: `all`, `latest`, or one, `epoch_0010` or `10`."""
+    room: RoomOptions = RoomOptions()
+    """The sample capture."""
+    humans: HumansOptions = HumansOptions()
+    """The sample run of the human trainer."""
+
+
+class SharingConfig(RunSelection):
+    """Recordings of finished runs, and where they are published."""
+
+    export: bool = True
+    """The target `upload` makes recordings that are missing first; without, it publishes those that are there."""
+    recordings: CaptureRecordingOptions = CaptureRecordingOptions()
+    """Recordings for the Rerun viewer."""
     upload: UploadOptions = UploadOptions()
     """Publication."""
 
@@ -55,13 +55,6 @@ class SharingConfig(Options):
         """The options of the upload, with what `auto` stands for."""
         selection, rrd_glob = resolved(self.upload.selection, self.upload.rrd_glob, self.tasks, self.epoch)
         return self.upload.model_copy(update={"selection": selection, "rrd_glob": rrd_glob})
-
-
-class SamplesConfig(Options):
-    """The bundled sample inputs, made on first use."""
-
-    room: RoomOptions = RoomOptions()
-    """The sample capture."""
 
 
 class Config(Options):

@@ -14,7 +14,7 @@ from splatdag.config import Config, schema
 from splatdag.workflow.options import documented
 from splatdag.workflow.publish import write_text
 
-TARGETS = ("all", "captures_dual", "upload", "compare", "status")
+TARGETS = ("all", "captures_dual", "recordings", "upload", "compare", "status")
 """What the rule graph in the README shows."""
 
 

@@ -35,9 +35,11 @@ TARGETS = {
     "train_capture of a row with its own": "captures/ape/single/splat.ply",
     "evaluate_capture": "captures/owl/single/eval_on_eval/metrics.json",
     "upload_scene": "sharing/single/owl.json",
+    "record_capture": "captures/owl/single/rerun/capture.rrd",
+    "record_epoch": "samples/humans/results/hi4d_pair00_greet/sample/rerun/evaluation_nvs_epoch_0000.rrd",
 }
 """One job of each kind, of captures that do not depend on each other."""
-SHARED = {"compile_kernels": "kernels/any.json"}
+SHARED = {"compile_kernels": "kernels/any.json", "make_sample_humans": "samples/humans/sample.json"}
 """Jobs that others wait for, with the file that each makes: they are asked for by themselves."""
 FINISHED = {
     "dog": [],

@@ -37,6 +37,9 @@ def package(tmp_path):
         ("captures/options.py", "A = 1", "A = 2", True),
         ("captures/pose.py", "B = 2", "B = 3", False),
         ("workflow/x.py", "C = 3", "C = 4", False),
+        ("splats/loss.py", "", "def write_extra_curves(path):\n    path.touch()\n\n\n", False),
+        ("splats/loss.py", "    return", "    write_extra_curves(a)\n    return", False),
+        ("splats/loss.py", "    return", "    a = write_extra_curves(a)\n    return", True),
         ("splats/__init__.py", "", "import os\n", True),
     ],
 )

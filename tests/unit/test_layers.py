@@ -7,7 +7,7 @@ LAYERS = {
     "samples": {"samples", "workflow"},
     "splats": {"splats", "workflow"},
     "captures": {"captures", "splats", "workflow"},
-    "sharing": {"sharing", "workflow"},
+    "sharing": {"sharing", "splats", "workflow"},
     "driving": {"driving", "splats", "workflow"},
 }
 NO_TORCH = ("workflow", "samples", "sharing")

@@ -39,7 +39,7 @@ def test_one_failing_capture_costs_neither_the_others_nor_the_report(captures, s
     for name in GOOD:
         assert json.loads((run[name] / "manifest.json").read_text())["exit_reason"] == "finished"
         assert {path.name for path in run[name].iterdir()} == {
-            "splat.ply", "metrics.json", "preview.jpg", "curves.png", "manifest.json",
+            "splat.ply", "metrics.json", "preview.jpg", "curves.png", "curves.json", "manifest.json",
             "cfg.yml", "ckpts", "stats", "renders", "videos",
         }  # fmt: skip
     assert not (run[BAD] / "manifest.json").exists()

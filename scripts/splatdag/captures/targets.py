@@ -35,6 +35,13 @@ def dual_files(captures: dict[str, Capture]) -> list[str]:
     return [file for capture in captures.values() for file in run_files(capture, capture.dual_variants)]
 
 
+def recordings(captures: dict[str, Capture], results: Path) -> list[str]:
+    """What the target `recordings` asks for, relative to the results: of `single`, and of other runs that are there."""
+    runs = [f"captures/{capture.name}/{variant}" for capture in captures.values() for variant in VARIANTS]
+    there = [run for run in runs if run.endswith("/single") or (results / run / "manifest.json").is_file()]
+    return [f"{run}/rerun/capture.rrd" for run in there]
+
+
 def unmatched(captures: dict[str, Capture]) -> str | None:
     """Which rows have nothing to filter by, so that `captures_dual` plans `combined` alone; None if all have."""
     names = [capture.name for capture in captures.values() if not capture.stages.train.match_string]

@@ -200,6 +200,7 @@ def _publish(
     write_preview(run_dir / "preview.jpg", model, held_out, frame)
     write_curves(run_dir / "curves.png", result, f"{run_dir.parent.name} / {run_dir.name}")
     write_json(run_dir / "metrics.json", result.evaluations[-1])
+    write_extra_curves(run_dir / "curves.json", result)
     publish = time.perf_counter() - begin
     seconds = {
         "startup": startup + result.rank_seconds,
@@ -208,6 +209,13 @@ def _publish(
         "publish": publish,
     }
     write_manifest(run_dir / "manifest.json", seconds=seconds, gaussians=gaussians, steps=result.step, **about)
+
+
+def write_extra_curves(path: Path, result: Trained) -> None:
+    """Write the numbers of curves.png: of the views trained on, and the means of the held-out ones, by step."""
+    columns = zip(("step", "loss", "psnr"), np.array(result.curve).reshape(-1, 3).T.tolist(), strict=True)
+    held_out = [{"step": evaluation["step"], **evaluation["mean"]} for evaluation in result.evaluations]
+    write_json(path, {"training": dict(columns), "held_out": held_out})
 
 
 if __name__ == "__main__":

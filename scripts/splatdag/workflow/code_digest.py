@@ -13,6 +13,8 @@ from splatdag.workflow.publish import write_json
 from splatdag.workflow.user_cache import user_cache
 
 PACKAGE = "splatdag"
+EXTRA = "write_extra_"
+"""What the names of functions begin with that do not count."""
 _FORMAT = 1
 """Raised when the way a module's meaning is worked out changes."""
 _ROOT = Path(__file__).resolve().parent.parent
@@ -22,8 +24,9 @@ _ROOT = Path(__file__).resolve().parent.parent
 def code_digest(stage: str) -> str:
     """Digest of a stage's module and of all it imports from its area and from `splats`.
 
-    Comments, docstrings and layout do not count. `workflow` is left out: it moves files about and changes no
-    result, and counting it would cost all trainings at every update.
+    Comments, docstrings and layout do not count, nor do functions named `write_extra_…` and statements that only call
+    one: they write files beside a result and change nothing of it. `workflow` is left out: it moves files about and
+    changes no result, and counting it would cost all trainings at every update.
 
     Args:
         stage: module name without the package, such as `captures.train`.
@@ -56,7 +59,7 @@ def _read(source: bytes, parent: str) -> tuple[str, list[str]]:
     except (OSError, ValueError):
         tree = ast.parse(source)
         imports = list(_imports(tree, parent))
-        meaning = _hash("\n".join(_lines(_without_docstrings(tree))))
+        meaning = _hash("\n".join(_lines(_what_counts(tree))))
         write_json(memory, [meaning, imports])
     return meaning, imports
 
@@ -88,12 +91,22 @@ def _imports(tree: ast.AST, parent: str) -> Iterator[str]:
         yield from (name.removeprefix(f"{PACKAGE}.") for name in names if name.startswith(f"{PACKAGE}."))
 
 
-def _without_docstrings(tree: ast.AST) -> ast.AST:
+def _what_counts(tree: ast.AST) -> ast.AST:
+    """The tree without docstrings and extras."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            node.body = [s for s in body if not _is_text(s)] or [ast.Pass()]  # type: ignore[attr-defined]
+            counted = [s for s in body if not _is_text(s) and not _is_extra(s)]
+            node.body = counted or [ast.Pass()]  # type: ignore[attr-defined]
     return tree
+
+
+def _is_extra(statement: ast.AST) -> bool:
+    """Whether it is a function named `write_extra_…`, or a call of one whose value is not used."""
+    if isinstance(statement, ast.FunctionDef):
+        return statement.name.startswith(EXTRA)
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.startswith(EXTRA)
 
 
 def _is_text(statement: ast.AST) -> bool:

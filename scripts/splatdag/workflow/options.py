@@ -152,6 +152,11 @@ def overridden(options: T, overrides: dict[str, Any], where: str) -> T:
     return validated(type(options), _merged(differences(options), overrides), where)
 
 
+def only(options: Options, base: type[T]) -> T:
+    """The part of some options that a class they are derived from has."""
+    return base(**{name: getattr(options, name) for name in base.model_fields})
+
+
 def flags(options: Options) -> list[str]:
     """The command-line flags that give these options: the preset, and what differs from its values."""
     return list(_flags(differences(options), ""))

@@ -1,0 +1,119 @@
+"""Cameras of a recording."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rerun as rr
+
+from splatdag.sharing.images import frames_in
+from splatdag.sharing.recording import at
+from splatdag.workflow.errors import UserError
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """One camera over time, or several at one time; OpenCV axes (x right, y down, z forward)."""
+
+    Ks: np.ndarray
+    """[N, 3, 3] intrinsics in pixels."""
+    world_to_camera: np.ndarray
+    """[N, 3, 4]"""
+
+    @property
+    def centers(self) -> np.ndarray:
+        """[N, 3] positions in the world."""
+        return -np.einsum("nji,nj->ni", self.world_to_camera[:, :, :3], self.world_to_camera[:, :, 3])
+
+    @property
+    def rotations(self) -> np.ndarray:
+        """[N, 3, 3] from a camera's axes to the world's."""
+        return self.world_to_camera[:, :, :3].transpose(0, 2, 1)
+
+
+def read_cameras(folder: Path, stride: int) -> tuple[list[int], Cameras]:
+    """Frames and cameras of `all_cameras/<id>/`: a file per frame with `intrinsics` and `extrinsics` (world to camera).
+
+    Raises:
+        UserError: there is none, or one can't be read.
+    """
+    files = frames_in(folder, stride, (".npz",))
+    if not files:
+        raise UserError(f"{folder}: no cameras (000001.npz …) in it")
+    cameras = [_read_camera(path) for path in files.values()]
+    Ks, poses = (np.stack(values) for values in zip(*cameras, strict=True))
+    return list(files), Cameras(Ks, poses)
+
+
+def _read_camera(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with np.load(path) as given:
+            K = np.asarray(given["intrinsics"], np.float64).reshape(3, 3)
+            pose = np.asarray(given["extrinsics"], np.float64).reshape(-1, 4)[:3].reshape(3, 4)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a camera with intrinsics (3×3) and extrinsics (3×4): {error}") from None
+    if not (np.isfinite(K).all() and np.isfinite(pose).all()):
+        raise UserError(f"{path}: intrinsics or extrinsics are not finite")
+    return K, pose
+
+
+def log_camera(
+    stream: rr.RecordingStream,
+    entity: str,
+    frames: Sequence[int],
+    cameras: Cameras,
+    plane_distance: float,
+    color: Sequence[int] | None = None,
+) -> None:
+    """Record one camera: once if it stands still and keeps its lens, else for every frame.
+
+    Args:
+        stream: the recording.
+        entity: the camera's.
+        frames: [N]
+        cameras: [N] one camera over time.
+        plane_distance: of its picture, as shown, in units of the world.
+        color: of its frustum.
+    """
+    sizes = np.rint(2 * cameras.Ks[:, :2, 2])  # pixels; the principal point is the middle
+    look = rr.Pinhole.from_fields(camera_xyz=rr.ViewCoordinates.RDF, image_plane_distance=plane_distance, color=color)
+    moves = np.ptp(cameras.world_to_camera, axis=0).any() or np.ptp(cameras.Ks, axis=0).any()
+    if not moves:
+        pose = rr.Transform3D(translation=cameras.centers[0], mat3x3=cameras.rotations[0])
+        lens = rr.Pinhole.from_fields(image_from_camera=cameras.Ks[0], resolution=sizes[0])
+        stream.log(entity, pose, lens, look, static=True)
+        return
+    stream.log(entity, look, static=True)
+    poses = rr.Transform3D.columns(translation=cameras.centers, mat3x3=cameras.rotations)
+    lenses = rr.Pinhole.columns(image_from_camera=cameras.Ks, resolution=sizes)
+    stream.send_columns(entity, indexes=at(frames), columns=[*poses, *lenses])
+
+
+def log_up(stream: rr.RecordingStream, entity: str, cameras: Cameras) -> None:
+    """Record which way is up in a world: of its six axes the one that the cameras' pictures have nearest to theirs."""
+    up = -cameras.rotations[:, :, 1].mean(axis=0)
+    axis = int(np.abs(up).argmax())
+    direction = "UP" if up[axis] > 0 else "DOWN"
+    stream.log(entity, getattr(rr.ViewCoordinates, f"RIGHT_HAND_{'XYZ'[axis]}_{direction}"), static=True)
+
+
+def log_frusta(stream: rr.RecordingStream, entity: str, cameras: Cameras, depth: float, color: Sequence[int]) -> None:
+    """Record many cameras as one set of lines: the edges of their frusta, down to a depth."""
+    sizes = 2 * cameras.Ks[:, :2, 2]
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
+    pixels = corners[None] * sizes[:, None]
+    rays = np.concatenate([pixels, np.ones((*pixels.shape[:2], 1))], axis=2) @ np.linalg.inv(cameras.Ks).transpose(
+        0, 2, 1
+    )
+    ends = cameras.centers[:, None] + depth * rays @ cameras.rotations.transpose(0, 2, 1)
+    middle = cameras.centers
+    strips = [
+        strip
+        for center, (a, b, c, d) in zip(middle, ends, strict=True)
+        for strip in ([a, b, c, d, a], [a, center, c], [b, center, d])
+    ]
+    stream.log(entity, rr.LineStrips3D(strips, colors=color, radii=rr.Radius.ui_points(0.75)), static=True)

@@ -1,0 +1,65 @@
+"""Options of sharing: which runs, and how they are recorded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from splatdag.workflow.options import Options
+
+Task = Literal["nvs", "pose", "trn_nv_generation"]
+"""What is recorded of an epoch: novel views, poses, or the generation of training views."""
+TASKS: tuple[Task, ...] = ("nvs", "pose", "trn_nv_generation")
+EPOCH = r"all|latest|epoch_\d+|\d+"
+"""How epochs are chosen (a regular expression)."""
+
+
+def _listed(given: Any) -> Any:
+    return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
+
+
+def _as_text(given: Any) -> Any:
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+
+
+class RunSelection(Options):
+    """Which runs of a results tree of the human trainer are shared; runs of captures always are."""
+
+    results_root: str = "results/humans"
+    """Folder of `<scene>/<experiment>/`, as the human trainer leaves them; `sample:humans` is the bundled one. Without
+    a folder at the default nothing is missing."""
+    scenes_dir: str | None = None
+    """Folder of `<scene>.json`, whose `cam_id` is the source camera; not set: `preprocess/scenes`, or the sample's.
+    A scene without a file there has the `source_camera_id` of its manifest."""
+    exp_name: str | None = None
+    """Only the runs of this experiment; not set: of all."""
+    scene_name_includes: str = ""
+    """Only scenes with this text in their names."""
+    tasks: Annotated[list[Task], BeforeValidator(_listed)] = Field(list(TASKS), min_length=1)
+    """What is recorded, a list or separated by commas: `nvs`, `pose`, `trn_nv_generation`."""
+    epoch: Annotated[str, BeforeValidator(_as_text)] = Field("all", pattern=f"^({EPOCH})$")
+    """`all`, `latest`, or one, `epoch_0010` or `10`. Training views count their own epochs: beside other tasks, one
+    that they do not have is left out."""
+
+
+class RecordingOptions(Options):
+    """How pictures are recorded."""
+
+    frame_stride: int = Field(1, ge=1)
+    """Every n-th frame is recorded; a capture's run has no frames."""
+    downscale: int = Field(1, ge=1)
+    """Pictures are scaled down by this factor; with 1, JPEG files that stand alone are recorded as they are."""
+    jpeg_quality: int = Field(85, ge=1, le=100)
+    """JPEG quality of pictures that are put together, scaled down or stored as PNG."""
+    max_size_mb: float = Field(200, gt=0)
+    """A recording that is larger (MB) is not published: viewers in a browser run out of memory."""
+
+
+class CaptureRecordingOptions(RecordingOptions):
+    """How runs are recorded; the Gaussians concern those of captures."""
+
+    gaussians: bool = True
+    """Record Gaussians as such; without, as points of their colours, which any viewer draws quickly."""
+    sh_degree: int = Field(3, ge=0, le=3)
+    """Spherical harmonics that Gaussians keep at most; each but 0 adds 90 bytes per Gaussian to 44."""

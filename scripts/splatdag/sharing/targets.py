@@ -1,0 +1,112 @@
+"""Which recordings the config asks for of the human trainer's results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from splatdag.sharing.options import RunSelection, Task
+from splatdag.sharing.results_tree import Recording, epoch_name, epochs_in, runs_in
+from splatdag.workflow.errors import UserError, nearest
+
+SAMPLE = "sample:humans"
+"""The bundled results tree, as `results_root`."""
+SCENES = "preprocess/scenes"
+"""Where the human trainer keeps its scenes' files."""
+_NAMED = 5
+"""Scenes that a message names at most."""
+
+
+@dataclass(frozen=True)
+class HumanResults:
+    """A results tree of the human trainer."""
+
+    root: str
+    """Folder of `<scene>/<experiment>/`."""
+    scenes_dir: str
+    """Folder of `<scene>.json`."""
+    sample: bool
+    """Whether a rule makes it."""
+
+
+def human_results(selection: RunSelection, results: str) -> HumanResults:
+    """The tree that the config names.
+
+    Args:
+        selection: from the config.
+        results: folder of the results, which samples are made in.
+    """
+    sample = selection.results_root == SAMPLE
+    root = f"{results}/samples/humans/results" if sample else selection.results_root
+    scenes = f"{results}/samples/humans/scenes" if sample else SCENES
+    return HumanResults(root, selection.scenes_dir or scenes, sample)
+
+
+def wanted(
+    selection: RunSelection, tree: HumanResults, sample_run: tuple[str, str], sample_epochs: Mapping[str, Sequence[str]]
+) -> list[Recording]:
+    """What the config asks for, found by names of folders; no file is opened.
+
+    Args:
+        selection: from the config.
+        tree: as `human_results` gives it; one that a rule makes need not be there.
+        sample_run: scene and experiment of the sample.
+        sample_epochs: what the sample has of each task.
+
+    Raises:
+        UserError: there is no such tree, or nothing in it is selected; names what there is.
+    """
+    if tree.sample:
+        return select([sample_run], lambda scene, exp, task: list(sample_epochs[task]), selection, SAMPLE)
+    root = Path(tree.root)
+    if not root.is_dir():
+        if selection.results_root == RunSelection.model_fields["results_root"].default:
+            return []
+        raise UserError(f"config.sharing.results_root: no such folder: {root}")
+    return select(
+        runs_in(root), lambda scene, exp, task: epochs_in(root / scene / exp, task), selection, selection.results_root
+    )
+
+
+def select(
+    runs: list[tuple[str, str]],
+    epochs_of: Callable[[str, str, Task], list[str]],
+    selection: RunSelection,
+    where: str,
+) -> list[Recording]:
+    """The tasks and epochs of those runs that are selected.
+
+    Raises:
+        UserError: there are runs, but none is selected.
+    """
+    of_exp = [(scene, exp) for scene, exp in runs if selection.exp_name in (None, exp)]
+    kept = [(scene, exp) for scene, exp in of_exp if selection.scene_name_includes in scene]
+    if runs and not of_exp:
+        hint = nearest(str(selection.exp_name), {exp for _, exp in runs})
+        raise UserError(f"config.sharing.exp_name: {where} has no run of {selection.exp_name!r}{hint}")
+    if runs and not kept:
+        scenes = ", ".join(list(dict.fromkeys(scene for scene, _ in of_exp))[:_NAMED])
+        raise UserError(
+            f"config.sharing.scene_name_includes: no scene with {selection.scene_name_includes!r} in {where}, which has"
+            f" {scenes}"
+        )
+    return [
+        Recording(scene, exp, task, epoch)
+        for scene, exp in kept
+        for task in dict.fromkeys(selection.tasks)
+        for epoch in _selected_epochs(epochs_of(scene, exp, task), task, selection)
+    ]
+
+
+def _selected_epochs(there: list[str], task: Task, selection: RunSelection) -> list[str]:
+    """An epoch that is not there is kept where it was asked for: its job fails and says so, and the others go on."""
+    there = sorted(there, key=epoch_name)
+    if selection.epoch == "all":
+        return there
+    if selection.epoch == "latest":
+        return there[-1:]
+    asked = epoch_name(selection.epoch)
+    found = [epoch for epoch in there if epoch_name(epoch) == asked]
+    counts_alone = task == "trn_nv_generation" and len(selection.tasks) > 1
+    return found or ([] if counts_alone else [asked])

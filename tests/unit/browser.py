@@ -1,0 +1,118 @@
+"""A page in a headless Chromium, driven over its debugging pipe, and the web viewer that comes with Rerun's wheel."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic",
+    "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage", "--remote-debugging-pipe", "--window-size=1500,900",
+)  # fmt: skip
+
+
+class Page:
+    """One page; commands of the DevTools protocol go through two pipes."""
+
+    def __init__(self, commands: int, answers: int) -> None:
+        self._commands, self._answers = commands, answers
+        self._left, self._number, self._session = b"", 0, ""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._left:
+            part = os.read(self._answers, 1 << 16)
+            assert part, "Chromium ended"
+            self._left += part
+        first, _, self._left = self._left.partition(b"\0")
+        return json.loads(first)
+
+    def open(self, url: str) -> None:
+        self.call("Page.navigate", url=url)
+
+    def screenshot(self) -> np.ndarray:
+        """What is shown, [H, W, 3] uint8."""
+        data = self.call("Page.captureScreenshot", format="png")["data"]
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+
+
+@contextmanager
+def chromium(folder: Path) -> Iterator[Page]:
+    """A browser with a profile of its own in `folder`."""
+    assert CHROMIUM is not None
+    ours, theirs = os.pipe(), os.pipe()
+    # The pipes are descriptors 3 and 4 of the browser.
+    command = ["sh", "-c", 'exec "$@" 3<&%d 4>&%d' % (ours[0], theirs[1]), "sh", CHROMIUM, *FLAGS]  # noqa: UP031
+    command.append(f"--user-data-dir={folder}")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, pass_fds=(ours[0], theirs[1]), **quiet)
+    os.close(ours[0])
+    os.close(theirs[1])
+    try:
+        yield Page(ours[1], theirs[0])
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        process.kill()
+        process.wait()
+        os.close(ours[1])
+        os.close(theirs[0])
+
+
+@contextmanager
+def web_viewer(recording: Path) -> Iterator[str]:
+    """Serve a recording with the wheel's own web viewer; gives the address of the page."""
+    ports = [_free_port(), _free_port()]
+    command = [str(Path(sys.executable).with_name("rerun")), "--serve-web", "--bind", "127.0.0.1"]
+    command += ["--port", str(ports[0]), "--web-viewer-port", str(ports[1]), str(recording)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    page = f"http://127.0.0.1:{ports[1]}/"
+    try:
+        for _ in range(100):
+            with suppress(urllib.error.URLError, ConnectionError):
+                urllib.request.urlopen(page, timeout=5).close()
+                break
+            time.sleep(0.2)
+        yield f"{page}?renderer=webgl&url={quote(f'rerun+http://127.0.0.1:{ports[0]}/proxy', safe='')}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
