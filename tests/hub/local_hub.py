@@ -31,6 +31,8 @@ class Fault:
     status: int = 0
     """Answer with this instead of doing what was asked."""
     headers: dict[str, str] | None = None
+    text: bytes | None = None
+    """Body of that answer."""
     before: Callable[[], None] | None = None
     """Called before the request is looked at: waits, or moves a branch."""
     lose: bool = False
@@ -124,7 +126,6 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         self.unread = int(self.headers.get("Content-Length") or 0)
-        self.answered = False
         self.hub.requests.append(Request(self.command, url.path, self.unread))
         fault = self.hub.next_fault(self.command, url.path)
         self.lost = fault is not None and (fault.lose or fault.drop)
@@ -134,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault is None or not (fault.drop or fault.status):
                 self._route(url.path)
             elif fault.status:
-                self._answer({"error": "as the test wants it"}, fault.status, fault.headers)
+                self._answer({"error": "as the test wants it"}, fault.status, fault.headers, fault.text)
         except Refused as refused:
             headers = {"X-Error-Message": refused.message} | ({"X-Error-Code": refused.code} if refused.code else {})
             self._answer({"error": refused.message}, refused.status, headers)
@@ -158,8 +159,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self) -> Any:
         return json.loads(self._body() or b"{}")
 
-    def _answer(self, value: Any = None, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        data = json.dumps({} if value is None else value).encode()
+    def _answer(
+        self, value: Any = None, status: int = 200, headers: dict[str, str] | None = None, text: bytes | None = None
+    ) -> None:
+        data = text or json.dumps({} if value is None else value).encode()
         self._start(status, {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})})
         if self.command != "HEAD" and not self.lost:
             self.wfile.write(data)

@@ -40,6 +40,8 @@ PASSING = {
     "storage lost": ("PUT", "/storage/", {"drop": True}, "thrown while requesting PUT"),
     "part lost": ("PUT", "/part/3", {"drop": True}, "thrown while requesting PUT"),
     "batch 500": ("POST", "/batch", {"status": 500}, "HTTP Error 500"),
+    "card checked by a proxy": ("POST", "/validate-yaml", {"status": 502, "text": b"<html>"}, "what is no JSON"),
+    "commit answered by a proxy": ("POST", "/commit/", {"status": 200, "text": b"<html>"}, "what is no JSON"),
     "repository made, answer lost": ("POST", "/repos/create", {"lose": True}, "the connection failed"),
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Names, selections, pages and metrics of what is published."""
 
+import hashlib
 import json
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +13,7 @@ from splatdag.sharing.layout import Scene, published_as
 from splatdag.sharing.pages import CARD_TEXT, Place, readable_size, says_the_same, scene_page
 from splatdag.sharing.rrd_files import HEADER_BYTES, Recording, read_recording, rerun_version, resolved, selected
 from splatdag.sharing.scene_metrics import metrics_table, source_camera
+from splatdag.sharing.tree import Content, FolderTree, text_content
 from splatdag.sharing.upload_options import UploadOptions
 from splatdag.sharing.upload_targets import plan_lines, uploads
 from splatdag.workflow.errors import UserError
@@ -201,3 +203,24 @@ def test_the_plan_names_what_is_still_to_be_recorded():
         "upload: 1 recording of 1 scene, 0 B, to a/b (dataset), branch x",
         "  experiments/single/room: capture.rrd (to be recorded)",
     ]
+
+
+def test_a_folder_gets_links_to_the_same_data_and_loses_what_a_kill_left(tmp_path):
+    source, scene = tmp_path / "x.rrd", Scene("a", "b")
+    source.write_bytes(b"recording")
+    content = Content(source, 9, hashlib.sha256(b"recording").hexdigest())
+    left = tmp_path / "hub" / scene.recordings / ".x.123.partial.rrd"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"rec")
+    tree, path = FolderTree(tmp_path / "hub"), f"{scene.recordings}/x.rrd"
+    assert tree.sizes(scene.recordings) == {}
+    assert not tree.has(path, content)
+    tree.write({path: content, scene.page: text_content("# A\n")}, scene)
+    assert [p.name for p in left.parent.iterdir()] == ["x.rrd"]
+    assert (left.parent / "x.rrd").samefile(source)
+    assert tree.text(scene.page) == "# A\n"
+    (left.parent / "x.rrd").unlink()
+    (left.parent / "x.rrd").write_bytes(b"recording")
+    assert tree.has(path, content), "a copy is the same"
+    (left.parent / "x.rrd").write_bytes(b"recordinG")
+    assert not tree.has(path, content)

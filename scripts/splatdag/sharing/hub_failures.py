@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -102,7 +104,7 @@ class Patience:
     def _tell_what_is_wrong(self, cause: Exception) -> NoReturn:
         if isinstance(cause, RepositoryNotFoundError):
             raise UserError(f"sharing.upload.repo_id: {self._endpoint} has no repository {self._repo_id}") from cause
-        if "xet" in str(cause).lower() and "404" in str(cause):
+        if _without_xet(cause):
             raise UserError(
                 f"{self._endpoint} has no Xet storage; set HF_HUB_DISABLE_XET=1 in the environment"
             ) from cause
@@ -141,8 +143,13 @@ def _may_pass(cause: Exception, status: int | None) -> bool:
     if status is not None:
         return status == _MOVED or status in _TRANSIENT
     if isinstance(cause, ConnectionError | TimeoutError):
-        return "404" not in str(cause)  # hf_xet says so where there is no Xet storage
-    return isinstance(cause, httpx2.TransportError)
+        return not _without_xet(cause)
+    return isinstance(cause, httpx2.TransportError | json.JSONDecodeError)
+
+
+def _without_xet(cause: Exception) -> bool:
+    """Whether hf_xet asked a Hub for storage that it does not have."""
+    return re.search(r"xet.*\b404\b|\b404\b.*xet", str(cause), re.DOTALL | re.IGNORECASE) is not None
 
 
 def _words(cause: Exception) -> str:
@@ -154,4 +161,6 @@ def _words(cause: Exception) -> str:
         return "the Hub did not answer in time"
     if isinstance(cause, httpx2.TransportError | ConnectionError):
         return f"the connection failed ({' '.join(str(cause).split())[:200] or type(cause).__name__})"
+    if isinstance(cause, json.JSONDecodeError):
+        return "the Hub, or a proxy before it, answered what is no JSON"
     return " ".join(str(cause).split())[:200]
