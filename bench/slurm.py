@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,12 +35,10 @@ from box import Box, CannotStart, running_box  # noqa: E402
 from splatdag.splats.video import write_video  # noqa: E402
 
 PROFILE = ("--workflow-profile", "workflow_profiles/slurm")
-TOGETHER = ["--groups", "extract_frames=poses", "pose_capture=poses", "--group-components"]
 WAYS = {
     "plain sbatch": None,
     "as shipped": [],
-    "each job by itself": ["--groups", "compare=none"],  # replaces the profile's groups
-    "eight captures a job": [*TOGETHER, "poses=8"],
+    "each job by itself": ["--groups", "compare=none"],  # in place of the profile's groups
 }
 """Arguments of Snakemake; None is sbatch alone."""
 PHOTOS = 24
@@ -102,6 +101,7 @@ def main() -> None:
     parser.add_argument("--captures", type=int, default=100, help="two jobs each")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the cluster is stopped
     with tempfile.TemporaryDirectory() as folder:
         video = _video(Path(folder))
         try:
