@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
-from splatdag.samples.options import RoomOptions
+from splatdag.samples.options import RoomOptions, StreetOptions
 from splatdag.workflow.options import Options, validated
 
 _NOTICES_SHOWN = 20
@@ -33,6 +33,8 @@ class SamplesConfig(Options):
 
     room: RoomOptions = RoomOptions()
     """The sample capture."""
+    street: StreetOptions = StreetOptions()
+    """The sample driving logs."""
 
 
 class Config(Options):

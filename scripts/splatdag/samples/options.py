@@ -37,7 +37,7 @@ class StreetOptions(Options):
     cameras: tuple[str, ...] = CAMERAS
     """Cameras that record."""
     points: int = Field(3000, ge=64)
-    """Firings of the Pandar64 in a sweep, most of which come back; the PandarGT fires half as often. The real one: 115200."""
+    """Firings of the Pandar64 in a sweep, most of which come back; the PandarGT has half as many (real: 115200)."""
     semseg: Literal["some", "all", "none"] = "some"
     """Logs that have classes of points: every second one, all, or none."""
     packed: Literal["some", "all", "none"] = "some"

@@ -41,16 +41,21 @@ def make_street(out: Path, options: StreetOptions, threads: int = 2) -> None:
     _make_room(out, names)
     materials = Materials(np.random.default_rng([options.seed, 0]))
     for number, name in enumerate(names):
-        rng = np.random.default_rng([options.seed, 1, number])
-        world = build(rng, materials, options.frames * sensors.PERIOD, turns=number % 3 == 1)
+        world = world_of(options, number, materials)
         with complete_folder(out / name) as log, complete_folder(out / "truth" / name) as truth:
             recorder = _Recorder(world, log, truth, options, number)
-            recorder.write_lists(identities(rng, len(world.things)))
+            recorder.write_lists()
             with ThreadPoolExecutor(threads) as pool:
                 for done in [pool.submit(job) for job in recorder.jobs()]:
                     done.result()
         logger.info("log %s: %d frames, %d things move", name, options.frames, len(world.bodies) - 1)
     write_json(out / "street.json", {"settings": options.model_dump(mode="json"), "logs": list(names)})
+
+
+def world_of(options: StreetOptions, number: int, materials: Materials) -> World:
+    """What log `number`, from 0, is recorded from."""
+    rng = np.random.default_rng([options.seed, 1, number])
+    return build(rng, materials, options.frames * sensors.PERIOD, turns=number % 3 == 1)
 
 
 def _make_room(out: Path, names: tuple[str, ...]) -> None:
@@ -74,11 +79,11 @@ class _Recorder:
         self.start = START + 600 * number
         self.times = sensors.PERIOD * np.arange(options.frames)
         self.semseg = options.semseg == "all" or (options.semseg == "some" and number % 2 == 0)
+        self.ids = identities(np.random.default_rng([options.seed, 4, number]), len(world.things))
         self.packed = options.packed == "all" or (options.packed == "some" and number % 2 == 0)
 
-    def write_lists(self, ids: list[tuple[str, str]]) -> None:
+    def write_lists(self) -> None:
         """Poses, times, calibration; makes all folders."""
-        self.ids = ids
         log, ego, size = self.log, self.world.ego, self.options.size
         at = (self.start + self.times).tolist()
         write_json(log / "meta" / "timestamps.json", at)
@@ -95,7 +100,7 @@ class _Recorder:
         if self.semseg:
             classes = {str(number): name for number, name in enumerate(CLASSES, start=1)}
             write_json(log / "annotations" / "semseg" / "classes.json", classes)
-        write_truth(self.truth, self.world, ids, self.start)
+        write_truth(self.truth, self.world, self.ids, self.start)
 
     def jobs(self) -> Iterator[Callable[[], None]]:
         """One for each file or table of a frame; in any order, by any thread."""

@@ -72,9 +72,7 @@ def _in_ego(world: World, thing: Thing, time: float) -> np.ndarray:
     return (np.array([x, y, 0.5 * (lowest[2] + highest[2])]) - pose[:3, 3]) @ pose[:3, :3]
 
 
-def _row(
-    world: World, thing: Thing, time: float, looked: float, own: str, sibling: str, sensor: int
-) -> dict[str, Any]:
+def _row(world: World, thing: Thing, time: float, looked: float, own: str, sibling: str, sensor: int) -> dict[str, Any]:
     x, y, yaw = thing.path.poses(np.array([looked]))[0]
     lowest, highest = thing.extent
     person = thing.label == "Pedestrian"

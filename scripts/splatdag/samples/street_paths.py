@@ -24,23 +24,23 @@ class Path:
     acceleration: float = 0.0
     """Along the path, m/s²."""
     bends: tuple[tuple[float, float], ...] = ()
-    """Length (m) and curvature (1/m, positive to the left) of successive arcs from time 0; straight before and after."""
+    """Length (m) and curvature (1/m, positive to the left) of arcs driven from time 0; straight before and after."""
 
     def poses(self, times: np.ndarray) -> np.ndarray:
         """[N, 3] x, y, yaw at times [N] (s)."""
         travelled = self.speed * times + 0.5 * self.acceleration * times**2
         x, y, yaw = (np.full(len(times), value) for value in (self.x, self.y, self.yaw))
-        begin = -np.inf
-        for length, curvature in (*((0.0, 0.0), *self.bends), (np.inf, 0.0)):
-            end = length if begin == -np.inf else begin + length
-            here = np.clip(travelled, begin, end) - (0.0 if begin == -np.inf else begin)
+        before, rest = np.minimum(travelled, 0), np.maximum(travelled, 0)
+        x, y = x - before * np.sin(yaw), y + before * np.cos(yaw)
+        for length, curvature in (*self.bends, (np.inf, 0.0)):
+            here = np.minimum(rest, length)
             turned = yaw + curvature * here
             if abs(curvature) < STRAIGHT:
                 x, y = x - here * np.sin(yaw), y + here * np.cos(yaw)
             else:
                 x = x + (np.cos(turned) - np.cos(yaw)) / curvature
                 y = y + (np.sin(turned) - np.sin(yaw)) / curvature
-            yaw, begin = turned, end
+            yaw, rest = turned, rest - here
         return np.stack([x, y, yaw], axis=1)
 
     def velocities(self, times: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ class Path:
         return np.stack([-speed * np.sin(yaw), speed * np.cos(yaw), curvatures * speed], axis=1)
 
     def moved(self, origin: tuple[float, float], turn: float) -> Path:
-        """The same path seen from a frame whose origin lies at `origin` and whose axes are turned by `-turn` radians."""
+        """The same path, shifted so that `origin` becomes the origin, then turned about it (radians)."""
         x, y = turned((self.x - origin[0], self.y - origin[1]), turn)
         return replace(self, x=x, y=y, yaw=self.yaw + turn)
 

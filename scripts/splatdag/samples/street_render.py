@@ -32,7 +32,9 @@ class Street(NamedTuple):
 
 def tree(lowest, highest):
     """A tree over boxes [S, 3] and [S, 3]: the order of the solids, bounds and nodes as in `Street`."""
-    order, bounds, nodes = [], [], []
+    order: list[int] = []
+    bounds: list[list[float]] = []
+    nodes: list[list[int]] = []
 
     def grow(members):
         here = len(nodes)
@@ -54,29 +56,30 @@ def tree(lowest, highest):
 
 
 @compiled
-def _nearest(street, poses, ox, oy, oz, dx, dy, dz, limit):
-    """Distance, solid and body (-1: it stands still) of the first hit nearer than `limit`; solid -1: none."""
-    solids = street.scene.solids
-    best, hit, mover = limit, -1, -1
+def _nearest(street, poses, ox, oy, oz, dx, dy, dz, any_will_do):
+    """Distance, solid and body (-1: it stands still) of the first hit along a unit ray, or of any; solid -1: none."""
+    solids, bounds, nodes, spheres = street.scene.solids, street.bounds, street.nodes, street.spheres
+    best, hit, mover = np.inf, -1, -1
     ix, iy, iz = 1 / dx, 1 / dy, 1 / dz
     node = 0
-    while node < len(street.nodes):
-        box = street.bounds[node]
-        x1, y1, z1 = (box[0] - ox) * ix, (box[1] - oy) * iy, (box[2] - oz) * iz
-        x2, y2, z2 = (box[3] - ox) * ix, (box[4] - oy) * iy, (box[5] - oz) * iz
+    while node < len(nodes):
+        x1, y1, z1 = (bounds[node, 0] - ox) * ix, (bounds[node, 1] - oy) * iy, (bounds[node, 2] - oz) * iz
+        x2, y2, z2 = (bounds[node, 3] - ox) * ix, (bounds[node, 4] - oy) * iy, (bounds[node, 5] - oz) * iz
         near = max(min(x1, x2), min(y1, y2), min(z1, z2))
         far = min(max(x1, x2), max(y1, y2), max(z1, z2))
         if near > far or far < 0 or near > best:
-            node = street.nodes[node, 2]
+            node = nodes[node, 2]
             continue
-        for i in range(street.nodes[node, 0], street.nodes[node, 0] + street.nodes[node, 1]):
+        for i in range(nodes[node, 0], nodes[node, 0] + nodes[node, 1]):
             t = distance_to(solids[i], ox, oy, oz, dx, dy, dz)
             if t < best:
                 best, hit = t, i
+                if any_will_do:
+                    return best, hit, mover
         node += 1
     for body in range(len(street.bodies)):
         x, y, cos, sin = poses[body, 0], poses[body, 1], poses[body, 2], poses[body, 3]
-        mx, my, mz, radius = ox - x, oy - y, oz - street.spheres[body, 0], street.spheres[body, 1]
+        mx, my, mz, radius = ox - x, oy - y, oz - spheres[body, 0], spheres[body, 1]
         along = mx * dx + my * dy + mz * dz
         if mx * mx + my * my + mz * mz - along * along > radius * radius or -along - radius > best:
             continue
@@ -96,7 +99,7 @@ def _look(street, poses, ox, oy, oz, dx, dy, dz, spread):
     The colour is the surface's own (linear r, g, b), blurred over a footprint of `spread` metres per metre.
     """
     scene = street.scene
-    t, hit, body = _nearest(street, poses, ox, oy, oz, dx, dy, dz, np.inf)
+    t, hit, body = _nearest(street, poses, ox, oy, oz, dx, dy, dz, False)
     if hit < 0:
         sky = len(scene.solids) - 1
         u, v = np.arctan2(dy, dx) / (2 * np.pi) + 0.5, np.arccos(min(max(dz, -1.0), 1.0)) / np.pi
@@ -130,7 +133,7 @@ def _radiance(street, poses, ox, oy, oz, dx, dy, dz, spread):
     lit = False
     if towards > 0:
         x, y, z = ox + t * dx + 1e-4 * nx, oy + t * dy + 1e-4 * ny, oz + t * dz + 1e-4 * nz
-        _, blocker, _ = _nearest(street, poses, x, y, z, sun[0], sun[1], sun[2], np.inf)
+        _, blocker, _ = _nearest(street, poses, x, y, z, sun[0], sun[1], sun[2], True)
         lit = blocker < 0
     up = 0.5 + 0.5 * nz
     direct = towards if lit else 0.0

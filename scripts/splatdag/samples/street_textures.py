@@ -24,7 +24,8 @@ from splatdag.samples.textures import (
 
 TEXEL = 0.04
 """Metres of a texel of roads and buildings."""
-ASPHALT, PAINT, KERB = (0.33, 0.33, 0.34), (0.86, 0.86, 0.83), (0.60, 0.59, 0.56)
+ASPHALT, PAINT = (0.33, 0.33, 0.34), (0.86, 0.86, 0.83)
+KERBS: tuple[Colour, ...] = ((0.60, 0.59, 0.56), (0.55, 0.54, 0.52), (0.65, 0.64, 0.60))
 WALLS: tuple[Colour, ...] = (
     (0.72, 0.66, 0.55), (0.62, 0.68, 0.70), (0.78, 0.74, 0.68), (0.60, 0.45, 0.38), (0.66, 0.70, 0.58),
     (0.74, 0.60, 0.48), (0.52, 0.55, 0.62),
@@ -79,11 +80,11 @@ def crossing(rng: Generator, half: float) -> np.ndarray:
 
 
 def slabs(rng: Generator, width: float, height: float) -> np.ndarray:
-    """A pavement of concrete slabs, each of its own grey, with a kerb of stone along both edges."""
+    """A pavement of concrete slabs, each of its own grey."""
     canvas, scale = Canvas(_shape(width, height), (0.42, 0.41, 0.39)), 1 / TEXEL
     for y in np.arange(0, height, 1.2):
         for x in np.arange(0, width, 1.2):
-            canvas.rectangle(x * scale + 0.7, y * scale + 0.7, 28.6, 28.6, pick(rng, (KERB,), 0.035))
+            canvas.rectangle(x * scale + 0.7, y * scale + 0.7, 28.6, 28.6, pick(rng, KERBS, 0.008))
     image = canvas.pixels()
     return grained(grained(image, noise(rng, image.shape[:2], 8, 3), 0.06), noise(rng, image.shape[:2], 80, 4), 0.07)
 
@@ -100,11 +101,8 @@ def facade(rng: Generator, width: float, storeys: int, storey: float) -> np.ndar
     """The front of a house: a shop on the ground floor, rows of windows above, cornices between."""
     height = storeys * storey
     shape, scale = _shape(width, height), 1 / TEXEL
-    ground = pick(rng, WALLS, 0.05)
-    if rng.random() < 0.3:
-        image = bricks(rng, shape, (6, 16))
-    else:
-        image = plaster(rng, shape, ground, 0.09)
+    ground = pick(rng, WALLS, 0.02)
+    image = bricks(rng, shape, (6, 16)) if rng.random() < 0.3 else plaster(rng, shape, ground, 0.09)
     canvas = Canvas(shape, ground)
     trim = pick(rng, ((0.85, 0.83, 0.78), (0.30, 0.28, 0.27), (0.48, 0.38, 0.30)), 0.04)
     bay = width / max(round(width / rng.uniform(2.4, 3.6)), 1)
@@ -180,7 +178,7 @@ def vehicle(rng: Generator, length: float, height: float, paint: Colour) -> dict
     """Skins of a vehicle's lower body: side, front, back and top, with doors, wheels, lamps and plates."""
     texel = 0.02
     shape, scale = _shape(length, height, texel), 1 / texel
-    dark, dim = (0.09, 0.09, 0.10), tuple(0.72 * c for c in paint)
+    dark, dim = (0.09, 0.09, 0.10), (0.72 * paint[0], 0.72 * paint[1], 0.72 * paint[2])
     side = Canvas(shape, paint)
     side.rectangle(0, 0.8 * shape[0], shape[1], 0.2 * shape[0], dark)
     side.rectangle(0, 0.42 * shape[0], shape[1], 2, dim)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path as File
+from typing import Any
 
 import numpy as np
 
-from splatdag.samples.street_boxes import identities
 from splatdag.samples.street_files import write_json
 from splatdag.samples.street_paths import Path
 from splatdag.samples.street_scene import World
@@ -60,7 +59,7 @@ class Truth:
         """[N] int16: the thing in whose box points [N, 3] lie at their times [N] (s since 1970)."""
         found = np.full(len(points), STATIC, np.int16)
         for index, thing in enumerate(self.things):
-            local = _local(points, self._poses[index](times))
+            local = _local(points, self.poses(index, times))
             half = np.array(thing.size) / 2
             inside = (np.abs(local - (0, 0, thing.height)) <= half).all(axis=1)
             found[inside] = index
@@ -71,26 +70,26 @@ class Truth:
         found = np.zeros((len(points), 3))
         for index in np.unique(things[things != STATIC]):
             on = things == index
-            x, y, _ = self._poses[index](times[on]).T
+            x, y, _ = self.poses(index, times[on]).T
             u, v, turning = self.things[index].path.velocities(times[on] - self.start).T
             found[on, 0] = u - turning * (points[on, 1] - y)
             found[on, 1] = v + turning * (points[on, 0] - x)
         return found
 
     def moved(self, points: np.ndarray, times: np.ndarray, things: np.ndarray, later: np.ndarray) -> np.ndarray:
-        """[N, 3]: where points that lie on `things` at `times` are at times `later` [N]; later minus now is the flow."""
+        """[N, 3]: where points that lie on `things` at `times` are at `later` [N]; the way there is their flow."""
         found = points.copy()
         for index in np.unique(things[things != STATIC]):
             on = things == index
-            local = _local(points[on], self._poses[index](times[on]))
-            x, y, yaw = self._poses[index](later[on]).T
+            local = _local(points[on], self.poses(index, times[on]))
+            x, y, yaw = self.poses(index, later[on]).T
             found[on, 0] = x + np.cos(yaw) * local[:, 0] - np.sin(yaw) * local[:, 1]
             found[on, 1] = y + np.sin(yaw) * local[:, 0] + np.cos(yaw) * local[:, 1]
         return found
 
-    @cached_property
-    def _poses(self) -> list:
-        return [lambda times, path=thing.path: path.poses(times - self.start) for thing in self.things]
+    def poses(self, thing: int, times: np.ndarray) -> np.ndarray:
+        """[N, 3] x, y, yaw of a thing at times [N] (s since 1970)."""
+        return self.things[thing].path.poses(times - self.start)
 
 
 def write_truth(folder: File, world: World, ids: list[tuple[str, str]], start: float) -> None:
@@ -104,7 +103,7 @@ def write_truth(folder: File, world: World, ids: list[tuple[str, str]], start: f
     write_json(folder / "things.json", {"start": start, "units": units, "things": things})
 
 
-def _path(given: dict) -> Path:
+def _path(given: dict[str, Any]) -> Path:
     return Path(**given | {"bends": tuple((length, curvature) for length, curvature in given["bends"])})
 
 
