@@ -1,7 +1,10 @@
 """The bundled sample inputs.
 
-Needs nothing. Makes results/samples/room: images/, cameras.json (the exact cameras) and photos.json; and
-results/samples/humans: results/ (what the human trainer would have left) and scenes/.
+Needs nothing. Makes
+- results/samples/room: images/, cameras.json (the exact cameras) and photos.json
+- results/samples/humans: results/ (what the human trainer would have left) and scenes/
+- results/samples/street: 001/, 002/ … (driving logs in PandaSet's layout), truth/ (where everything moves) and
+  street.json
 """
 
 
@@ -45,3 +48,23 @@ rule make_sample_humans:
     shell:
         "exec python -m splatdag.samples.humans --out {params.out:q} --threads {threads} --log {log:q}"
         " {params.flags:q}"
+
+
+rule make_sample_street:
+    """Ray-trace the sample driving logs: streets with moving cars and people, seen by two lidars and six cameras."""
+    output:
+        street=directory("<results>/samples/street"),
+    log:
+        "<logs>/samples/street.log",
+    benchmark:
+        "<benchmarks>/samples/street.tsv"
+    conda:
+        "../envs/core.yaml"
+    threads: 2
+    resources:
+        **site("cpu", mem_mb=4_000, runtime=60),
+    params:
+        flags=flags(CONFIG.samples.street),
+        code=code_digest("samples.street"),
+    shell:
+        "exec python -m splatdag.samples.street --out {output.street:q} --threads {threads} --log {log:q} {params.flags:q}"

@@ -7,7 +7,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from splatdag.samples.options import StreetOptions
 from splatdag.samples.room import make_room
+from splatdag.samples.street import make_street
 from splatdag.splats.losses import photometric_loss
 from splatdag.splats.render import render
 
@@ -19,6 +21,8 @@ def main() -> None:
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         make_room(Path(folder) / "room", width=32, height=32, photos=8)
+        street = StreetOptions(logs=1, frames=1, width=32, cameras=("front_camera",), points=64)
+        make_street(Path(folder) / "street", street)
     generator = torch.Generator().manual_seed(0)
     means = (torch.rand((20, 3), generator=generator) + torch.tensor([-0.5, -0.5, 1.0])).requires_grad_()
     for antialiased, absgrad in ((False, True), (True, False)):

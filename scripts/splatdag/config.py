@@ -9,7 +9,7 @@ from typing import Any
 
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
 from splatdag.samples.humans_options import HumansOptions
-from splatdag.samples.options import RoomOptions
+from splatdag.samples.options import RoomOptions, StreetOptions
 from splatdag.sharing.options import CaptureRecordingOptions, RunSelection
 from splatdag.sharing.rrd_files import resolved
 from splatdag.sharing.upload_options import UploadOptions
@@ -55,6 +55,9 @@ class SharingConfig(RunSelection):
         """The options of the upload, with what `auto` stands for."""
         selection, rrd_glob = resolved(self.upload.selection, self.upload.rrd_glob, self.tasks, self.epoch)
         return self.upload.model_copy(update={"selection": selection, "rrd_glob": rrd_glob})
+
+    street: StreetOptions = StreetOptions()
+    """The sample driving logs."""
 
 
 class Config(Options):

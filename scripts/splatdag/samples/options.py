@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, field_validator
 
 from splatdag.workflow.options import Options
+
+CAMERAS = ("front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera")
+"""Of the sample logs, named as PandaSet's."""
 
 
 class RoomOptions(Options):
@@ -18,3 +23,36 @@ class RoomOptions(Options):
     """Height of a photo (pixels)."""
     seed: int = Field(0, ge=0)
     """Seed of textures, jitter and noise."""
+
+
+class StreetOptions(Options):
+    """The sample driving logs: ray-traced streets in PandaSet's layout."""
+
+    logs: int = Field(2, ge=1, le=103)
+    """Logs to make, named as PandaSet's first so many; every third from the second on turns at a crossing."""
+    frames: int = Field(16, ge=1, le=100)
+    """Frames of a log, ten a second; PandaSet's have 80."""
+    width: int = Field(240, ge=32, le=1920)
+    """Width of an image (pixels), 9/16 of it high; PandaSet's is 1920."""
+    cameras: tuple[str, ...] = CAMERAS
+    """Cameras that record."""
+    points: int = Field(3000, ge=64)
+    """Firings of the Pandar64 in a sweep, most of which come back; the PandarGT has half as many (real: 115200)."""
+    semseg: Literal["some", "all", "none"] = "some"
+    """Logs that have classes of points: every second one, all, or none."""
+    packed: Literal["some", "all", "none"] = "some"
+    """Logs whose tables are .pkl.gz: every second one, all, or none."""
+    seed: int = Field(0, ge=0)
+    """Seed of streets, traffic, textures and noise."""
+
+    @field_validator("cameras")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or set(names) - set(CAMERAS):
+            raise ValueError(f"expected some of {', '.join(CAMERAS)}")
+        return names
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of an image (pixels)."""
+        return self.width, round(self.width * 9 / 16)

@@ -40,23 +40,30 @@ class Scene(NamedTuple):
     solids: np.ndarray  # (P, 13) float64; the room itself is solid 0, seen from inside
     charts: np.ndarray  # (C, 9) int64
     density: np.ndarray  # (C,) float64, texels per metre
+    repeats: np.ndarray  # (C, 2) float64, how often the texture lies along u and v
     texels: np.ndarray  # (T, 3) float32, linear RGB, each texture followed by its mip levels
     light: np.ndarray  # (L, 3) float32, radiance leaving a white surface
     lamps: np.ndarray  # (M, 4, 3) float64: centre, two half edges, radiance
 
 
 @compiled
-def _bilinear(colours, start, width, height, u, v, wrap):
-    x, y = u * width - 0.5, min(max(v * height - 0.5, 0.0), height - 1.0)
-    if not wrap:
+def _bilinear(colours, start, width, height, u, v, wrap_u, wrap_v):
+    x, y = u * width - 0.5, v * height - 0.5
+    if not wrap_u:
         x = min(max(x, 0.0), width - 1.0)
-    x0, y0 = int(np.floor(x)), int(y)
+    if not wrap_v:
+        y = min(max(y, 0.0), height - 1.0)
+    x0, y0 = int(np.floor(x)), int(np.floor(y))
     fx, fy = x - x0, y - y0
-    x1, y1 = x0 + 1, min(y0 + 1, height - 1)
-    if wrap:
+    x1, y1 = x0 + 1, y0 + 1
+    if wrap_u:
         x0, x1 = x0 % width, x1 % width
     else:
         x1 = min(x1, width - 1)
+    if wrap_v:
+        y0, y1 = y0 % height, y1 % height
+    else:
+        y1 = min(y1, height - 1)
     i, j = start + y0 * width, start + y1 * width
     a, b, c, d = (1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy
     p, q, r, s = colours[i + x0], colours[i + x1], colours[j + x0], colours[j + x1]
@@ -65,6 +72,23 @@ def _bilinear(colours, start, width, height, u, v, wrap):
         a * p[1] + b * q[1] + c * r[1] + d * s[1],
         a * p[2] + b * q[2] + c * r[2] + d * s[2],
     )
+
+
+@compiled
+def textured(scene, number, u, v, footprint, around):
+    """Linear colour (r, g, b) at u, v of a chart, blurred over `footprint` metres; `around`: u is an angle."""
+    chart = scene.charts[number]
+    wrap_u, wrap_v = around or scene.repeats[number, 0] > 1, scene.repeats[number, 1] > 1
+    u, v = u * scene.repeats[number, 0], v * scene.repeats[number, 1]
+    lod = min(max(np.log2(footprint * scene.density[number]), 0.0), chart[LEVELS] - 1.001)
+    start, width, height = chart[TEXELS], chart[WIDTH], chart[HEIGHT]
+    for _ in range(int(lod)):
+        start, width, height = start + width * height, (width + 1) // 2, (height + 1) // 2
+    blend = lod - int(lod)
+    r0, g0, b0 = _bilinear(scene.texels, start, width, height, u, v, wrap_u, wrap_v)
+    start, width, height = start + width * height, (width + 1) // 2, (height + 1) // 2
+    r1, g1, b1 = _bilinear(scene.texels, start, width, height, u, v, wrap_u, wrap_v)
+    return r0 + blend * (r1 - r0), g0 + blend * (g1 - g0), b0 + blend * (b1 - b0)
 
 
 @compiled
@@ -83,21 +107,14 @@ def _radiance(scene, ox, oy, oz, dx, dy, dz, spread):
         nx, ny, nz, facing = -nx, -ny, -nz, -facing
     number = int(solid[CHART]) + face
     chart = scene.charts[number]
-    wrap = solid[KIND] != BOX and face == 0
+    around = solid[KIND] != BOX and face == 0
     # The footprint is an ellipse; its geometric mean balances blur against aliasing at grazing angles.
-    footprint = t * spread * scene.density[number] / np.sqrt(max(facing, 0.02))
-    lod = min(max(np.log2(footprint), 0.0), chart[LEVELS] - 1.001)
-    start, width, height = chart[TEXELS], chart[WIDTH], chart[HEIGHT]
-    for _ in range(int(lod)):
-        start, width, height = start + width * height, (width + 1) // 2, (height + 1) // 2
-    blend = lod - int(lod)
-    r0, g0, b0 = _bilinear(scene.texels, start, width, height, u, v, wrap)
-    start, width, height = start + width * height, (width + 1) // 2, (height + 1) // 2
-    r1, g1, b1 = _bilinear(scene.texels, start, width, height, u, v, wrap)
+    red, green, blue = textured(scene, number, u, v, t * spread / np.sqrt(max(facing, 0.02)), around)
     r, g, b = solid[GLOW], solid[GLOW], solid[GLOW]
     if solid[GLOW] == 0:
-        r, g, b = _bilinear(scene.light, chart[LIGHT], chart[LIGHT_WIDTH], chart[LIGHT_HEIGHT], u, v, wrap)
-    r, g, b = r * (r0 + blend * (r1 - r0)), g * (g0 + blend * (g1 - g0)), b * (b0 + blend * (b1 - b0))
+        width, height = chart[LIGHT_WIDTH], chart[LIGHT_HEIGHT]
+        r, g, b = _bilinear(scene.light, chart[LIGHT], width, height, u, v, around, False)
+    r, g, b = r * red, g * green, b * blue
     return r, g, b, hit, t, nx, ny, nz
 
 

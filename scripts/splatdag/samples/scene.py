@@ -26,7 +26,8 @@ class Solid:
     `size` holds the half extents of a box, the radius of a sphere (thrice), or the bottom radius, top radius
     and half height of an upright frustum. `skins` is one sRGB texture (H, W, 3) for all faces, or one a face
     in the order of `solids.FACES`. `gloss` is the mirror reflectance seen head-on; `glow` the radiance of a
-    white texel that ignores the lamps.
+    white texel that ignores the lamps. A texture covers its face once, or repeats about every `tile` metres
+    along u and v.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Solid:
     turn: float = 0.0  # radians about z
     gloss: float = 0.0
     glow: float = 0.0
+    tile: tuple[float, float] = (np.inf, np.inf)
 
 
 TABLE_TOP = 0.74  # height, metres
@@ -193,9 +195,22 @@ def _tabletop(rng: Generator) -> Iterable[Solid]:
 
 def assemble(solids: list[Solid]) -> Scene:
     """Pack the solids for the ray tracer and bake their light (one or two seconds)."""
+    scene = pack(solids, LIGHT_SPACING)
+    for bounced in (False, True):
+        added = np.zeros_like(scene.light)
+        with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+            jobs = [pool.submit(raytrace.bake, scene, chart, bounced, added) for chart in range(len(scene.charts))]
+        for job in jobs:
+            job.result()
+        scene.light[:] += added
+    return scene
+
+
+def pack(solids: list[Solid], light_spacing: tuple[float, float] = (np.inf, np.inf)) -> Scene:
+    """The solids for the ray tracer, in the dark; metres between light map texels of the first and of the others."""
     rows: list[tuple[float, ...]] = []
     charts: list[tuple[int, ...]] = []
-    density, texels = [], []
+    density, repeats, texels = [], [], []
     packed: dict[int, tuple[int, int]] = {}  # texture identity: first texel, mip levels
     texel_count = light_count = 0
     for number, solid in enumerate(solids):
@@ -214,27 +229,22 @@ def assemble(solids: list[Solid]) -> Scene:
             first, mips = packed[id(skin)]
             height, width = skin.shape[:2]
             across, down = _extent(solid, face)
-            spacing = LIGHT_SPACING[number > 0]
+            spacing = light_spacing[number > 0]
             light = (max(round(across / spacing), 4), max(round(down / spacing), 4))
             charts.append((number, face, first, width, height, mips, light_count, *light))
-            density.append(np.sqrt(width * height / (across * down)))
+            times = max(round(across / solid.tile[0]), 1), max(round(down / solid.tile[1]), 1)
+            density.append(np.sqrt(width * height * times[0] * times[1] / (across * down)))
+            repeats.append(times)
             light_count += light[0] * light[1]
-    scene = Scene(
+    return Scene(
         np.array(rows, np.float64),
         np.array(charts, np.int64),
         np.array(density),
+        np.array(repeats, np.float64),
         np.concatenate(texels),
         np.zeros((light_count, 3), np.float32),
         LAMPS,
     )
-    for bounced in (False, True):
-        added = np.zeros_like(scene.light)
-        with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-            jobs = [pool.submit(raytrace.bake, scene, chart, bounced, added) for chart in range(len(charts))]
-        for job in jobs:
-            job.result()
-        scene.light[:] += added
-    return scene
 
 
 def _extent(solid: Solid, face: int) -> tuple[float, float]:

@@ -22,7 +22,7 @@ compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @compiled
-def _distance(solid, ox, oy, oz, dx, dy, dz):
+def distance_to(solid, ox, oy, oz, dx, dy, dz):
     """Distance along a unit ray to one solid; infinity when missed."""
     x0, y0, z = ox - solid[CX], oy - solid[CY], oz - solid[CZ]
     x, y = solid[COS] * x0 + solid[SIN] * y0, solid[COS] * y0 - solid[SIN] * x0
@@ -75,7 +75,7 @@ def nearest(solids, ox, oy, oz, dx, dy, dz):
     for i in range(solids.shape[0]):
         if _passes(solids[i], ox, oy, oz, dx, dy, dz):
             continue
-        t = _distance(solids[i], ox, oy, oz, dx, dy, dz)
+        t = distance_to(solids[i], ox, oy, oz, dx, dy, dz)
         if t < best:
             best, hit = t, i
     return best, hit
@@ -87,7 +87,7 @@ def blocked(solids, ox, oy, oz, dx, dy, dz, distance):
     for i in range(1, solids.shape[0]):
         if _passes(solids[i], ox, oy, oz, dx, dy, dz) or solids[i, GLOW] > 0:
             continue
-        if _distance(solids[i], ox, oy, oz, dx, dy, dz) < distance:
+        if distance_to(solids[i], ox, oy, oz, dx, dy, dz) < distance:
             return True
     return False
 
