@@ -39,6 +39,8 @@ class SamplesConfig(Options):
     """The sample capture."""
     humans: HumansOptions = HumansOptions()
     """The sample run of the human trainer."""
+    street: StreetOptions = StreetOptions()
+    """The sample driving logs."""
 
 
 class SharingConfig(RunSelection):
@@ -55,9 +57,6 @@ class SharingConfig(RunSelection):
         """The options of the upload, with what `auto` stands for."""
         selection, rrd_glob = resolved(self.upload.selection, self.upload.rrd_glob, self.tasks, self.epoch)
         return self.upload.model_copy(update={"selection": selection, "rrd_glob": rrd_glob})
-
-    street: StreetOptions = StreetOptions()
-    """The sample driving logs."""
 
 
 class Config(Options):

@@ -38,9 +38,7 @@ def rule_graph(root: Path) -> str:
     """The rules behind all targets as a Mermaid graph, which GitHub draws."""
     with tempfile.TemporaryDirectory() as folder:
         captures = json.dumps({"sheet": str(_sheet_of_all_kinds(Path(folder)))})
-        sharing = json.dumps({"results_root": str(_recorded(Path(folder) / "results"))})
-        command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js"]
-        command += ["--config", f"captures={captures}", f"sharing={sharing}"]
+        command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js", "--config", f"captures={captures}"]
         done = subprocess.run([*command, "--", *TARGETS], cwd=root, capture_output=True, text=True, check=True)
     rules = dict(re.findall(r"^\t(id\d+)\[(\w+)\]", done.stdout, re.MULTILINE))
     edges = re.findall(r"^\t(id\d+) --> (id\d+)", done.stdout, re.MULTILINE)
@@ -60,13 +58,6 @@ def _sheet_of_all_kinds(folder: Path) -> Path:
     rows.append(f"dog\t.\t.\t{folder}/link")
     (folder / "captures.tsv").write_text("\n".join(rows))
     return folder / "captures.tsv"
-
-
-def _recorded(folder: Path) -> Path:
-    """An older tree of results with a recording."""
-    (folder / "scene" / "exp" / "rerun").mkdir(parents=True)
-    (folder / "scene" / "exp" / "rerun" / "run.rrd").touch()
-    return folder
 
 
 def options_table() -> str:
