@@ -66,10 +66,19 @@ def test_a_lease_names_its_holder_and_is_gone_in_the_end(folder: Path, monkeypat
     with lease(folder):
         holder = json.loads((folder / "lease.json").read_text())
         assert (holder["host"], holder["process"], holder["job"]) == (socket.gethostname(), os.getpid(), "123")
-    assert list(folder.iterdir()) == []
     with pytest.raises(KeyError), lease(folder):
         raise KeyError
-    assert list(folder.iterdir()) == [], "however the work ends"
+    assert not folder.parent.exists(), "however the work ends, and nothing that it made is left"
+
+
+def test_what_else_lies_in_the_folder_stays(folder: Path) -> None:
+    with lease(folder):
+        (folder / "checkpoint.pt").touch()
+    assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
+    (folder / "checkpoint.pt").unlink()
+    with lease(folder):
+        pass
+    assert folder.exists(), "a folder that was there before"
 
 
 def test_the_lease_of_a_folder_that_was_removed_is_no_trouble(folder: Path) -> None:

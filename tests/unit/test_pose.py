@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -17,7 +18,8 @@ from poses import MODEL_FILES, UNRELATED, published, solve, start_cli, write_noi
 from splatdag.captures import pose
 from splatdag.captures.photos import load_scene
 from splatdag.samples.room import make_room
-from splatdag.workflow.errors import UserError
+from splatdag.workflow.errors import Stopped, UserError
+from splatdag.workflow.lease import lease
 
 
 def test_a_folder_without_photos_is_named(tmp_path: Path) -> None:
@@ -187,3 +189,15 @@ def test_photos_of_a_few_pixels_are_called_too_small_and_no_work_is_left(tmp_pat
     with pytest.raises(UserError, match="photos of 8×6 pixels are too small to find cameras from"):
         solve(tmp_path / "photos", tmp_path / "out" / "registration.json")
     assert not list(tmp_path.glob("out/state/*"))
+
+
+def test_while_another_process_finds_the_same_cameras_this_one_stops_and_disturbs_nothing(
+    room: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "state" / "pose"
+    with lease(tmp_path / "state"):
+        work.mkdir()
+        with pytest.raises(Stopped, match=f"{tmp_path / 'state'} is in use by process {os.getpid()} on "):
+            solve(room, tmp_path / "registration.json")
+        assert work.is_dir()
+    assert published(tmp_path) == []

@@ -12,6 +12,7 @@ def test_every_gpu_rule_has_a_class_and_threads(repository):
             if "--device-count" in rule:
                 assert re.search(r'\*\*site\(\s*"(any|h100)"', rule), rule[:60]
                 assert "--device-count {resources.devices}" in rule, rule[:60]
+                assert "--gpu-class {resources.gpu_class}" in rule, rule[:60]
                 assert "threads:" in rule, rule[:60]
 
 

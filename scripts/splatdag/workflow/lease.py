@@ -59,7 +59,7 @@ class Holder(BaseModel):
 
 @contextmanager
 def lease(folder: Path) -> Iterator[None]:
-    """Hold the lease of a folder, which is made if it is not there, while the block runs.
+    """Hold the lease of a folder while the block runs; it is made if it is not there, and removed again if empty.
 
     A holder that was killed is no hindrance: at once if it was on this machine or is long dead, else after
     `SILENT_SECONDS`. A process that finds its lease taken over, since it was itself suspended for so long, ends.
@@ -67,6 +67,7 @@ def lease(folder: Path) -> Iterator[None]:
     Raises:
         Stopped: another process holds it and lives.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     path, mine = folder / "lease.json", _this_process()
     while not _written(path, mine):
@@ -77,6 +78,9 @@ def lease(folder: Path) -> Iterator[None]:
     finally:
         if _holder(path) == mine:
             path.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty
+            for empty in made:
+                empty.rmdir()
 
 
 def _this_process() -> Holder:
