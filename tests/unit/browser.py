@@ -29,6 +29,15 @@ FLAGS = (
     "--disable-dev-shm-usage", "--remote-debugging-pipe", "--window-size=1500,900",
 )  # fmt: skip
 
+_AS_3_AND_4 = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for number, end in enumerate(ends, start=3):
+    os.dup2(end, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Starts a program with two pipes as descriptors 3 and 4, where Chromium expects them."""
+
 
 class Page:
     """One page; commands of the DevTools protocol go through two pipes."""
@@ -73,8 +82,7 @@ def chromium(folder: Path) -> Iterator[Page]:
     """A browser with a profile of its own in `folder`."""
     assert CHROMIUM is not None
     ours, theirs = os.pipe(), os.pipe()
-    # The pipes are descriptors 3 and 4 of the browser.
-    command = ["sh", "-c", 'exec "$@" 3<&%d 4>&%d' % (ours[0], theirs[1]), "sh", CHROMIUM, *FLAGS]  # noqa: UP031
+    command = [sys.executable, "-c", _AS_3_AND_4, str(ours[0]), str(theirs[1]), CHROMIUM, *FLAGS]
     command.append(f"--user-data-dir={folder}")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, pass_fds=(ours[0], theirs[1]), **quiet)

@@ -77,7 +77,8 @@ def test_a_recording_is_valid_and_the_same_again(capture):
 def test_held_out_views_are_prediction_beside_ground_truth_after_every_evaluation(capture):
     path = record(capture)
     panel = layout(path)["time_panel"]
-    assert (panel["timeline"], panel["play_state"]) == ("step", 3), "following: the last step is shown"
+    assert (panel["timeline"], panel["loop_mode"]) == ("step", 2)
+    assert panel["time_selection"] == {"min": STEPS[0], "max": STEPS[-1]}, "before the first there is nothing to see"
     for index, name in enumerate(HELD_OUT):
         origin = f"held_out/{name}/pred_gt"
         assert views(path)[f"{name}: prediction | ground truth"] == (origin, True)

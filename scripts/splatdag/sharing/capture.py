@@ -25,6 +25,7 @@ from splatdag.workflow.errors import UserError
 TIMELINE = "step"
 _SHOWN = 6
 """Held-out views that are visible at first."""
+_LOOP_SECONDS = 5
 _HELD_OUT = (255, 140, 0)
 _TRAINING = (140, 140, 140)
 _RENDER = re.compile(r"val_step(\d+)_(\d+)\.png")
@@ -177,7 +178,10 @@ def _log_curves(stream: rr.RecordingStream, run: CaptureRun) -> None:
 
 
 def _layout(run: CaptureRun, model: ColmapModel, entities: list[str]) -> rrb.Blueprint:
-    """The world as the first held-out camera sees it, beside held-out views and plots; the last step is shown."""
+    """The world as the first held-out camera sees it, beside held-out views and plots.
+
+    Played is from the first evaluation, before which there are no pictures, to the last.
+    """
     shown = set(np.linspace(0, len(entities) - 1, _SHOWN).round().astype(int).tolist())
     views = [
         rrb.Spatial2DView(origin=f"{entity}/pred_gt", name=f"{name}: prediction | ground truth", visible=index in shown)
@@ -194,8 +198,10 @@ def _layout(run: CaptureRun, model: ColmapModel, entities: list[str]) -> rrb.Blu
     kinds = ("loss", "psnr") if run.training else ("psnr",)
     plots = [rrb.TimeSeriesView(origin=f"plots/{kind}", name=kind) for kind in kinds]
     pictures = rrb.Grid(*views, name="held-out views")
+    first_shown, last = min(run.renders), max(run.renders)
     return blueprint(
         rrb.Horizontal(world, rrb.Vertical(pictures, rrb.Horizontal(*plots), row_shares=[2, 1])),
         timeline=TIMELINE,
-        play_state="following",
+        fps=max(1.0, (last - first_shown) / _LOOP_SECONDS),
+        loop=(first_shown, last),
     )

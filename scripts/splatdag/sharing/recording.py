@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 os.environ.setdefault("RERUN_ANALYTICS", "0")  # read when the package is imported
 
 import rerun as rr
 import rerun.blueprint as rrb
+from rerun.encodings import AbsoluteTimeRange
 
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete
@@ -64,16 +64,29 @@ def at(frames: Iterable[int], timeline: str = "frame") -> list[rr.TimeColumn]:
 
 
 def blueprint(
-    *views: rrb.Container | rrb.View,
-    timeline: str = "frame",
-    play_state: Literal["playing", "paused", "following"] = "playing",
+    *views: rrb.Container | rrb.View, timeline: str = "frame", fps: float = FPS, loop: tuple[int, int] | None = None
 ) -> rrb.Blueprint:
-    """A layout whose frames are played in a loop; with `following` the last one is shown."""
+    """A layout whose frames are played in a loop.
+
+    Args:
+        views: what is shown.
+        timeline: that is played.
+        fps: numbers of the timeline that are played in a second.
+        loop: first and last number that are played; None plays all.
+    """
+    time = rrb.TimePanel(
+        state="expanded",
+        timeline=timeline,
+        fps=fps,
+        play_state="playing",
+        loop_mode="all" if loop is None else "selection",
+        time_selection=None if loop is None else AbsoluteTimeRange(min=loop[0], max=loop[1]),
+    )
     return rrb.Blueprint(
         *views,
         rrb.BlueprintPanel(state="expanded"),
         rrb.SelectionPanel(state="collapsed"),
-        rrb.TimePanel(state="expanded", timeline=timeline, fps=FPS, loop_mode="all", play_state=play_state),
+        time,
         auto_views=False,
         auto_layout=False,
     )
