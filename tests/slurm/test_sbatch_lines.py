@@ -28,6 +28,7 @@ gpu_classes: {any: {slurm_partition: gpu, gpu_model: a100, constraint: fast, max
 }
 TARGETS = {
     "make_sample_room": "samples/room",
+    "make_sample_street": "samples/street",
     "extract_frames": "captures/walk/images",
     "pose_capture": "captures/dog/registration.json",
     "train_capture single": "captures/cat/single/splat.ply",
