@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 RECORD = Path(__file__).with_name("sbatch_lines.json")
+NO_EXPORT = 'sharing={"export": false, "upload": {"repo_id": "lab/x"}}'
 SITES = {
     "as shipped": None,
     "everything set": """
@@ -36,7 +37,7 @@ TARGETS = {
     "train_capture of a row with its own": "captures/ape/single/splat.ply",
     "evaluate_capture": "captures/owl/single/eval_on_eval/metrics.json",
     "upload_scene": "sharing/single/owl.json",
-    "record_capture": "captures/owl/single/rerun/capture.rrd",
+    "record_capture": "captures/emu/single/rerun/capture.rrd",
     "record_epoch": "samples/humans/results/hi4d_pair00_greet/sample/rerun/evaluation_nvs_epoch_0000.rrd",
 }
 """One job of each kind, of captures that do not depend on each other."""
@@ -47,6 +48,7 @@ FINISHED = {
     "cat": ["sparse/0"],
     "ape": ["sparse/0"],
     "owl": ["sparse/0", "single"],
+    "emu": ["sparse/0", "single"],
 }
 """What is there of each capture before."""
 OUTPUTS = {
@@ -76,6 +78,7 @@ def prepare(project: Path) -> None:
         ["capture", "data_dir", "eval_dir", *(f"resources.train.{name}" for name in ("mem_mb", "runtime", "threads"))],
         ["room", "sample:room"], ["walk", "../data/walk.mp4"], ["dog", "../data/eval"], ["cat", "../data/eval"],
         ["ape", "../data/eval", "", "64000", "60", "8"], ["owl", "../data/eval", "../data/eval"],
+        ["emu", "../data/eval"],
     ]  # fmt: skip
     (project / "config" / "captures.tsv").write_text("\n".join("\t".join(row) for row in sheet))
     files = [
@@ -121,7 +124,7 @@ def test_every_rule_asks_slurm_for_what_is_on_record(project, fake_slurm, reques
 def test_the_token_of_the_hub_reaches_jobs_by_the_environment_alone(project, fake_slurm, monkeypatch):
     prepare(project)
     monkeypatch.setenv("HF_TOKEN", secret := "hf_Planted" + "ForSlurm")
-    _, calls = fake_slurm("upload", "--retries", "0", "--config", 'sharing={"upload": {"repo_id": "lab/x"}}')
+    _, calls = fake_slurm("upload", "--retries", "0", "--config", NO_EXPORT)
     [line] = [call for call in calls if call[0] == "sbatch"]
     assert "--export=ALL" in line
     assert "rule_upload_scene_wildcards_single_owl" in line
