@@ -243,12 +243,19 @@ def human_digest(wildcards):
     return results_tree.inputs_digest(Path(HUMANS.root), recording, Path(HUMANS.scenes_dir))
 
 
+@functools.cache
+def made_recordings():
+    """The recordings of the target `recordings`, if `upload` makes them."""
+    if not CONFIG.sharing.export:
+        return frozenset()
+    of_captures = [Path(RESULTS) / file for file in targets.recordings(CAPTURES, Path(RESULTS))]
+    return frozenset([*of_captures, *map(Path, human_recordings())])
+
+
 def recordings():
-    """The recordings that there are and, if they are to be made, those of the target `recordings`."""
-    made = targets.recordings(CAPTURES, Path(RESULTS)) if CONFIG.sharing.export else []
-    of_people = human_recordings() if CONFIG.sharing.export else []
+    """The recordings that there are, and those that are made."""
     on_disk = upload_targets.recordings_on_disk(Path(RESULTS), Path(HUMANS.root))
-    return sorted({*on_disk, *(Path(RESULTS) / file for file in made), *map(Path, of_people)})
+    return sorted({*on_disk, *made_recordings()})
 
 
 @functools.cache
@@ -286,6 +293,18 @@ def upload_of(wildcards):
 @for_every_job
 def scene_recordings(wildcards):
     return [str(path) for path in upload_of(wildcards).recordings]
+
+
+@for_every_job
+def scene_made(wildcards):
+    """Recordings that are made; others are no input, or Snakemake would make them too."""
+    return [str(path) for path in upload_of(wildcards).recordings if path in made_recordings()]
+
+
+@for_every_job
+def scene_given(wildcards):
+    """What the recordings are that are taken as they are."""
+    return upload_targets.state_digest(set(upload_of(wildcards).recordings) - made_recordings())
 
 
 @for_every_job

@@ -15,7 +15,7 @@ rule upload:
 rule upload_scene:
     """Publish one scene's recordings and page in one commit; what is there already is not sent again."""
     input:
-        recordings=scene_recordings,
+        made=scene_made,
     output:
         **published(CONFIG.sharing.upload),
     log:
@@ -30,10 +30,12 @@ rule upload_scene:
         hf_commits=1,
     params:
         run=scene_run,
+        recordings=scene_recordings,
+        given=scene_given,
         hub=hub_folder,
         flags=upload_flags(),
         code=code_digest("sharing.upload"),
     shell:
         "exec python -m splatdag.sharing.upload --run-dir {params.run:q} --exp {wildcards.exp:q}"
         " --scene {wildcards.scene:q} --receipt {output.receipt:q} --hub-dir {params.hub:q}"
-        " --recordings {input.recordings:q} --threads {threads} --log {log:q} {params.flags:q}"
+        " --recordings {params.recordings:q} --threads {threads} --log {log:q} {params.flags:q}"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,24 +10,13 @@ from pathlib import Path
 
 import pytest
 from local_hub import LocalHub
-
-HEADER = b"RRF2\x00\x29\x00\x00"
-"""First bytes of a recording that Rerun 0.41.0 wrote."""
-REPO = "lab/recordings"
-FOLDER = "experiments/single/room"
+from uploads import REPO, environment, receipt_of, record
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[LocalHub]:
     with LocalHub(tmp_path / "hub") as server:
         yield server
-
-
-def record(path: Path, size: int = 5_000, seed: int = 0) -> Path:
-    """A file that begins as recordings do."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(HEADER + random.Random(f"{path.name} {seed}").randbytes(size - len(HEADER)))
-    return path
 
 
 @pytest.fixture
@@ -54,10 +41,6 @@ def command(tmp_path: Path, run_dir: Path) -> list[str]:
     return [sys.executable, "-m", "splatdag.sharing.upload", *map(str, arguments)]
 
 
-def receipt_of(tmp_path: Path) -> Path:
-    return tmp_path / "results/sharing/single/room.json"
-
-
 @pytest.fixture
 def upload(hub: LocalHub, tmp_path: Path, command: list[str]) -> Stage:
     """Upload the run to the Hub, as `snakemake upload` does: with no receipt from before."""
@@ -70,13 +53,3 @@ def upload(hub: LocalHub, tmp_path: Path, command: list[str]) -> Stage:
         )
 
     return start
-
-
-def environment(hub: LocalHub, token: str | None = "hf_writer") -> dict[str, str]:
-    """This process's environment with the Hub in it, and with no other token."""
-    outside = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    return outside | hub.environment(token)
-
-
-def receipt(tmp_path: Path) -> dict:
-    return json.loads(receipt_of(tmp_path).read_text())

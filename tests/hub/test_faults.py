@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import FOLDER, REPO, environment, receipt, receipt_of, record
 from local_hub import wait
+from uploads import FOLDER, REPO, environment, receipt, receipt_of, record
 
 RECORDINGS = {f"{FOLDER}/rerun_files/{name}.rrd" for name in ("capture", "evaluation_nvs_epoch_0010", "tiny")}
 

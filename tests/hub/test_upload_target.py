@@ -4,14 +4,20 @@ import json
 import re
 
 import pytest
-from conftest import REPO, record
+from plans import planned
+from uploads import REPO, environment, record
 
 CONFIG = ["--config", f'sharing={{"upload": {{"repo_id": "{REPO}"}}}}']
+SHIPPED = "  results_root: sample:humans"
 
 
 @pytest.fixture
 def runs(project):
-    """Two captures, one with two variants, and a folder of an older trainer's results."""
+    """Two captures, one with two variants, and a folder of an older trainer's results; only what is there is taken."""
+    config = project / "config" / "config.yaml"
+    text = config.read_text()
+    assert SHIPPED in text
+    config.write_text(text.replace(SHIPPED, "  export: false\n  results_root: nowhere\n  #"))
     for run, name in (
         ("captures/room/single", "capture"),
         ("captures/room/filtered", "capture"),
@@ -31,8 +37,6 @@ def runs(project):
 @pytest.fixture
 def with_hub(hub):
     """This process's environment with the Hub in it."""
-    from conftest import environment
-
     return environment(hub)
 
 
@@ -189,8 +193,26 @@ def test_a_wrong_repository_is_refused_before_anything_is_planned(snakemake, run
         assert "config.sharing.upload.repo_id: string should match pattern" in done.stderr
 
 
-def test_an_empty_project_has_nothing_to_publish(snakemake, project):
+def test_what_is_missing_is_recorded_first_and_what_no_rule_makes_is_taken_as_it_is(snakemake, runs):
+    sharing = 'sharing={"export": true, "results_root": "results/humans", "exp_name": "single"}'
+    record(runs / "results/captures/room/single/rerun/notes.rrd")
+    (runs / "results/captures/room/single/rerun/capture.rrd").unlink()
+    done = snakemake("-n", "-p", "upload", "--config", sharing)
+    assert done.returncode == 0, done.stderr
+    assert "  experiments/single/room: capture.rrd (to be recorded), notes.rrd (5.0 kB)" in said(done)
+    assert "  experiments/single/hall: capture.rrd (5.0 kB)" in said(done), "though no row of the sheet is `hall`"
+    jobs = planned(done.stdout)
+    assert len(jobs["record_capture"]) == len(jobs["train_capture"]) == 1
+    [room] = [command for command in jobs["upload_scene"] if "--scene room" in command]
+    folder = "results/captures/room/single/rerun"
+    assert f"--recordings {folder}/capture.rrd {folder}/notes.rrd " in room
+    assert "train_capture" not in planned(snakemake("-n", "-p", "upload").stdout), "nothing is made without export"
+
+
+def test_a_project_without_recordings_has_nothing_to_publish(snakemake, runs):
+    for path in (runs / "results").rglob("*.rrd"):
+        path.unlink()
     done = snakemake("upload")
     assert done.returncode == 0, done.stderr
     assert said(done) == ["upload: nothing to publish: no run has recordings that are selected"]
-    assert not (project / "results" / "sharing").exists()
+    assert not (runs / "results" / "sharing").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -117,6 +118,12 @@ def _check_names(paths: Iterable[Path]) -> None:
 
 def _same(run: Path, other: Path) -> bool:
     return run.resolve() == other.resolve()
+
+
+def state_digest(recordings: Iterable[Path]) -> str:
+    """A digest that changes when one of these recordings does; by size and time, since another look costs nothing."""
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(recordings)]
+    return hashlib.blake2b(repr(states).encode(), digest_size=8).hexdigest() if states else ""
 
 
 def plan_lines(found: Mapping[Scene, Upload], options: UploadOptions, hub_dir: str) -> Iterator[str]:
