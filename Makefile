@@ -41,6 +41,7 @@ install: $(INSTALLED)
 
 demo: results/report.html
 	@echo 'Look at results/report.html (metrics, curves, pictures) and results/compare/index.html (all runs side by side).'
+	@echo 'Open a run in the Rerun viewer: $(BIN)/rerun results/captures/room/single/rerun/capture.rrd'
 	@echo 'The splats are results/captures/*/*/splat.ply; $(BIN)/snakemake status says what ran; README.md says how to use your own photos.'
 
 # A scene that fails costs neither the others nor the report, which names it; make ends with the exit code.
@@ -80,6 +81,7 @@ bench: $(INSTALLED)
 	$(BIN)/python bench/planning.py
 	$(BIN)/python bench/rasterizer.py $(if $(SKETCH),--sketch $(SKETCH))
 	$(BIN)/python bench/upload.py
+	$(BIN)/python bench/recordings.py
 	@if [ -n "$(DATA)" ]; then $(BIN)/python bench/captures.py --data-dir "$(DATA)" --photos-alone; \
 	else echo 'DATA=<COLMAP dataset> measures training and poses too'; fi
 

@@ -152,13 +152,13 @@ def image_cache(wildcards):
 
 def of_row(stage, name, amount):
     """What a job of this stage asks for: as the capture's row says (column resources.<stage>.<name>), else `amount`."""
+    of_rows = {capture.name: getattr(getattr(capture.resources, stage), name) for capture in CAPTURES.values()}
 
     @for_every_job
     def asked(wildcards):
-        own = getattr(getattr(CAPTURES[wildcards.capture].resources, stage), name)
-        return own or (amount(wildcards) if callable(amount) else amount)
+        return of_rows[wildcards.capture] or (amount(wildcards) if callable(amount) else amount)
 
-    return asked
+    return asked if any(of_rows.values()) else amount
 
 
 def train_minutes(wildcards):

@@ -39,7 +39,7 @@ def cuboids(world: World, ids: Sequence[tuple[str, str]], time: float) -> dict[s
     """
     alone, spinning, forward = [], [], []
     for (own, second), thing in zip(ids, world.things, strict=True):
-        x, y, _ = _in_ego(world, thing, time)
+        x, y, _ = _in_ego(world, thing, np.array([time]))[0]
         if np.hypot(x, y) > ANNOTATED:
             continue
         looked = _when(world, thing, time, lambda x, y, z: sensors.azimuth_time(np.arctan2(x, y)))
@@ -59,17 +59,18 @@ def cuboids(world: World, ids: Sequence[tuple[str, str]], time: float) -> dict[s
 def _when(world: World, thing: Thing, time: float, looks: Callable[[float, float, float], Any]) -> float:
     """When a lidar sees the middle of a thing, which depends on where it is then."""
     seen = time
-    for _ in range(4):
-        seen = time + float(looks(*_in_ego(world, thing, seen)))
+    for _ in range(0 if thing.parked else 3):
+        seen = time + float(looks(*_in_ego(world, thing, np.array([seen]))[0]))
     return seen
 
 
-def _in_ego(world: World, thing: Thing, time: float) -> np.ndarray:
-    """The middle of a thing [3] in the ego frame of the same time."""
-    x, y, _ = thing.path.poses(np.array([time]))[0]
+def _in_ego(world: World, thing: Thing, times: np.ndarray) -> np.ndarray:
+    """The middle of a thing [N, 3] in the ego frame of the same times [N] (s)."""
     lowest, highest = thing.extent
-    pose = sensors.to_world(world.ego.poses(np.array([time])))[0]
-    return (np.array([x, y, 0.5 * (lowest[2] + highest[2])]) - pose[:3, 3]) @ pose[:3, :3]
+    ego, there = world.ego.poses(times), thing.path.poses(times)
+    x, y = (there - ego)[:, :2].T
+    cos, sin = np.cos(ego[:, 2]), np.sin(ego[:, 2])
+    return np.stack([cos * x + sin * y, cos * y - sin * x, np.full(len(x), 0.5 * (lowest[2] + highest[2]))], axis=1)
 
 
 def _row(world: World, thing: Thing, time: float, looked: float, own: str, sibling: str, sensor: int) -> dict[str, Any]:
@@ -88,8 +89,10 @@ def _row(world: World, thing: Thing, time: float, looked: float, own: str, sibli
 
 def _camera(world: World, thing: Thing, time: float) -> int:
     """Number of a camera that has the middle of the thing in its image, or -1."""
-    for camera in sensors.CAMERAS.values():
-        x, y, z = np.linalg.inv(camera.to_ego)[:3] @ [*_in_ego(world, thing, time + camera.offset), 1.0]
+    cameras = list(sensors.CAMERAS.values())
+    middles = _in_ego(world, thing, np.array([time + camera.offset for camera in cameras]))
+    for camera, middle in zip(cameras, middles, strict=True):
+        x, y, z = (middle - camera.to_ego[:3, 3]) @ camera.to_ego[:3, :3]
         fx, fy, cx, cy = camera.K
         if z > 0.1 and 0 <= fx * x / z + cx < sensors.FULL_SIZE[0] and 0 <= fy * y / z + cy < sensors.FULL_SIZE[1]:
             return camera.number

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.random import Generator
@@ -38,7 +39,7 @@ class Thing:
         """Whether it never moves."""
         return self.path.speed == 0
 
-    @property
+    @cached_property
     def extent(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest corner [3] of its box, in its own frame; x and y are symmetric."""
         corners = np.array([bounds(part) for part in self.parts])

@@ -148,15 +148,15 @@ def backend(limits: Mapping[str, Any]) -> str:
 
 
 Amount = int | Callable[[Any], int]
-"""MB or minutes, or a function from a job's wildcards to them."""
+"""MB, minutes or GPUs, or a function from a job's wildcards to them."""
 
 
 def site_resources(site: Site) -> Callable[..., dict[str, Any]]:
     """A function that gives a rule its resources at this site.
 
     It takes the class of node (`cpu`, or a GPU class, `any` or `h100`), memory (MB) and time (minutes) of a first
-    attempt, the area whose jobs the rule counts among, if jobs of that area can be limited, a function from a job's
-    wildcards to its number of GPUs, if that is not one, and the share of the partition's longest time that it may take,
+    attempt, the area whose jobs the rule counts among, if jobs of that area can be limited, the number of
+    GPUs, or a function from a job's wildcards to it, and the share of the partition's longest time that it may take,
     if the profile makes one job of it and others, whose times add up.
     """
 
@@ -165,13 +165,13 @@ def site_resources(site: Site) -> Callable[..., dict[str, Any]]:
         mem_mb: Amount,
         runtime: Amount,
         area: str = "",
-        gpus: Callable[[Any], int] | None = None,
+        gpus: Amount = 1,
         share: float = 1,
     ) -> dict[str, Any]:
         limits = site.node_class(node)
         longest = None if limits.max_runtime is None else int(limits.max_runtime * share)
         return {
-            **(request(site, node) if gpus is None else _for_gpus(site, node, gpus)),
+            **(_for_gpus(site, node, gpus) if callable(gpus) else request(site, node, gpus)),
             **({f"{area}_jobs": 1} if area else {}),
             "mem_mb": _growing(mem_mb, limits.max_mem_mb),
             "runtime": _growing(runtime, longest),
