@@ -11,7 +11,7 @@ os.environ.setdefault("RERUN_ANALYTICS", "0")  # read when the package is import
 
 import rerun as rr
 import rerun.blueprint as rrb
-from rerun.encodings import AbsoluteTimeRange
+from rerun.blueprint.components import AbsoluteTimeRange
 
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete
