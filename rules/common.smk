@@ -206,7 +206,7 @@ def finished_runs(wildcards):
 
 def recording_files(wildcards):
     """What `recordings` asks for: of captures the runs in the sheet and others that are there, and of people."""
-    return [f"<results>/{file}" for file in targets.recordings(CAPTURES, Path(RESULTS))] + human_recordings()
+    return rendered(targets.recordings(CAPTURES, Path(RESULTS))) + human_recordings()
 
 
 @functools.cache
