@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -106,7 +107,8 @@ def web_viewer(recording: Path) -> Iterator[str]:
     ports = [_free_port(), _free_port()]
     command = [str(Path(sys.executable).with_name("rerun")), "--serve-web", "--bind", "127.0.0.1"]
     command += ["--port", str(ports[0]), "--web-viewer-port", str(ports[1]), str(recording)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # `rerun` is a script that starts the program proper: the two are one session, to be ended together.
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     page = f"http://127.0.0.1:{ports[1]}/"
     try:
         for _ in range(100):
@@ -116,7 +118,7 @@ def web_viewer(recording: Path) -> Iterator[str]:
             time.sleep(0.2)
         yield f"{page}?renderer=webgl&url={quote(f'rerun+http://127.0.0.1:{ports[0]}/proxy', safe='')}"
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(20)
 
 

@@ -90,6 +90,16 @@ def test_held_out_views_are_prediction_beside_ground_truth_after_every_evaluatio
             assert np.abs(shown[:, SIZE[0] + 8 :] - 10 * index).max() < 6
 
 
+def test_pictures_of_an_only_evaluation_are_seen_at_every_step(capture):
+    for path in (capture / "single" / "renders").glob(f"val_step{STEPS[0] - 1}_*"):
+        path.unlink()
+    path = record(capture)
+    rows = entities(path)[f"held_out/{HELD_OUT[0]}/pred_gt"]
+    assert "step" not in rows
+    assert len(rows["EncodedImage:blob"]) == 1
+    assert layout(path)["time_panel"]["loop_mode"] == 3
+
+
 def test_the_splat_has_its_colours_sizes_turns_and_harmonics(capture):
     splat = {name: tensor.numpy() for name, tensor in read_ply(capture / "single" / "splat.ply").items()}
     rows = {name: values[0] for name, values in entities(record(capture))["world/splat"].items()}

@@ -127,7 +127,12 @@ def record_capture(
         _log_world(stream, run, model, [(width // 2, height) for width, height in sizes], options)
         for index, entity in enumerate(entities):
             blobs = [jpeg(of_step[index], options) for of_step in pictures.values()]
-            log_images(stream, f"{entity}/pred_gt", pictures, blobs, TIMELINE)
+            if len(blobs) == 1:  # seen at every step, since there is nothing before it
+                stream.log(
+                    f"{entity}/pred_gt", rr.EncodedImage(contents=blobs[0], media_type="image/jpeg"), static=True
+                )
+            else:
+                log_images(stream, f"{entity}/pred_gt", pictures, blobs, TIMELINE)
         _log_curves(stream, run)
 
 
@@ -180,28 +185,28 @@ def _log_curves(stream: rr.RecordingStream, run: CaptureRun) -> None:
 def _layout(run: CaptureRun, model: ColmapModel, entities: list[str]) -> rrb.Blueprint:
     """The world as the first held-out camera sees it, beside held-out views and plots.
 
-    Played is from the first evaluation, before which there are no pictures, to the last.
+    Played is from the first evaluation, before which there are no pictures, to the last; all where there is one.
     """
     shown = set(np.linspace(0, len(entities) - 1, _SHOWN).round().astype(int).tolist())
     views = [
         rrb.Spatial2DView(origin=f"{entity}/pred_gt", name=f"{name}: prediction | ground truth", visible=index in shown)
         for index, (entity, name) in enumerate(zip(entities, run.held_out, strict=True))
     ]
-    first = model.camera(run.held_out[0], (1, 1))
-    forward, down = first.rotations[0][:, 2], first.rotations[0][:, 1]
+    seen_by = model.camera(run.held_out[0], (1, 1))
+    forward, down = seen_by.rotations[0][:, 2], seen_by.rotations[0][:, 1]
     middle = np.median(model.cameras.centers, axis=0)
-    reach = float(np.linalg.norm(first.centers[0] - middle)) or 1.0
-    eye = rrb.EyeControls3D(position=first.centers[0], look_target=first.centers[0] + reach * forward, eye_up=-down)
+    reach = float(np.linalg.norm(seen_by.centers[0] - middle)) or 1.0
+    eye = rrb.EyeControls3D(position=seen_by.centers[0], look_target=seen_by.centers[0] + reach * forward, eye_up=-down)
     world = rrb.Spatial3DView(
         origin="world", name="world", eye_controls=eye, overrides={"world/points": rrb.EntityBehavior(visible=False)}
     )
     kinds = ("loss", "psnr") if run.training else ("psnr",)
     plots = [rrb.TimeSeriesView(origin=f"plots/{kind}", name=kind) for kind in kinds]
     pictures = rrb.Grid(*views, name="held-out views")
-    first_shown, last = min(run.renders), max(run.renders)
+    first, last = min(run.renders), max(run.renders)
     return blueprint(
         rrb.Horizontal(world, rrb.Vertical(pictures, rrb.Horizontal(*plots), row_shares=[2, 1])),
         timeline=TIMELINE,
-        fps=max(1.0, (last - first_shown) / _LOOP_SECONDS),
-        loop=(first_shown, last),
+        fps=max(1.0, (last - first) / _LOOP_SECONDS),
+        loop=(first, last) if last > first else None,
     )
