@@ -81,3 +81,17 @@ def points(count: int = 20) -> dict[str, object]:
 
 def pack(data: bytes) -> bytes:
     return gzip.compress(data)
+
+
+def write_boxes(log: Path, frame: int, *boxes: dict[str, object]) -> None:
+    """The table of boxes of a frame; of each box what differs from a car of 2 x 4 x 2 m at the origin."""
+    car = {
+        "uuid": "a", "label": "Car", "yaw": 0.0, "stationary": False, "attributes.object_motion": "Moving",
+        "cuboids.sibling_id": "-", "cuboids.sensor_id": -1,
+        **dict(zip(("position.x", "position.y", "position.z"), (0.0, 0.0, 0.0), strict=True)),
+        **dict(zip(("dimensions.x", "dimensions.y", "dimensions.z"), (2.0, 4.0, 2.0), strict=True)),
+    }  # fmt: skip
+    folder = log / "annotations" / "cuboids"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [car | box for box in boxes]
+    (folder / f"{frame:02d}.pkl").write_bytes(table({name: [row[name] for row in rows] for name in car}))

@@ -116,6 +116,7 @@ class Log:
         self.lidar_times = _times(folder / "lidar" / "timestamps.json")
         """[F] float64: the end of each sweep of the Pandar64."""
         self.tables = _by_frame(folder / "lidar", SUFFIXES)
+        self.box_tables = _by_frame(folder / "annotations" / "cuboids", SUFFIXES)
         self.cameras = {name: camera for name in CAMERAS if (camera := self._camera(name)) is not None}
 
     @cached_property
@@ -197,8 +198,7 @@ class Log:
         Raises:
             UserError: there is no such table, or it is damaged.
         """
-        found = _by_frame(self.folder / "annotations" / "cuboids", SUFFIXES)
-        path = self._table(found, frame, "annotations/cuboids")
+        path = self._table(self.box_tables, frame, "annotations/cuboids")
         table = read_table(path)
 
         def numbers(*names: str) -> np.ndarray:
