@@ -198,7 +198,7 @@ def _publish(
     (run_dir / "manifest.json").unlink(missing_ok=True)  # of an older run, whose files are now replaced
     write_ply(run_dir / "splat.ply", model.published(), frame, antialiased)
     write_preview(run_dir / "preview.jpg", model, held_out, frame)
-    write_curves(run_dir / "curves.png", result, f"{run_dir.parent.name} / {run_dir.name}")
+    write_curves(run_dir / "curves.png", result.curve, result.evaluations, f"{run_dir.parent.name} / {run_dir.name}")
     write_json(run_dir / "metrics.json", result.evaluations[-1])
     write_extra_curves(run_dir / "curves.json", result)
     publish = time.perf_counter() - begin

@@ -20,8 +20,6 @@ from splatdag.workflow.publish import complete, write_json
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
-FARTHEST = 80.0
-"""Depth (m) that is darkest, or reddest."""
 
 
 def main(index_path: Path, data_root: Path, out_dir: Path, options: AlignmentOptions, job: Job) -> None:
@@ -96,13 +94,13 @@ def _drawn(
     pixels, depths = pixels[inside], depths[inside]
     column, row = pixels.astype(np.int64).T
     colors = {
-        "depth": pictures.by_value(depths, 0, FARTHEST),
+        "depth": pictures.by_value(depths, 0, pictures.FARTHEST),
         "from_image": image[row, column],
         "fixed": np.tile(np.array([[255, 0, 0]], np.uint8), (len(pixels), 1)),
     }[options.point_color_mode]
     size = max(1, round(width / 640))
     pictures.write_png(out_dir / f"rgb_points_{name}.png", pictures.with_points(image, pixels, depths, colors, size))
-    gray = pictures.depth_gray(pictures.depth_image(pixels, depths, width, height), FARTHEST)
+    gray = pictures.depth_gray(pictures.depth_image(pixels, depths, width, height), pictures.FARTHEST)
     pictures.write_png(out_dir / f"depth_gray_{name}.png", gray)
     ego = _ego(points, ego_to_world)
     world = points - ego_to_world[:3, 3]

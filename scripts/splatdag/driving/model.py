@@ -63,14 +63,19 @@ class Flux4D(nn.Module):
         self.base = _Network(KNOWN, NUMBERS + 3 * self.terms, options)
         self.refining = _Network(KNOWN + NUMBERS, NUMBERS, options) if options.iterations > 1 else None
 
-    def forward(self, start: Gaussians, feedback: Feedback | None = None) -> list[Moving]:
+    def voxels(self, start: Gaussians) -> Voxels:
+        """Where a clip's first Gaussians lie in the grid; the same for all steps."""
+        return voxelised(start.means, self.grid, len(self.options.channels))
+
+    def forward(self, start: Gaussians, feedback: Feedback | None = None, voxels: Voxels | None = None) -> list[Moving]:
         """What the network makes of a clip's first Gaussians: one result after each step, the last is the best.
 
         Args:
             start: of the clip.
             feedback: gradients for the later steps; without, only the base model runs.
+            voxels: of the first Gaussians, if they are known already.
         """
-        voxels = voxelised(start.means, self.grid, len(self.options.channels))
+        voxels = voxels or self.voxels(start)
         found = self.base(self._known(start), voxels)
         still = start.backdrop[:, None, None]
         velocities = _METRES * found[:, NUMBERS:].reshape(-1, self.terms, 3).masked_fill(still, 0.0)

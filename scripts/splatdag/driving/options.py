@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -87,8 +87,12 @@ class AlignmentOptions(Options):
 class StartOptions(Options):
     """The Gaussians that a clip begins with."""
 
+    lidar_scale: float = Field(0.25, gt=0)
+    """Size of lidar points' Gaussians, in mean distances to the three nearest points (the paper: 1)."""
+    num_image_points: int = Field(180_000, ge=0)
+    """Pixels of the input images, by chance, that become Gaussians where lidar points around them tell their depth."""
     num_sky_points: int = Field(60_000, ge=0)
-    """Gaussians of the backdrop: the input images, far behind all that was measured."""
+    """Pixels, by chance, that become the backdrop where no lidar point is near: far behind all that was measured."""
     sky_radius: float = Field(4.0, ge=1)
     """Distance of the backdrop, in diagonals of what was measured."""
     max_gaussians: int | None = Field(None, ge=1)
@@ -116,6 +120,8 @@ class GridOptions(Options):
 class VoxelizationOptions(GridOptions, StartOptions):
     """A check of the voxels of one clip."""
 
+    num_image_points: int = Field(0, ge=0)
+    """As in the training, where lidar points alone are not what is to be checked."""
     clip_index: int = Field(0, ge=0)
     """Which clip of the index."""
     plot_window_m: float = Field(400, gt=0)
@@ -135,3 +141,145 @@ class ModelOptions(GridOptions, StartOptions):
     """Degree of the velocity as a polynomial of time: 0 is constant, 1 has an acceleration."""
     iterations: int = Field(3, ge=1)
     """Steps, the first of which is the base model; later ones see the gradient of the loss on the input frames."""
+
+
+class LossOptions(Options):
+    """What the network is punished for."""
+
+    ssim_lambda: float = Field(0.2, ge=0, le=1)
+    """Weight of 1 - SSIM; the colours' mean absolute difference has the rest."""
+    projected_depth: bool = True
+    """Punish rendered depth that is not what the Pandar64 measured."""
+    depth_lambda: float = Field(0.01, ge=0)
+    """Weight of the mean absolute difference of depth (per m)."""
+    velocity_lambda: float = Field(0.005, ge=0)
+    """Weight of the mean speed of what was measured (per metre per clip time); the backdrop does not count."""
+    velocity_reweighting: bool = True
+    """A pixel's colour counts 1 + v_r times, its image-plane velocity in pixels per frame (at most 10)."""
+
+
+class LearnOptions(ModelOptions, LossOptions):
+    """How the network learns."""
+
+    iters: int = Field(30_000, ge=1)
+    """Steps."""
+    camera: Literal[
+        "front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera"
+    ] = "front_camera"
+    """Camera whose images are learnt from."""
+    data_factor: int = Field(1, ge=1)
+    """Images are scaled down by this factor."""
+    lr: float = Field(1e-3, gt=0)
+    """Learning rate of Adam after the warm-up."""
+    warmup_iters: int = Field(1_000, ge=0)
+    """Steps in which the learning rate rises to lr, at most a tenth of all."""
+    final_lr_factor: float = Field(0.01, gt=0, le=1)
+    """The learning rate falls, by the same factor at each step, to this part of lr."""
+    grad_clip: float = Field(1.0, ge=0)
+    """Longest gradient (2-norm over all parameters); 0 does not shorten."""
+    targets_per_step: int = Field(4, ge=1)
+    """Images of a clip that a step draws, of which one is of an input frame where there are two or more."""
+    feedback_views: int = Field(3, ge=1)
+    """Input images that a refining step sees the loss of, in training; afterwards it sees all."""
+    grad_accum_steps: int = Field(1, ge=1)
+    """Clips of a step, one after the other; their gradients are averaged."""
+    log_every: int = Field(20, ge=1)
+    """Steps between two points of the curves."""
+    save_every: int = Field(200, ge=0)
+    """Steps between two sets of pictures in step_XXXXXX; 0 writes none."""
+    save_ckpt_every: int = Field(1_000, ge=1)
+    """Steps between two ckpt_step_XXXXXX.pt."""
+    checkpoint_every: int = Field(200, ge=1)
+    """Steps between two saves of the state that a training continues from after a kill."""
+    resume_from: str | None = None
+    """Begin with the network, optimiser and step of this checkpoint."""
+    resume_no_optim: bool = False
+    """Of resume_from take the network alone, as far as its parts are the same; steps count from 0."""
+    seed: int = Field(0, ge=0)
+    """Seed of the network and of the order of clips and images."""
+
+    def notices(self) -> list[str]:
+        """Settings without effect, a line each."""
+        found = []
+        if self.resume_no_optim and self.resume_from is None:
+            found.append("resume_no_optim: without effect, since resume_from is not set")
+        if not self.projected_depth and "depth_lambda" in self.model_fields_set:
+            found.append("depth_lambda: without effect, since projected_depth is off")
+        return found
+
+
+SMALL: dict[str, Any] = {
+    "num_image_points": 24_000,
+    "num_sky_points": 6_000,
+    "point_cloud_range": [-60, -60, -4, 60, 60, 20],
+    "voxel_size": 0.6,
+    "channels": [16, 32],
+    "blocks": 1,
+    "features": 32,
+    "iterations": 2,
+    "iters": 60,
+    "lr": 4e-3,
+    "data_factor": 2,
+    "targets_per_step": 2,
+    "feedback_views": 2,
+    "save_every": 0,
+    "log_every": 2,
+    "save_ckpt_every": 60,
+}
+"""A network and a schedule that suit a CPU and the sample logs."""
+
+
+class OverfitOptions(LearnOptions):
+    """Training on one clip."""
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {"iters": 10_000}, "small": SMALL}
+
+    preset: Literal["default", "small"] = "default"
+    """default: the reproduction's; small: for a CPU and the sample logs."""
+    clip_index: int = Field(0, ge=0)
+    """Which clip of the index."""
+    fixed_target_frame: int | None = Field(None, ge=0)
+    """Learn from the image of this frame of the clip alone."""
+
+
+class TrainOptions(LearnOptions):
+    """Training on many clips."""
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "small": {**SMALL, "cache_max_items": 16}}
+
+    preset: Literal["default", "small"] = "default"
+    """default: the paper's; small: for a CPU and the sample logs."""
+    max_train_clips: int | None = Field(None, ge=1)
+    """Take at most so many clips, evenly chosen."""
+    cache_max_items: int = Field(2, ge=1)
+    """Clips that are kept in memory."""
+    strict: bool = False
+    """Stop at a clip that can't be read, instead of leaving it out and saying why."""
+
+
+class FlowOptions(Options):
+    """Pictures of image-plane velocity."""
+
+    clip_index: int = Field(0, ge=0)
+    """Which clip of the index."""
+    mode: Literal["fixed_pose", "per_frame_pose", "both"] = "both"
+    """fixed_pose: a camera that stands still, so that only what moves is seen to; per_frame_pose: each frame's own."""
+    render_frames: str = "0-15"
+    """Frames of the clip, such as 0-15 or 0,2,4."""
+    frame_ref: int = Field(0, ge=0)
+    """Frame of the clip whose pose is the fixed one."""
+
+
+class EvaluateOptions(Options):
+    """Evaluation on test clips."""
+
+    max_eval_clips: int | None = Field(None, ge=1)
+    """Measure at most so many clips, evenly chosen over all logs."""
+    save_renders: bool = True
+    """Write splats at each time, pictures, motion and a video of some clips."""
+    save_max_clips: int | None = Field(None, ge=1)
+    """Of each log at most so many; a clip at full size takes some 400 MB."""
+    dynamic_mask: Literal["boxes", "points_dilated"] = "boxes"
+    """What is dynamic: projected boxes faster than 1 m/s; or points in moving boxes, dilated, as in the reproduction."""
+    strict: bool = False
+    """Stop at a clip that can't be read, instead of leaving it out and saying why."""

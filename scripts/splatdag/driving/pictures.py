@@ -6,9 +6,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
+from splatdag.driving.motion import LARGEST_PIXELS
+from splatdag.driving.rendering import Drawn
+from splatdag.driving.scenes import View
 from splatdag.workflow.publish import complete
 
+FARTHEST = 80.0
+"""Depth (m) that is darkest, or reddest."""
 BACKGROUND = 24
 """Grey of a map where there is nothing."""
 
@@ -66,3 +73,21 @@ def birds_eye(points: np.ndarray, values: np.ndarray, window: float, size: int =
     column, row = at[inside].T
     image[size - 1 - row, column] = by_value(values[order][inside], float(low), float(high))
     return image
+
+
+def write_step(folder: Path, drawn: Drawn, weights: Tensor, views: list[View]) -> None:
+    """Write pred_rgb, gt_rgb, pred_depth, gt_depth and rgb_weight .png of the first image that a step drew."""
+    view = views[0]
+    height, width = view.image.shape[:2]
+    truth = torch.zeros(height * width)
+    truth[view.hits.cpu()] = view.depths.cpu()
+    write_png(folder / "pred_rgb.png", as_uint8(drawn.rgb[0]))
+    write_png(folder / "gt_rgb.png", view.image.cpu().numpy())
+    write_png(folder / "pred_depth.png", depth_gray(drawn.depth[0].detach().cpu().numpy(), FARTHEST))
+    write_png(folder / "gt_depth.png", depth_gray(truth.reshape(height, width).numpy(), FARTHEST))
+    write_png(folder / "rgb_weight.png", as_uint8((weights[0] - 1) / LARGEST_PIXELS))
+
+
+def as_uint8(values: Tensor) -> np.ndarray:
+    """Values in 0 to 1 as 8 bits; others are cut."""
+    return (values.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

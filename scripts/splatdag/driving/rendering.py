@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,10 @@ class Target:
     """[3, 3] pixels, of the size that is rendered."""
     step: float
     """Clip time from this frame to the next."""
+
+    def to(self, device: torch.device) -> Target:
+        """The same with its camera on a device."""
+        return replace(self, viewmat=self.viewmat.to(device), K=self.K.to(device))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a clip begins with: a Gaussian for each lidar point of its input frames, and a backdrop behind them all.
+"""What a clip begins with: Gaussians of its input frames' lidar points and pixels, and a backdrop behind them all.
 
 Everything lies in the ego frame of the clip's first frame (x right, y forward, z up, metres); times run from 0 to 1
 over the clip. Parameters are stored as the network changes them: `Gaussians` says how they are activated.
@@ -11,21 +11,30 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional
 
 from splatdag.driving.clips import Clip
-from splatdag.driving.lift import Lifted, evenly
+from splatdag.driving.lift import Lifted, evenly, pixels_of, project
 from splatdag.driving.options import StartOptions
-from splatdag.driving.pandaset import Log
+from splatdag.driving.pandaset import Camera, Log
 from splatdag.splats.pixels import read_pixels
 
 SWEEP_SECONDS = 0.1
 LARGEST_SCALE = 1.0
 """Of a lidar point's Gaussian (m)."""
 _OPACITY = 0.5
+"""Of lidar points, as in the paper."""
+_OPACITY_OF_PIXELS = 0.8
 _SURE = 0.95
 """Opacity of the backdrop, behind which there is nothing."""
+_AROUND = 3
+"""Lidar points that tell the depth of a pixel."""
+_REACH = 3.0
+"""How far they may be from it, in typical distances between them."""
+_EDGE = 0.2
+"""By which share their depths may differ; where they do more, the nearest alone counts."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class Gaussians:
     times: Tensor
     """[N] clip time at which the point was measured, where the mean is its place."""
     backdrop: Tensor
-    """[N] bool: not measured, but far behind; it does not move, and its scale has no upper bound."""
+    """[N] bool: not measured, but the input images far behind; it does not move, and its scale has no upper bound."""
 
     def __len__(self) -> int:
         return len(self.means)
@@ -99,22 +108,31 @@ def begin(log: Log, clip: Clip, lifted: dict[int, Lifted], options: StartOptions
     ego_to_world, clock = log.ego_to_world[clip.start], Clock.of(log, clip)
     inputs = [clip.start + frame for frame in clip.inputs]
     points, colors, times, spacings = (
-        np.concatenate(
-            [
-                part[number]
-                for part in (_measured(log, frame, lifted[frame], clock, options.keep_unseen) for frame in inputs)
-            ]
+        np.concatenate(parts)
+        for parts in zip(
+            *(_measured(log, frame, lifted[frame], clock, options.keep_unseen) for frame in inputs), strict=True
         )
-        for number in range(4)
     )
     kept = evenly(len(points), options.max_gaussians)
+    sizes = options.lidar_scale * spacings[kept]
     means = (points[kept] - ego_to_world[:3, 3]) @ ego_to_world[:3, :3]
-    measured = _gaussians(means, colors[kept], times[kept], spacings[kept], _OPACITY, False, generator)
-    if not options.num_sky_points:
-        return measured
-    extent = float(np.linalg.norm(np.ptp(means, axis=0)))
-    backdrop = _backdrop(log, clip, inputs, options.sky_radius * extent, options.num_sky_points, generator)
-    return _joined(measured, backdrop)
+    found = [_gaussians(means, colors[kept], times[kept], sizes, _OPACITY, "lidar", generator)]
+    radius = options.sky_radius * float(np.linalg.norm(np.ptp(means, axis=0)))
+    views = [(log.cameras[name], frame) for frame in inputs for name in clip.cameras]
+    for number, (camera, frame) in enumerate(views):
+        image = read_pixels(camera.images[frame]).rgb
+        near = _Depths(camera, frame, lifted[frame], image.shape[1], image.shape[0])
+        for kind, count in (("pixels", options.num_image_points), ("backdrop", options.num_sky_points)):
+            own = count // len(views) + (number < count % len(views))
+            drawn = _drawn(camera, frame, image, near, own, radius if kind == "backdrop" else None, generator)
+            at = np.full(len(drawn[0]), 0.0 if kind == "backdrop" else float(clock.at(camera.times[frame])))
+            if kind == "pixels":
+                means = (drawn[0] + camera.camera_to_world[frame, :3, 3] - ego_to_world[:3, 3]) @ ego_to_world[:3, :3]
+            else:  # so far away that where it is looked at from makes no difference
+                means = drawn[0] @ ego_to_world[:3, :3]
+            opacity = _SURE if kind == "backdrop" else _OPACITY_OF_PIXELS
+            found.append(_gaussians(means, drawn[1], at, drawn[2], opacity, kind, generator))
+    return _joined(found)
 
 
 def _measured(log: Log, frame: int, given: Lifted, clock: Clock, keep_unseen: bool) -> tuple[np.ndarray, ...]:
@@ -124,59 +142,79 @@ def _measured(log: Log, frame: int, given: Lifted, clock: Clock, keep_unseen: bo
     return given.points[seen] + given.origin, given.colors[seen], times, given.spacings[seen]
 
 
-def _backdrop(
-    log: Log, clip: Clip, inputs: list[int], radius: float, count: int, generator: torch.Generator
-) -> Gaussians:
-    """The input images on a sphere so far away that where it is looked at from makes no difference.
+class _Depths:
+    """Depths of an image's pixels, from the lidar points around them."""
 
-    Sky is seen there as it is; what has no lidar points, roughly.
+    def __init__(self, camera: Camera, frame: int, given: Lifted, width: int, height: int) -> None:
+        points = given.points + given.origin
+        pixels, inside = pixels_of(camera, frame, points, width, height)
+        self.depths = project(camera, frame, points)[1][inside]
+        self.tree = cKDTree(pixels[inside]) if inside.sum() > _AROUND else None
+        if self.tree is not None:
+            self.reach = _REACH * float(np.median(self.tree.query(pixels[inside], 2)[0][:, 1]).clip(1))
+
+    def at(self, pixels: np.ndarray) -> np.ndarray:
+        """[N] metres of pixels [N, 2]; infinity where no point is near."""
+        if self.tree is None:
+            return np.full(len(pixels), np.inf)
+        away, rows = self.tree.query(pixels, _AROUND)
+        depths, weights = self.depths[rows], 1 / (away + 1e-3)
+        smooth = weights.sum(axis=1) / (weights / depths).sum(axis=1)  # planes are linear in 1 / depth
+        edge = depths.max(axis=1) > (1 + _EDGE) * depths.min(axis=1)
+        return np.where(away[:, 0] > self.reach, np.inf, np.where(edge, depths[:, 0], smooth))
+
+
+def _drawn(
+    camera: Camera,
+    frame: int,
+    image: np.ndarray,
+    near: _Depths,
+    count: int,
+    radius: float | None,
+    generator: torch.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of so many pixels by chance: where they are, from the camera in axes of the world, their colours and sizes (m).
+
+    Those are taken that lidar points are near, at their depth; or, with a radius, the others, at this distance.
     """
-    ego_to_world = log.ego_to_world[clip.start]
-    views = [(log.cameras[name], frame) for frame in inputs for name in clip.cameras]
-    directions, colors, sizes = [], [], []
-    for number, (camera, frame) in enumerate(views):
-        image = read_pixels(camera.images[frame]).rgb
-        height, width = image.shape[:2]
-        own = count // len(views) + (number < count % len(views))
-        step = np.sqrt(height * width / max(1, own))
-        at = torch.rand((own, 2), generator=generator).numpy() * (width, height)
-        small = np.floor(at).astype(np.int64)
-        rays = np.stack(
-            [(at[:, 0] - camera.K[0, 2]) / camera.K[0, 0], (at[:, 1] - camera.K[1, 2]) / camera.K[1, 1], np.ones(own)],
-            1,
-        )
-        lengths = np.linalg.norm(rays, axis=1, keepdims=True)
-        directions.append(rays / lengths @ camera.camera_to_world[frame, :3, :3].T)
-        colors.append(image[small[:, 1], small[:, 0]])
-        sizes.append(np.full(own, 0.7 * step / camera.K[0, 0] * radius))
-    means = np.concatenate(directions) @ ego_to_world[:3, :3] * radius
-    times = np.zeros(len(means))
-    return _gaussians(means, np.concatenate(colors), times, np.concatenate(sizes), _SURE, True, generator)
+    height, width = image.shape[:2]
+    at = torch.rand((count, 2), generator=generator).numpy() * (width, height)
+    depths = near.at(at)
+    chosen = np.isfinite(depths) if radius is None else np.isinf(depths)
+    at, depths = at[chosen], depths[chosen]
+    K, apart = camera.K, np.sqrt(height * width / max(1, count))
+    rays = np.stack([(at[:, 0] - K[0, 2]) / K[0, 0], (at[:, 1] - K[1, 2]) / K[1, 1], np.ones(len(at))], axis=1)
+    if radius is not None:
+        rays, depths = rays / np.linalg.norm(rays, axis=1, keepdims=True), np.full(len(at), radius)
+    small = np.floor(at).astype(np.int64)
+    where = (rays * depths[:, None]) @ camera.camera_to_world[frame, :3, :3].T
+    return where, image[small[:, 1], small[:, 0]], 0.5 * apart / K[0, 0] * depths
 
 
 def _gaussians(
     means: np.ndarray,
     colors: np.ndarray,
     times: np.ndarray,
-    spacings: np.ndarray,
+    sizes: np.ndarray,
     opacity: float,
-    backdrop: bool,
+    kind: str,
     generator: torch.Generator,
 ) -> Gaussians:
     count = len(means)
     rgb = torch.from_numpy(colors.astype(np.float32) / 255).clamp(0.02, 0.98)
-    size = torch.from_numpy(spacings.astype(np.float32)).clamp_min(1e-3)
+    size = torch.from_numpy(sizes.astype(np.float32)).clamp_min(1e-3)
+    # Of lidar points softplus of the logarithm is ln(1 + size), as in the paper; others have the size itself.
+    scales = size.log() if kind == "lidar" else torch.where(size > 20, size, torch.expm1(size.clamp_max(20)).log())
     return Gaussians(
         torch.from_numpy(means.astype(np.float32)),
         functional.normalize(torch.randn((count, 4), generator=generator), dim=1),
-        # softplus of the logarithm is ln(1 + s), as in the paper; the backdrop's is so large that it is the size itself
-        (size if backdrop else size.log())[:, None].repeat(1, 3),
+        scales[:, None].repeat(1, 3),
         torch.full((count,), float(np.log(opacity / (1 - opacity)))),
         torch.logit(rgb),
         torch.from_numpy(times.astype(np.float32)),
-        torch.full((count,), backdrop),
+        torch.full((count,), kind == "backdrop"),
     )
 
 
-def _joined(one: Gaussians, other: Gaussians) -> Gaussians:
-    return replace(one, **{f.name: torch.cat([getattr(one, f.name), getattr(other, f.name)]) for f in fields(one)})
+def _joined(parts: list[Gaussians]) -> Gaussians:
+    return Gaussians(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Gaussians)))

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from splatdag.splats.metrics import is_measurable, psnr, ssim
 from splatdag.splats.model import SplatModel
-from splatdag.splats.training_state import Trained
 from splatdag.splats.views import Normalisation, View, camera_tensors
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete
@@ -230,14 +229,21 @@ def _film(model: SplatModel, like: View, frame: Normalisation, poses: np.ndarray
         yield picture
 
 
-def write_curves(path: Path, result: Trained, title: str) -> None:
-    """Write the curves of loss and PSNR over steps."""
+def write_curves(path: Path, curve: list[list[float]], evaluations: list[dict[str, Any]], title: str) -> None:
+    """Write the curves of loss and PSNR over steps.
+
+    Args:
+        path: the file.
+        curve: rows of step, loss and PSNR (dB) of the views trained on.
+        evaluations: each with its `step` and the `mean` of its figures.
+        title: of the picture.
+    """
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    steps, losses, psnrs = np.array(result.curve).reshape(-1, 3).T
+    steps, losses, psnrs = np.array(curve).reshape(-1, 3).T
     window = max(1, len(steps) // 50)
     figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(7, 6), sharex=True, layout="constrained")
     for axis, values in ((top, losses), (bottom, psnrs)):
@@ -245,11 +251,12 @@ def write_curves(path: Path, result: Trained, title: str) -> None:
             axis.plot(steps, values, color="0.8", linewidth=0.8)
             axis.plot(steps, _smooth(values, window), label="training, smoothed")
         axis.grid(alpha=0.3)
-    evaluated = [(e["step"], e["mean"]["psnr"]) for e in result.evaluations]
-    bottom.plot(*zip(*evaluated, strict=True), "o", color="tab:red", label="held out")
-    bottom.annotate(
-        f"{evaluated[-1][1]:.2f} dB", evaluated[-1], xytext=(-8, -14), textcoords="offset points", ha="right"
-    )
+    evaluated = [(e["step"], e["mean"]["psnr"]) for e in evaluations]
+    if evaluated:
+        bottom.plot(*zip(*evaluated, strict=True), "o", color="tab:red", label="held out")
+        bottom.annotate(
+            f"{evaluated[-1][1]:.2f} dB", evaluated[-1], xytext=(-8, -14), textcoords="offset points", ha="right"
+        )
     top.set(ylabel="loss", title=title, yscale="log")
     bottom.set(xlabel="step", ylabel="PSNR (dB)")
     bottom.legend(loc="lower right")

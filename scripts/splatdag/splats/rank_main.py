@@ -28,7 +28,6 @@ def _take_part(memory: int, rank: int, channel: IO[str]) -> None:
     from splatdag.splats.cuda.extension import ensure_extension
     from splatdag.splats.rank_processes import Task, join
     from splatdag.splats.ranks import Ranks
-    from splatdag.splats.trainer import follow
 
     task = torch.load(f"/proc/self/fd/{memory}", mmap=True, weights_only=False)
     assert isinstance(task, Task)
@@ -39,8 +38,9 @@ def _take_part(memory: int, rank: int, channel: IO[str]) -> None:
         torch.cuda.set_device(rank)
         ensure_extension()
     _say(channel, ready="")
+    device = torch.device("cuda", rank) if task.device == "cuda" else torch.device("cpu")
     join(task, rank)
-    follow(task, Ranks(rank, task.count, take_turns=_wait_for_first))
+    task.follow(task.work, device, Ranks(rank, task.count, take_turns=_wait_for_first))
 
 
 def _wait_for_first() -> None:

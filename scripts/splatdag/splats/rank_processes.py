@@ -11,21 +11,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numba
 import torch
 import torch.distributed as dist
 
 from splatdag.splats import rank_main
-from splatdag.splats.gaussians import Parameters
-from splatdag.splats.options import SplatOptions
 from splatdag.splats.ranks import ALONE, RankFailed, Ranks
-from splatdag.splats.views import Normalisation, View
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import FAILED
 
@@ -40,15 +38,12 @@ _PATIENCE = 30.0
 class Task:
     """What another rank needs to take part."""
 
-    views: list[View]
-    """To train on, those of the validation left out."""
-    frame: Normalisation
-    start: Parameters
-    options: SplatOptions
+    follow: Callable[[Any, torch.device, Ranks], None]
+    """A function of a module: takes part in the training, with `work`, its own device and its place among the ranks."""
+    work: Any
+    """What it needs."""
     device: str
     """Kind of device: `cuda`, each rank its own; or `cpu`, for tests."""
-    checkpoint: Path
-    """Where the state is, if the training is continued."""
     rendezvous: Path
     """File by which the ranks find each other."""
     count: int
@@ -71,32 +66,21 @@ def check_batch(batch_size: int, ranks: int) -> None:
 
 @contextmanager
 def joined(
-    count: int,
-    views: list[View],
-    frame: Normalisation,
-    start: Parameters,
-    options: SplatOptions,
-    checkpoint: Path,
-    device: torch.device,
+    count: int, follow: Callable[[Any, torch.device, Ranks], None], work: Any, device: torch.device
 ) -> Iterator[Ranks]:
-    """This process as the first of `count` ranks, with the others running beside it until the block ends.
+    """This process as the first of `count` ranks, with the others running `follow` beside it until the block ends.
 
     They get their data through memory that has no name and is freed with the last process, and end with this one,
     however it ends. A failure of one of them ends the block with its error.
 
     Raises:
-        UserError: fewer views in a step than ranks.
         RankFailed: a rank ended before its time.
     """
     if count == 1:
         yield ALONE
         return
-    check_batch(options.batch_size, count)
     with tempfile.TemporaryDirectory(prefix="splatdag-ranks-") as folder:
-        task = Task(
-            views, frame, start, options, device.type, checkpoint, Path(folder) / "rendezvous", count,
-            numba.get_num_threads(),
-        )  # fmt: skip
+        task = Task(follow, work, device.type, Path(folder) / "rendezvous", count, numba.get_num_threads())
         others = _Others(task)
         try:
             others.wait_until_ready()

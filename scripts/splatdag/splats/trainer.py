@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,9 +21,10 @@ from splatdag.splats.gaussians import Parameters
 from splatdag.splats.losses import disparity_loss, photometric_loss
 from splatdag.splats.model import SplatModel
 from splatdag.splats.options import SplatOptions
-from splatdag.splats.rank_processes import Task, joined
+from splatdag.splats.rank_processes import check_batch, joined
 from splatdag.splats.ranks import Ranks
 from splatdag.splats.records import RunFiles
+from splatdag.splats.stop_request import StopRequest
 from splatdag.splats.training_state import Run, Trained
 from splatdag.splats.validation import Validation
 from splatdag.splats.views import Normalisation, View
@@ -68,10 +69,11 @@ def train(
         RankFailed: the process of another GPU failed.
     """
     views, validation = Validation.set_aside(views, frame, options, device)
+    check_batch(options.batch_size, ranks)
     begin = time.perf_counter()
     run: Run | None = None
     try:
-        with joined(ranks, views, frame, start, options, checkpoint.path, device) as team:
+        with joined(ranks, follow, Work(views, frame, start, options, checkpoint.path), device) as team:
             waited = time.perf_counter() - begin
             run = Run(views, frame, start, options, validation, device, team)
             saved = checkpoint.load(device)
@@ -87,14 +89,26 @@ def train(
         raise OutOfDeviceMemory(device, *done) from None
 
 
-def follow(task: Task, ranks: Ranks) -> None:
+@dataclass
+class Work:
+    """What another rank needs to take part."""
+
+    views: list[View]
+    """To train on, those of the validation left out."""
+    frame: Normalisation
+    start: Parameters
+    options: SplatOptions
+    checkpoint: Path
+    """Where the state is, if the training is continued."""
+
+
+def follow(work: Work, device: torch.device, ranks: Ranks) -> None:
     """Take part in `train` of the first rank."""
-    device = torch.device("cuda", ranks.rank) if task.device == "cuda" else torch.device("cpu")
-    run = Run(list(task.views), task.frame, task.start, task.options, None, device, ranks)
-    task.views.clear()  # those that are on a GPU now need no other memory
-    task.start.clear()
+    run = Run(list(work.views), work.frame, work.start, work.options, None, device, ranks)
+    work.views.clear()  # those that are on a GPU now need no other memory
+    work.start.clear()
     if ranks.any(False, device):
-        run.load(torch.load(task.checkpoint, map_location=device, weights_only=True)["state"])
+        run.load(torch.load(work.checkpoint, map_location=device, weights_only=True)["state"])
     with suppress(Stopped):
         _steps(run, None)
 
@@ -111,7 +125,7 @@ class _Keeper:
 def _steps(run: Run, keeper: _Keeper | None) -> Trained:
     model, result, options, validation = run.model, run.result, run.options, run.validation
     ranks, device = run.ranks, run.device
-    stop = _StopRequest()
+    stop = StopRequest()
     clock, reported = time.perf_counter(), 0.0
 
     for step in range(result.step, options.max_steps):
@@ -263,22 +277,3 @@ def _report(result: Trained, options: SplatOptions, seconds: float) -> None:
 def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-class _StopRequest:
-    """Whether SIGTERM has arrived since; the loop looks between two steps."""
-
-    def __init__(self) -> None:
-        self.requested = self._agreed = False
-        signal.signal(signal.SIGTERM, self._note)
-
-    def agree(self, ranks: Ranks, device: torch.device) -> None:
-        """Let the ranks agree on it; they must all end after the same step."""
-        self._agreed = ranks.any(self.requested, device)
-
-    def seen(self, ranks: Ranks) -> bool:
-        """Whether to stop now: since it was agreed upon, where there are several ranks."""
-        return self.requested if ranks.alone else self._agreed
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.requested = True

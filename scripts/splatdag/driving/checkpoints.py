@@ -1,0 +1,62 @@
+"""Checkpoints of Flux4D: the network, the optimiser, the step, and the options that they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from splatdag.driving.options import LearnOptions
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.options import validated
+from splatdag.workflow.publish import complete
+
+VELOCITY_UNIT = "metres per clip time (0 to 1 over a clip); divide by clip_seconds for m/s"
+
+
+def save_ckpt(path: Path, state: dict[str, Any], options: LearnOptions) -> None:
+    """Write a checkpoint, complete or not at all."""
+    model = {name: tensor.detach() for name, tensor in state["model"].items()}
+    with complete(path) as temporary:
+        torch.save(
+            {
+                "model": model,
+                "moments": state["moments"],
+                "step": state["step"],
+                "options": only_learnt(options),
+                "velocity_unit": VELOCITY_UNIT,
+            },
+            temporary,
+        )
+
+
+def only_learnt(options: LearnOptions) -> dict[str, Any]:
+    """The options of the network and of its training, as plain values."""
+    return {name: value for name, value in options.model_dump(mode="json").items() if name in LearnOptions.model_fields}
+
+
+def load_ckpt(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises:
+        UserError: it is missing, damaged, or no checkpoint of Flux4D.
+    """
+    if not path.is_file():
+        raise UserError(f"ckpt: no such file: {path}")
+    try:
+        given = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        raise UserError(f"{path}: can't be read as a checkpoint ({type(error).__name__})") from None
+    if not isinstance(given, dict) or not {"model", "moments", "step", "options"} <= given.keys():
+        raise UserError(f"{path}: no checkpoint of flux4d (model, moments, step and options)")
+    return given
+
+
+def options_of(ckpt: dict[str, Any], path: Path) -> LearnOptions:
+    """The options that a checkpoint was trained with.
+
+    Raises:
+        UserError: they are not those of this version.
+    """
+    return validated(LearnOptions, ckpt["options"], f"{path}: options")

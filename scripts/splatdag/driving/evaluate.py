@@ -1,0 +1,71 @@
+"""Measure a trained network on the test clips of one log."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from splatdag.driving.checkpoints import load_ckpt, options_of
+from splatdag.driving.clips import Clip, read_index
+from splatdag.driving.lift import evenly
+from splatdag.driving.model import Flux4D
+from splatdag.driving.options import EvaluateOptions
+from splatdag.driving.publication import measure_scene
+from splatdag.driving.reader import Reader
+from splatdag.splats.devices import use_device
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.stage import Job, run
+
+logger = logging.getLogger(__name__)
+
+
+def main(
+    index_path: Path,
+    data_root: Path,
+    ckpt: Path,
+    scene: str,
+    out_dir: Path,
+    options: EvaluateOptions,
+    job: Job,
+    device_count: int = 0,
+) -> None:
+    """Measure a trained network on the test clips of one log.
+
+    Args:
+        index_path: index of clips.
+        data_root: folder of the logs.
+        ckpt: checkpoint of a training, whose options say how clips are read.
+        scene: name of the log.
+        out_dir: folder of the log, for rows.json and, of some clips, splats, pictures and a video.
+        options: which clips, and what is kept of them.
+        job: how to run.
+        device_count: CUDA devices to use; 0 is the CPU.
+    """
+    device = use_device(device_count, job.threads)
+    given = load_ckpt(ckpt, device)
+    learnt = options_of(given, ckpt)
+    clips = test_clips(index_path, options.max_eval_clips)
+    own = [clip for clip in clips if clip.scene_id == scene]
+    if not own:
+        raise UserError(f"{index_path}: no test clip of log {scene} is evaluated")
+    model = Flux4D(learnt).to(device)
+    model.load_state_dict(given["model"])
+    saved = options.save_max_clips if options.save_renders else 0
+    reader = Reader(data_root, learnt)
+    measure_scene(model, reader, own, out_dir, options.dynamic_mask, saved, device, options.strict)
+
+
+def test_clips(index_path: Path, most: int | None) -> list[Clip]:
+    """The clips to measure on, or so many of them, evenly chosen.
+
+    Raises:
+        UserError: there is none.
+    """
+    clips = [clip for clip in read_index(index_path) if clip.split == "test"]
+    if not clips:
+        raise UserError(f"{index_path}: no clip is of a test log; set driving.index.val_scenes")
+    return [clips[index] for index in evenly(len(clips), most)]
+
+
+if __name__ == "__main__":
+    run(main)

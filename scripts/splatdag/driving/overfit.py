@@ -1,0 +1,49 @@
+"""Train Flux4D on one clip, and measure it on the same: a check of the whole chain, not of what it has learnt."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+
+from splatdag.driving.lift_alignment import clip_of
+from splatdag.driving.options import OverfitOptions
+from splatdag.driving.publication import measure_scene, publish_run
+from splatdag.driving.reader import Reader, loader
+from splatdag.driving.training_run import learn_run
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.stage import Job, run
+
+logger = logging.getLogger(__name__)
+
+
+def main(
+    index_path: Path, data_root: Path, output_dir: Path, options: OverfitOptions, job: Job, device_count: int = 0
+) -> None:
+    """Train Flux4D on all images of one clip, or on one of them, and measure it on that clip.
+
+    Args:
+        index_path: index of clips.
+        data_root: folder of the logs.
+        output_dir: run folder, for ckpt_step_XXXXXX.pt, ckpt_last.pt, metrics.json, pictures and, last, manifest.json.
+        options: of the training.
+        job: how to run.
+        device_count: CUDA devices to use, each of which has images of its own in a step; 0 is the CPU.
+    """
+    clip = clip_of(index_path, options.clip_index)
+    frame = options.fixed_target_frame
+    if frame is not None and frame not in (*clip.inputs, *clip.targets):
+        raise UserError(f"fixed_target_frame: {frame} is no input or target frame of clip {clip.clip_id}")
+    reader = Reader(data_root, options)
+    make_loader = partial(loader, reader, [clip], 1, True, job.threads)
+    frames = None if frame is None else (frame,)
+    result, device = learn_run(
+        "driving.overfit", index_path, make_loader, frames, [clip], output_dir, options, job, device_count
+    )
+    evaluated = measure_scene(result.model, reader, [clip], output_dir / "eval" / clip.scene_id, "boxes", 1, device)
+    about = {"ckpt": "ckpt_last.pt", "index_path": str(index_path), "camera_name": options.camera}
+    publish_run(output_dir, [evaluated], about | {"trained_on": "the clip that is measured"})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,183 @@
+"""What is measured of a run: a folder for each log, and the run contract from all of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from splatdag.driving.clips import Clip
+from splatdag.driving.dynamic import DEFINITIONS, Definition
+from splatdag.driving.evaluation import Evaluated, evaluate_clip
+from splatdag.driving.model import Flux4D
+from splatdag.driving.outputs import write_clip
+from splatdag.driving.reader import Reader
+from splatdag.driving.scores import Row, summary
+from splatdag.splats.devices import device_memory_mb
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.manifest import now, write_manifest
+from splatdag.workflow.publish import complete, write_json
+
+logger = logging.getLogger(__name__)
+ROWS = "rows.json"
+"""Of a log's folder, written last: what was measured."""
+_PREVIEW_ROWS = 6
+
+
+def measure_scene(
+    model: Flux4D,
+    reader: Reader,
+    clips: list[Clip],
+    folder: Path,
+    definition: Definition,
+    save_max_clips: int | None,
+    device: torch.device,
+    strict: bool = True,
+) -> Row:
+    """Measure clips of one log and write what they look like; `rows.json` comes last.
+
+    Args:
+        model: trained.
+        reader: of clips, as the model was trained on them.
+        clips: of the log.
+        folder: of the log, which is emptied first.
+        definition: of what is called dynamic.
+        save_max_clips: clips that leave splats, pictures and a video; None is all.
+        device: of the model.
+        strict: stop at a clip that can't be read.
+
+    Returns:
+        what rows.json says.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    begin = time.perf_counter()
+    images: list[Row] = []
+    pairs: list[Row] = []
+    seconds: list[dict[str, float]] = []
+    left_out: dict[str, str] = {}
+    gaussians = 0
+    for number, clip in enumerate(clips):
+        try:
+            scene = reader(clip).to(device)
+        except UserError as error:
+            if strict:
+                raise
+            left_out[clip.clip_id] = str(error)
+            logger.warning("clip %s left out: %s", clip.clip_id, error)
+            continue
+        log = reader.log(clip)
+        found = evaluate_clip(model, scene, log, reader.options, definition)
+        images += found.images
+        pairs += found.pairs
+        seconds.append(found.seconds)
+        gaussians = max(gaussians, len(scene.start))
+        logger.info("%s: %s", clip.clip_id, _told(found))
+        if save_max_clips is None or number < save_max_clips:
+            write_clip(folder / clip.clip_id, log, scene, found.moving, found.drawn)
+    if not images:
+        raise UserError(f"{folder.name}: no clip can be measured; {next(iter(left_out.values()), 'there is none')}")
+    rows = {
+        "images": images,
+        "pairs": pairs,
+        "seconds": {name: float(np.median([one[name] for one in seconds])) for name in seconds[0]},
+        "wall_seconds": time.perf_counter() - begin,
+        "left_out": left_out,
+        "gaussians": gaussians,
+        "dynamic_mask": DEFINITIONS[definition],
+        "memory_mb": device_memory_mb(device),
+    }
+    write_json(folder / ROWS, rows)
+    return rows
+
+
+def _told(found: Evaluated) -> str:
+    novel = [row["psnr"] for row in found.images if row["kind"] != "input"] or [row["psnr"] for row in found.images]
+    return f"{np.mean(novel):.2f} dB, {found.seconds['reconstruct']:.2f} s to reconstruct"
+
+
+def publish_run(run_dir: Path, measured: list[Row], about: dict[str, Any]) -> None:
+    """Write metrics.json, preview.jpg and, last, manifest.json of a run from what was measured of its logs.
+
+    Args:
+        run_dir: with meta.json of the training and eval/<log>.
+        measured: `rows.json` of each log.
+        about: more for `meta` of metrics.json.
+    """
+    begin = time.perf_counter()
+    meta = json.loads((run_dir / "meta.json").read_text(encoding="utf-8"))
+    (run_dir / "manifest.json").unlink(missing_ok=True)  # of an older run, whose files are now replaced
+    images = [row for one in measured for row in one["images"]]
+    pairs = [row for one in measured for row in one["pairs"]]
+    left_out = {name: reason for one in measured for name, reason in one["left_out"].items()}
+    about = {
+        "created_at": now(),
+        "step": meta["steps"],
+        "dynamic_mask": measured[0]["dynamic_mask"],
+        "seconds": measured[0]["seconds"],
+        "left_out": left_out,
+        "velocity_unit": "metres per second",
+        **about,
+    }
+    metrics = summary(images, pairs, about)
+    _write_preview(run_dir / "preview.jpg", run_dir / "eval")
+    write_json(run_dir / "metrics.json", metrics)
+    seconds = {
+        **meta["seconds"],
+        "eval": sum(one["wall_seconds"] for one in measured),
+        "publish": time.perf_counter() - begin,
+    }
+    peaks = [meta["peak_memory_mb"], *(one["memory_mb"] for one in measured)]
+    memory = {"cuda": max(peak["cuda"] for peak in peaks if "cuda" in peak)} if "cuda" in meta["peak_memory_mb"] else {}
+    write_manifest(
+        run_dir / "manifest.json",
+        stage=meta["stage"],
+        seconds=seconds,
+        options=meta["options"],
+        inputs=meta["inputs"],
+        device=meta["device"],
+        device_memory_mb=memory,
+        images=f"{len(images)} images of {len({row['clip_id'] for row in images})} clips",
+        gaussians=max(one["gaussians"] for one in measured),
+        steps=meta["steps"],
+        offset=[0.0, 0.0, 0.0],
+    )
+    mean, first = metrics["mean"], metrics["baselines"]["init_only"]["nvs"]["full"]
+    logger.info(
+        "%s dB; %s without the network, %s an image of the mean colour",
+        *(_figure(value) for value in (mean["psnr"], first["psnr_mean"], metrics["baseline"]["psnr"])),
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "no" if value is None else f"{value:.2f}"
+
+
+def _write_preview(path: Path, folder: Path) -> None:
+    """Prediction | ground truth of some images that were to be predicted, of all logs."""
+    found = []
+    for cameras in sorted(folder.glob("*/*/cameras.json")):
+        views = json.loads(cameras.read_text(encoding="utf-8"))["views"]
+        found += [(cameras.parent, view["frame"]) for view in views if not view["given"]] or [
+            (cameras.parent, view["frame"]) for view in views
+        ]
+    chosen = [found[index] for index in np.unique(np.linspace(0, len(found) - 1, _PREVIEW_ROWS).round().astype(int))]
+    rows = []
+    for place, frame in chosen:
+        pair = [cv2.imread(str(place / f"{name}_{frame:02d}.jpg")) for name in ("pred", "gt")]
+        row = np.concatenate([image for image in pair if image is not None], axis=1)
+        width = 1280
+        row = cv2.resize(row, (width, round(row.shape[0] * width / row.shape[1])), interpolation=cv2.INTER_AREA)
+        cv2.putText(
+            row, f"{place.name} {frame:02d}: prediction | ground truth", (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5,
+            (255, 255, 255), 1, cv2.LINE_AA,
+        )  # fmt: skip
+        rows.append(row)
+    with complete(path) as temporary:
+        cv2.imwrite(str(temporary), np.concatenate(rows), [cv2.IMWRITE_JPEG_QUALITY, 92])

@@ -1,0 +1,46 @@
+"""Reads clips of a folder of logs; another process can do the same with a copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from splatdag.driving.clips import Clip
+from splatdag.driving.lift import lift
+from splatdag.driving.loader import Loader
+from splatdag.driving.options import LearnOptions
+from splatdag.driving.pandaset import Log
+from splatdag.driving.scenes import ClipScene, load_clip
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Clips as a training or an evaluation sees them."""
+
+    data_root: Path
+    options: LearnOptions
+
+    def log(self, clip: Clip) -> Log:
+        """The log of a clip; its metadata is read once."""
+        return _log(self.data_root / clip.scene_id)
+
+    def __call__(self, clip: Clip) -> ClipScene:
+        """Read a clip, on the CPU.
+
+        Raises:
+            UserError: it can't be used.
+        """
+        options = self.options
+        lifted = partial(lift, cameras=clip.cameras)
+        return load_clip(self.log(clip), clip, options.camera, lifted, options, options.data_factor, options.seed)
+
+
+def loader(reader: Reader, clips: list[Clip], keep: int, strict: bool, threads: int) -> Loader:
+    """A loader of these clips, as the reader's options have it."""
+    return Loader(clips, reader, seed=reader.options.seed, keep=keep, strict=strict, threads=threads)
+
+
+@cache
+def _log(folder: Path) -> Log:
+    return Log(folder)

@@ -1,0 +1,52 @@
+"""Train Flux4D on many clips of many logs."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+
+from splatdag.driving.clips import Clip, read_index
+from splatdag.driving.lift import evenly
+from splatdag.driving.options import TrainOptions
+from splatdag.driving.reader import Reader, loader
+from splatdag.driving.training_run import learn_run
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.stage import Job, run
+
+logger = logging.getLogger(__name__)
+
+
+def main(
+    index_path: Path, data_root: Path, output_dir: Path, options: TrainOptions, job: Job, device_count: int = 0
+) -> None:
+    """Train Flux4D on the clips of an index that are to train on.
+
+    Args:
+        index_path: index of clips.
+        data_root: folder of the logs.
+        output_dir: run folder, for ckpt_step_XXXXXX.pt, ckpt_last.pt, curves.png and, last, meta.json.
+        options: of the training.
+        job: how to run.
+        device_count: CUDA devices to use, each of which has clips of its own in a step; 0 is the CPU.
+    """
+    clips = training_clips(index_path, options.max_train_clips)
+    reader = Reader(data_root, options)
+    make_loader = partial(loader, reader, clips, options.cache_max_items, options.strict, job.threads)
+    learn_run("driving.train", index_path, make_loader, None, clips, output_dir, options, job, device_count)
+
+
+def training_clips(index_path: Path, most: int | None) -> list[Clip]:
+    """The clips to train on, or so many of them, evenly chosen.
+
+    Raises:
+        UserError: there is none.
+    """
+    clips = [clip for clip in read_index(index_path) if clip.split == "train"]
+    if not clips:
+        raise UserError(f"{index_path}: no clip is to train on; all are of test logs")
+    return [clips[index] for index in evenly(len(clips), most)]
+
+
+if __name__ == "__main__":
+    run(main)

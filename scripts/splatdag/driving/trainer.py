@@ -1,0 +1,241 @@
+"""The loop that trains Flux4D, on one clip or many, on one device or several."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from splatdag.driving.checkpoints import load_ckpt, save_ckpt
+from splatdag.driving.learning import learn, psnr_of, rate
+from splatdag.driving.loader import Loader, OnDevice
+from splatdag.driving.model import Flux4D
+from splatdag.driving.options import LearnOptions
+from splatdag.driving.pictures import write_step
+from splatdag.splats.checkpoint import Checkpoint
+from splatdag.splats.optimizers import Adam
+from splatdag.splats.rank_processes import joined
+from splatdag.splats.ranks import Ranks
+from splatdag.splats.stop_request import StopRequest
+from splatdag.workflow.errors import Stopped, UserError
+
+logger = logging.getLogger(__name__)
+_REPORT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a training learns from; another process can read the same."""
+
+    make_loader: Callable[[], Loader]
+    frames: tuple[int, ...] | None
+    """Of each clip, to learn from; None is all."""
+    options: LearnOptions
+    state: Path
+    """The file that the training continues from, if it is there."""
+
+
+@dataclass
+class Trained:
+    """What a training ends with."""
+
+    model: Flux4D
+    step: int = 0
+    """Steps done."""
+    curve: list[list[float]] = field(default_factory=list)
+    """Rows of step, loss and PSNR (dB) of the images learnt from."""
+    seconds: float = 0.0
+    """Of the loop, over all attempts."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Clips that could not be read, and why."""
+    rank_memory_mb: float = 0.0
+
+
+class _Run:
+    """A training between two steps."""
+
+    def __init__(self, work: Work, device: torch.device, ranks: Ranks) -> None:
+        self.options, self.device, self.ranks = work.options, device, ranks
+        torch.manual_seed(work.options.seed)
+        self.model = Flux4D(work.options).to(device)
+        self.parameters = list(self.model.parameters())
+        self.optimizers = [Adam(parameter, work.options.lr, (0.9, 0.999), 1e-8) for parameter in self.parameters]
+        self.result = Trained(self.model)
+        self.loader = work.make_loader()
+        self.place = OnDevice(lambda scene: self.model.voxels(scene.start), device)
+        self.frames = work.frames
+
+    def begin(self, saved: dict[str, Any] | None) -> None:
+        """Continue from a state, or from the checkpoint that the options name."""
+        if saved is not None:
+            self.load(saved)
+            self.result.curve, self.result.seconds = saved["curve"], saved["seconds"]
+            logger.info("continuing after step %d", self.result.step)
+        elif self.options.resume_from is not None:
+            path = Path(self.options.resume_from)
+            given = load_ckpt(path, self.device)
+            if not self.options.resume_no_optim:
+                self.load(given)
+                logger.info("continuing %s, after step %d", path, self.result.step)
+            else:
+                known = self.model.state_dict()
+                same = {
+                    name: tensor
+                    for name, tensor in given["model"].items()
+                    if name in known and known[name].shape == tensor.shape
+                }
+                self.model.load_state_dict(same, strict=False)
+                logger.info("%d of %d tensors of the network are those of %s", len(same), len(known), path)
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take network, optimisers and step."""
+        try:
+            self.model.load_state_dict(saved["model"])
+        except RuntimeError as error:
+            raise UserError(
+                f"resume_from: its network is another one ({str(error).splitlines()[0]}); give the options that it was"
+                " trained with, or resume_no_optim"
+            ) from None
+        for optimizer, parameter, moments in zip(self.optimizers, self.parameters, saved["moments"], strict=True):
+            optimizer.state = {parameter: moments} if moments else {}
+        self.result.step = saved["step"]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a step changes."""
+        moments = [
+            dict(optimizer.state.get(parameter, {}))
+            for optimizer, parameter in zip(self.optimizers, self.parameters, strict=True)
+        ]
+        result = self.result
+        return {
+            "model": self.model.state_dict(), "moments": moments, "step": result.step, "curve": result.curve,
+            "seconds": result.seconds,
+        }  # fmt: skip
+
+    def optimise(self, lr: float) -> None:
+        """Follow the gradients, averaged over all clips of the step."""
+        self.ranks.sum_gradients(self.parameters)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        torch._foreach_div_(gradients, self.ranks.count * self.options.grad_accum_steps)
+        if self.options.grad_clip:
+            length = torch.stack(torch._foreach_norm(gradients)).norm()
+            torch._foreach_mul_(gradients, (self.options.grad_clip / (length + 1e-6)).clamp_max(1.0))
+        for optimizer in self.optimizers:
+            optimizer.param_groups[0]["lr"] = lr
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def train(work: Work, run_dir: Path, checkpoint: Checkpoint, device: torch.device, ranks: int = 1) -> Trained:
+    """Train; continues from the checkpoint if there is one.
+
+    Args:
+        work: what to learn from, and how.
+        run_dir: where pictures and ckpt_step_XXXXXX.pt go.
+        checkpoint: where the state is saved, every `checkpoint_every` steps and on SIGTERM.
+        device: where to train.
+        ranks: GPUs; in each step every one has clips of its own. (On the CPU, for tests, processes.)
+
+    Raises:
+        Stopped: SIGTERM arrived; the state is saved.
+        UserError: the loss is not finite, or no clip can be read.
+        RankFailed: the process of another GPU failed.
+    """
+    with joined(ranks, follow, work, device) as team:
+        run = _Run(work, device, team)
+        try:
+            saved = checkpoint.load(device)
+            if saved is None:
+                for path in run_dir.glob("ckpt_*.pt"):  # of an older training
+                    path.unlink()
+            team.any(saved is not None, device)  # the others read it now
+            run.begin(saved)
+            return _steps(run, _Keeper(run_dir, checkpoint))
+        finally:
+            run.loader.close()
+
+
+def follow(work: Work, device: torch.device, ranks: Ranks) -> None:
+    """Take part in `train` of the first rank."""
+    run = _Run(work, device, ranks)
+    saved = None
+    if ranks.any(False, device):
+        saved = torch.load(work.state, map_location=device, weights_only=True)["state"]
+    run.begin(saved)
+    with suppress(Stopped):
+        _steps(run, None)
+
+
+@dataclass
+class _Keeper:
+    """What only the first rank does: to write."""
+
+    run_dir: Path
+    checkpoint: Checkpoint
+
+
+def _steps(run: _Run, keeper: _Keeper | None) -> Trained:
+    options, ranks, result, device = run.options, run.ranks, run.result, run.device
+    stop = StopRequest()
+    clock, reported = time.perf_counter(), 0.0
+    for step in range(result.step, options.iters):
+        total = torch.zeros((), device=device)
+        for part in range(options.grad_accum_steps):
+            slot = (step * options.grad_accum_steps + part) * ranks.count + ranks.rank
+            scene, voxels = run.place.of(run.loader.take(slot, ranks.count))
+            frames = run.frames or tuple(range(scene.clip.length))
+            loss, drawn, weights, views = learn(run.model, scene, slot, options, frames, voxels)
+            loss.backward()
+            total += loss.detach() / options.grad_accum_steps
+        run.optimise(rate(step, options))
+        result.step = step + 1
+        last = result.step == options.iters
+        if step % options.log_every == 0 or last:
+            mean = float(ranks.total(total)) / ranks.count
+            if not torch.isfinite(torch.tensor(mean)):
+                raise UserError(f"step {result.step}: the loss is not finite any more; lower lr")
+            result.curve.append([float(result.step), mean, psnr_of(drawn, views)])
+            stop.agree(ranks, device)
+        if keeper is not None and (time.perf_counter() - reported > _REPORT_SECONDS or last):
+            reported = time.perf_counter()
+            _report(result, options, result.seconds + reported - clock)
+        pictures = bool(options.save_every) and result.step % options.save_every == 0
+        ckpt = last or result.step % options.save_ckpt_every == 0
+        stopping = stop.seen(ranks) and not last
+        state = stopping or (result.step % options.checkpoint_every == 0 and not last)
+        if not (pictures or ckpt or state):
+            continue
+        ranks.check_equal(run.parameters, result.step)
+        now = time.perf_counter()
+        result.seconds += now - clock
+        if keeper is not None:
+            if pictures:
+                write_step(keeper.run_dir / f"step_{result.step:06d}", drawn, weights, views)
+            if ckpt:
+                save_ckpt(keeper.run_dir / f"ckpt_step_{result.step:06d}.pt", run.state(), options)
+            if state:
+                keeper.checkpoint.save(run.state())
+        if not last:
+            ranks.take_turns()
+        if stopping:
+            ranks.part(device)
+            raise Stopped(f"state saved after step {result.step}; run the same command again to continue")
+        clock = time.perf_counter()
+    result.left_out = run.loader.left_out
+    result.rank_memory_mb = ranks.part(device)
+    return result
+
+
+def _report(result: Trained, options: LearnOptions, seconds: float) -> None:
+    loss, psnr = result.curve[-1][1:] if result.curve else (float("nan"), float("nan"))
+    each = seconds / max(result.step, 1)
+    logger.info(
+        "step %d of %d, loss %.4f, %.1f dB, %.0f ms a step, %.0f s left",
+        result.step, options.iters, loss, psnr, 1e3 * each, each * (options.iters - result.step),
+    )  # fmt: skip
