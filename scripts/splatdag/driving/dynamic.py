@@ -84,7 +84,7 @@ def box_mask(camera: Camera, frame: int, moving: Steps, width: int, height: int)
     """[H, W] bool: the hulls of boxes faster than MIN_SPEED in an image of the camera."""
     mask = np.zeros((height, width), bool)
     boxes = moving.boxes
-    for box in np.flatnonzero(boxes.of(PANDAR64) & (moving.speeds > MIN_SPEED)):
+    for box in np.flatnonzero(boxes.of(PANDAR64) & (moving.speeds > MIN_SPEED)).tolist():
         fill(mask, outline(camera, frame, from_local(boxes, _SIGNS * boxes.sizes[box], box)))
     return mask
 
@@ -136,7 +136,7 @@ def _point_mask(log: Log, camera: Camera, frame: int, width: int, height: int) -
     points, pixels = points[inside], pixels[inside]
     boxes = log.boxes(frame)
     moving = np.zeros(len(points), bool)
-    for box in np.flatnonzero(boxes.of(PANDAR64) & _mostly_moving(log, frame)):
+    for box in np.flatnonzero(boxes.of(PANDAR64) & _mostly_moving(log, frame)).tolist():
         moving |= boxes.inside(points, box)
     if not moving.any():
         return np.zeros((height, width), bool)
