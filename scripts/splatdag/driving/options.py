@@ -280,6 +280,6 @@ class EvaluateOptions(Options):
     save_max_clips: int | None = Field(None, ge=1)
     """Of each log at most so many; a clip at full size takes some 400 MB."""
     dynamic_mask: Literal["boxes", "points_dilated"] = "boxes"
-    """What is dynamic: projected boxes faster than 1 m/s; or points in moving boxes, dilated, as in the reproduction."""
+    """What is dynamic: projected boxes faster than 1 m/s; or, dilated, points in moving boxes, as once reproduced."""
     strict: bool = False
     """Stop at a clip that can't be read, instead of leaving it out and saying why."""
