@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -61,24 +61,24 @@ def evaluate_clip(
         there = view.to(device)
         begin = time.perf_counter()
         shown = _drawn(moving, there, scene)
+        _wait(device)
         spent.append(time.perf_counter() - begin)
         mask = dynamic_mask(log, clip.start + view.frame, options.camera, *scene.size, definition)
-        seen = Seen(view.image.float() / 255, _depth(view, scene.size), torch.from_numpy(mask))
+        seen = Seen(there.image.float() / 255, _depth(there, scene.size), torch.from_numpy(mask).to(device))
         row = image_row(
             clip.clip_id, clip.scene_id, view.frame, _kind(view, scene), seen, _shown(shown),
             _shown(_drawn(first, there, scene)), mean_colour,
         )  # fmt: skip
         images.append(row)
-        drawn[view.frame] = shown
+        drawn[view.frame] = Drawn(*(getattr(shown, field.name).cpu() for field in fields(Drawn)))
     seconds["render"] = float(np.median(spent))
     return Evaluated(images, _pairs(scene, log, moving, options.camera), moving, drawn, seconds)
 
 
 def _drawn(moving: Moving, view: View, scene: ClipScene) -> Drawn:
-    """One image, on the CPU."""
+    """One image."""
     with torch.no_grad():
-        found = draw(moving.gaussians, moving.velocities, [view.target], *scene.size)
-    return Drawn(found.rgb.cpu(), found.depth.cpu(), found.flow.cpu(), found.alpha.cpu())
+        return draw(moving.gaussians, moving.velocities, [view.target], *scene.size)
 
 
 def _shown(drawn: Drawn) -> Shown:
@@ -87,7 +87,7 @@ def _shown(drawn: Drawn) -> Shown:
 
 def _depth(view: View, size: tuple[int, int]) -> Tensor:
     """[H, W] metres; 0 where nothing was measured."""
-    image = torch.zeros(size[0] * size[1])
+    image = torch.zeros(size[0] * size[1], device=view.depths.device)
     image[view.hits] = view.depths
     return image.reshape(size[1], size[0])
 

@@ -1,0 +1,59 @@
+"""A small sample log with its index, and a network and schedule that learn from it in seconds."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from splatdag.driving.clips import Clip, read_index
+from splatdag.driving.index import main as make_index
+from splatdag.driving.options import IndexOptions, OverfitOptions
+from splatdag.driving.reader import Reader
+from splatdag.driving.scenes import ClipScene
+from splatdag.samples.options import StreetOptions
+from splatdag.samples.street import make_street
+from splatdag.workflow.stage import Job
+
+TINY: dict[str, Any] = {
+    "num_image_points": 600,
+    "num_sky_points": 200,
+    "point_cloud_range": (-40, -40, -4, 40, 40, 16),
+    "voxel_size": 2.0,
+    "channels": (8, 8),
+    "blocks": 1,
+    "features": 8,
+    "iterations": 2,
+    "targets_per_step": 2,
+    "feedback_views": 1,
+    "iters": 6,
+    "lr": 1e-2,
+    "save_every": 0,
+    "log_every": 1,
+}
+
+
+def tiny(**changes: Any) -> OverfitOptions:
+    """Options of a training that takes a second."""
+    return OverfitOptions(**TINY | changes)
+
+
+@cache
+def street() -> Path:
+    """A folder of two sample logs, 001 (test) and 002, of 16 small frames, with full.pkl beside them."""
+    root = Path(mkdtemp(prefix="splatdag-street-"))
+    options = StreetOptions(logs=2, frames=16, width=96, points=1500, cameras=("front_camera",))
+    make_street(root, options)
+    make_index(root, root / "full.pkl", root / "tiny.pkl", root / "report.json", IndexOptions(), Job())
+    return root
+
+
+def clip(setting: str = "eval_future") -> Clip:
+    """A clip of the small logs."""
+    return next(clip for clip in read_index(street() / "full.pkl") if clip.setting == setting)
+
+
+def scene(setting: str = "eval_future", **changes: Any) -> ClipScene:
+    """A clip, read."""
+    return Reader(street(), tiny(**changes))(clip(setting))

@@ -1,0 +1,153 @@
+"""Trainings of Flux4D: they learn, resume to the same bits, and two ranks do what one does with twice the clips."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flux4d import clip, street, tiny
+
+from splatdag.driving.checkpoints import load_ckpt, options_of
+from splatdag.driving.clips import read_index
+from splatdag.driving.options import LearnOptions
+from splatdag.driving.reader import Reader, loader
+from splatdag.driving.trainer import Trained, Work, train
+from splatdag.splats.checkpoint import Checkpoint
+from splatdag.workflow.errors import Stopped, UserError
+
+CPU = torch.device("cpu")
+
+
+def run(folder: Path, options: LearnOptions, ranks: int = 1, frames: tuple[int, ...] | None = None) -> Trained:
+    clips = [clip for clip in read_index(street() / "full.pkl") if clip.split == "train"] + [clip()]
+    make_loader = partial(loader, Reader(street(), options), clips, 2, True, 1)
+    checkpoint = Checkpoint(folder / "state", {"options": "same"})
+    folder.mkdir(parents=True, exist_ok=True)
+    return train(Work(make_loader, frames, options, checkpoint.path), folder, checkpoint, CPU, ranks)
+
+
+def numbers(result: Trained) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in result.model.state_dict().items()}
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], **tolerance: float) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=tolerance.get("rtol", 0), atol=tolerance.get("atol", 0))
+
+
+def test_the_loss_falls_and_checkpoints_lie_in_the_run(tmp_path: Path) -> None:
+    options = tiny(iters=30, save_ckpt_every=20, save_every=15)
+    result = run(tmp_path, options, frames=(1,))
+    losses = [row[1] for row in result.curve]
+    assert np.mean(losses[-6:]) < 0.92 * np.mean(losses[:3])
+    assert {path.name for path in tmp_path.glob("ckpt_*")} == {"ckpt_step_000020.pt", "ckpt_step_000030.pt"}
+    pictures = {"pred_rgb.png", "gt_rgb.png", "pred_depth.png", "gt_depth.png", "rgb_weight.png"}
+    for step in (15, 30):
+        assert {path.name for path in (tmp_path / f"step_{step:06d}").iterdir()} == pictures
+    given = load_ckpt(tmp_path / "ckpt_step_000030.pt", CPU)
+    assert given["step"] == 30
+    assert "clip time" in given["velocity_unit"]
+    assert options_of(given, tmp_path).channels == options.channels
+    assert_same(given["model"], numbers(result))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path) -> None:
+    one, two, other = (
+        numbers(run(tmp_path / name, tiny(seed=seed))) for name, seed in (("one", 0), ("two", 0), ("other", 1))
+    )
+    assert_same(one, two)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = tiny(iters=8)
+    whole = run(tmp_path / "whole", options)
+    from splatdag.driving import trainer
+
+    learn, calls = trainer.learn, []
+
+    def learn_and_stop(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return learn(*arguments)
+
+    monkeypatch.setattr(trainer, "learn", learn_and_stop)
+    with pytest.raises(Stopped, match="state saved after step 5"):
+        run(tmp_path / "parts", options)
+    monkeypatch.undo()
+    continued = run(tmp_path / "parts", options)
+    assert continued.step == 8
+    assert continued.curve == whole.curve
+    assert_same(numbers(continued), numbers(whole))
+
+
+def test_two_ranks_learn_what_one_does_with_twice_the_clips(tmp_path: Path) -> None:
+    options = tiny(iters=5)
+    two = run(tmp_path / "two", options, ranks=2)
+    one = run(tmp_path / "one", options.model_copy(update={"grad_accum_steps": 2}))
+    np.testing.assert_allclose([row[1] for row in two.curve], [row[1] for row in one.curve], rtol=2e-3)
+    assert_same(numbers(two), numbers(one), rtol=2e-2, atol=2e-2)
+
+
+def test_a_checkpoint_is_gone_on_from_with_or_without_its_optimiser(tmp_path: Path) -> None:
+    run(tmp_path / "first", tiny(iters=4))
+    path = str(tmp_path / "first" / "ckpt_step_000004.pt")
+    on = run(tmp_path / "on", tiny(iters=6, resume_from=path))
+    assert [row[0] for row in on.curve] == [5, 6]
+    anew = run(tmp_path / "anew", tiny(iters=1, lr=1e-9, resume_from=path, resume_no_optim=True))
+    assert [row[0] for row in anew.curve] == [1]
+    assert_same(numbers(anew), load_ckpt(Path(path), CPU)["model"], atol=1e-6)
+    more = tiny(iters=1, lr=1e-9, iterations=1, motion_degree=0, resume_from=path)
+    with pytest.raises(UserError, match="resume_from: its network is another one"):
+        run(tmp_path / "other", more)
+    taken = run(tmp_path / "taken", more.model_copy(update={"resume_no_optim": True}))
+    known = load_ckpt(Path(path), CPU)["model"]
+    name = "base.unet.encoder.0.0.convolution.weight"
+    torch.testing.assert_close(numbers(taken)[name], known[name], atol=1e-6, rtol=0)
+
+
+def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "ckpt_last.pt"
+    with pytest.raises(UserError, match="no such file"):
+        load_ckpt(path, CPU)
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(UserError, match="can't be read as a checkpoint"):
+        load_ckpt(path, CPU)
+    torch.save({"model": {}}, path)
+    with pytest.raises(UserError, match="no checkpoint of flux4d"):
+        load_ckpt(path, CPU)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    path, mark = tmp_path / "ckpt_last.pt", tmp_path / "mark"
+    torch.save({"model": _Touch(str(mark))}, path)
+    with pytest.raises(UserError, match="can't be read as a checkpoint"):
+        load_ckpt(path, CPU)
+    assert not mark.exists()
+
+
+class _Touch:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (open, (self.path, "w"))
+
+
+def test_a_loss_that_is_no_number_stops(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the loss is not finite any more; lower lr"):
+        run(tmp_path, tiny(iters=30, lr=1e8, grad_clip=0.0, warmup_iters=0))
+
+
+def test_no_thread_is_left(tmp_path: Path) -> None:
+    run(tmp_path, tiny(iters=1))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("clips")]
