@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from splatdag.driving.pandaset import CAMERAS
+from splatdag.driving.layout import CAMERAS
 from splatdag.workflow.options import Options
 
 
