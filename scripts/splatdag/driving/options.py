@@ -15,6 +15,8 @@ def _listed(given: object) -> object:
     words = [given] if isinstance(given, str | int) else given
     if not isinstance(words, list | tuple):
         return given
+    if any(isinstance(word, int) and word < 100 for word in words):
+        raise ValueError('write names in quotes, such as "011", which YAML takes for the number 9 without')
     return tuple(name for word in words for name in str(word).replace(",", " ").split())
 
 
