@@ -1,5 +1,6 @@
 # make install into .venv; the others do it too where it is missing
 # make demo    install, make the sample inputs, run everything on the CPU, write results/report.html
+# make pandaset-index  install, write the clip indices of the driving logs (config: driving.data_root)
 # make test    install, run all CPU tests; with Slurm installed, also those on a small cluster on this machine
 # make test-slurm  only those on the cluster, with the long ones
 # make lint    formatters, linters, type checker
@@ -21,7 +22,7 @@ TORCH_REQUIREMENT_cpu := torch==$(TORCH_PIN)+cpu
 TORCH_REQUIREMENT_cuda := torch===$(TORCH_PIN)
 $(if $(TORCH_REQUIREMENT_$(TORCH)),,$(error TORCH is cpu or cuda, not $(TORCH)))
 
-.PHONY: install demo test test-slurm lint format generate bench bench-gpu bench-slurm pins clean FORCE
+.PHONY: install demo pandaset-index test test-slurm lint format generate bench bench-gpu bench-slurm pins clean FORCE
 .DEFAULT_GOAL := demo
 
 # One stamp per build of torch; without TORCH the build that is there stays.
@@ -55,6 +56,9 @@ results/report.html: $(INSTALLED) FORCE
 	exit $$code
 
 FORCE:
+
+pandaset-index: $(INSTALLED)
+	$(BIN)/snakemake index_pandaset
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2 --ignore tests/slurm

@@ -10,16 +10,19 @@ from splatdag.captures import targets
 from splatdag.captures.sheet import Stages, read_captures, row_notices
 from splatdag.captures.split import list_file
 from splatdag.config import notice_lines, notices, read_config
+from splatdag.driving.layout import CAMERAS
+from splatdag.driving.targets import alignment_files, checked_index, driving_logs, lines_of, logs_digest
 from splatdag.sharing import upload_targets
 from splatdag.sharing.layout import Scene
 from splatdag.samples.humans_options import HUMANS_EPOCHS, HUMANS_RUN
+from splatdag.samples.options import SEQUENCES
 from splatdag.sharing import results_tree
 from splatdag.sharing.options import RecordingOptions
 from splatdag.sharing.targets import human_results, wanted
 from splatdag.splats.kernels import COMPILED_WITH
 from splatdag.workflow import snakefile
 from splatdag.workflow.code_digest import code_digest
-from splatdag.workflow.inventory import data_digest
+from splatdag.workflow.inventory import contents_digest, data_digest
 from splatdag.workflow.manifest import package_versions
 from splatdag.workflow.options import flags, only
 from splatdag.workflow.sheets import NAME
@@ -51,6 +54,7 @@ with snakefile.one_line_errors():
     STAGES = Stages(CONFIG.captures.frames, CONFIG.captures.pose, CONFIG.captures.train)
     CAPTURES = read_captures(CAPTURES_SHEET, STAGES, Path(RESULTS), files=workflow.is_main_process)
     HUMANS = human_results(CONFIG.sharing, RESULTS)
+    DRIVING = driving_logs(CONFIG.driving.data_root, RESULTS, SEQUENCES[: CONFIG.samples.street.logs])
     if workflow.is_main_process:
         snakefile.tell(notice_lines([*notices(CONFIG), *row_notices(CAPTURES, STAGES)]))
 
@@ -214,6 +218,96 @@ def human_recordings():
     with snakefile.one_line_errors():
         found = wanted(CONFIG.sharing, HUMANS, HUMANS_RUN, HUMANS_EPOCHS)
     return [f"{HUMANS.root}/{recording.file}" for recording in found]
+
+
+INDEX_FULL = CONFIG.driving.out_full or "<results>/driving/index/pandaset_full_clips.pkl"
+INDEX_TINY = CONFIG.driving.out_tiny or "<results>/driving/index/pandaset_tiny_clips.pkl"
+CHECKED_LOGS = CONFIG.driving.check.scenes or DRIVING.names
+TINY_LOGS = CONFIG.driving.index.tiny_scenes or DRIVING.names[: CONFIG.driving.index.tiny_num_scenes]
+
+
+@for_every_job
+def driving_data(wildcards):
+    """The driving logs: a folder that may be touched freely, or what another rule makes."""
+    if DRIVING.sample:
+        return "<results>/samples/street"
+    with snakefile.one_line_errors():
+        DRIVING.checked()
+    return ancient(DRIVING.root)
+
+
+@for_every_job
+def checked_data(wildcards):
+    with snakefile.one_line_errors():
+        DRIVING.checked(CHECKED_LOGS, "check.scenes")
+    return driving_data(wildcards)
+
+
+@for_every_job
+def lists_digest(wildcards):
+    """What the index is made from: poses, times, and names of tables and images."""
+    return remembered_logs(None, CONFIG.driving.index.camera_names, False)
+
+
+@for_every_job
+def checked_digest(wildcards):
+    return remembered_logs(CHECKED_LOGS, CAMERAS, True, True)
+
+
+@for_every_job
+def alignment_digest(wildcards):
+    return remembered_logs(first_logs(), (CONFIG.driving.alignment.camera,), True)
+
+
+@for_every_job
+def clips_digest(wildcards):
+    return remembered_logs(first_logs(), index_cameras(), True)
+
+
+@for_every_job
+def log_digest(wildcards):
+    with snakefile.one_line_errors():
+        DRIVING.checked([wildcards.scene], "data_root")
+    return remembered_logs((wildcards.scene,), index_cameras(), True)
+
+
+def first_logs():
+    """The logs that checks by eye may look into."""
+    return None if CONFIG.driving.index_path else TINY_LOGS
+
+
+def index_cameras():
+    """The cameras of the clips, or all that they may have."""
+    return CAMERAS if CONFIG.driving.index_path else CONFIG.driving.index.camera_names
+
+
+@functools.cache
+def remembered_logs(scenes, cameras, opened, annotated=False):
+    with snakefile.one_line_errors():
+        return logs_digest(DRIVING, snakefile.CACHE, scenes, cameras, opened=opened, annotated=annotated)
+
+
+def index_or(made):
+    """The index of the user's, or the one that is made."""
+
+    @for_every_job
+    def index(wildcards):
+        if CONFIG.driving.index_path is None:
+            return made
+        with snakefile.one_line_errors():
+            return ancient(checked_index(CONFIG.driving.index_path))
+
+    return index
+
+
+@for_every_job
+def index_digest(wildcards):
+    """What the user's index says; the one that is made is known by its rule."""
+    path = CONFIG.driving.index_path
+    if path is None:
+        return "made"
+    with snakefile.one_line_errors():
+        return contents_digest([("index", Path(checked_index(path)))], snakefile.CACHE, ["index", path])
 
 
 TASK_OF = {name: task for task, name in results_tree.FILES.items()}

@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import Field, model_validator
+
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
+from splatdag.driving.options import AlignmentOptions, CheckOptions, IndexOptions, LiftOptions, VoxelizationOptions
 from splatdag.samples.humans_options import HumansOptions
 from splatdag.samples.options import RoomOptions, StreetOptions
 from splatdag.sharing.options import CaptureRecordingOptions, RunSelection
@@ -59,11 +62,46 @@ class SharingConfig(RunSelection):
         return self.upload.model_copy(update={"selection": selection, "rrd_glob": rrd_glob})
 
 
+_INDEX = r"^[^{}]+\.(pkl|pickle)$"
+
+
+class DrivingConfig(Options):
+    """PandaSet's driving logs to Gaussians that move."""
+
+    data_root: str = "sample:street"
+    """Folder of the logs (001, 002, …), relative to the working directory; `sample:street` is the bundled ones."""
+    index_path: str | None = None
+    """An index of clips (.pkl or .jsonl) in place of the one that is made; the old scripts' are read, too."""
+    out_full: str | None = Field(None, pattern=_INDEX)
+    """Where the index of all logs is written (JSON lines beside it); not set:
+    `results/driving/index/pandaset_full_clips.pkl`."""
+    out_tiny: str | None = Field(None, pattern=_INDEX)
+    """Where that of a few logs is written; not set: `results/driving/index/pandaset_tiny_clips.pkl`."""
+    index: IndexOptions = IndexOptions()
+    """The index of clips."""
+    check: CheckOptions = CheckOptions()
+    """The check of the logs."""
+    lift: LiftOptions = LiftOptions()
+    """Points that trainings begin with."""
+    alignment: AlignmentOptions = AlignmentOptions()
+    """The check of lidar, poses and cameras by eye."""
+    voxelization: VoxelizationOptions = VoxelizationOptions()
+    """The check of a clip's voxels."""
+
+    @model_validator(mode="after")
+    def _two_indices(self) -> DrivingConfig:
+        if self.out_full and self.out_full == self.out_tiny:
+            raise ValueError("out_full and out_tiny are the same file")
+        return self
+
+
 class Config(Options):
     """`config/config.yaml`."""
 
     captures: CapturesConfig = CapturesConfig()
     """Captures."""
+    driving: DrivingConfig = DrivingConfig()
+    """Driving logs."""
     sharing: SharingConfig = SharingConfig()
     """Recordings and their publication."""
     samples: SamplesConfig = SamplesConfig()

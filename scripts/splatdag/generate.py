@@ -14,7 +14,8 @@ from splatdag.config import Config, schema
 from splatdag.workflow.options import documented
 from splatdag.workflow.publish import write_text
 
-TARGETS = ("all", "captures_dual", "recordings", "upload", "compare", "status")
+DRIVING = ("check_pandaset", "lift_alignment", "voxelization")
+TARGETS = ("all", "captures_dual", "recordings", "upload", *DRIVING, "compare", "status")
 """What the rule graph in the README shows."""
 
 

@@ -38,6 +38,11 @@ TARGETS = {
     "evaluate_capture": "captures/owl/single/eval_on_eval/metrics.json",
     "upload_scene": "sharing/single/owl.json",
     "record_capture": "captures/emu/single/rerun/capture.rrd",
+    "index_pandaset": "driving/index/report.json",
+    "check_pandaset": "driving/check/report.json",
+    "lift_alignment": "driving/lift_alignment/0/alignment.json",
+    "voxelization": "driving/voxelization/0/voxelization.json",
+    "lift_log": "driving/lift/001.json",
     "record_epoch": "samples/humans/results/hi4d_pair00_greet/sample/rerun/evaluation_nvs_epoch_0000.rrd",
 }
 """One job of each kind, of captures that do not depend on each other."""
@@ -68,12 +73,18 @@ OUTPUTS = {
 
 
 def prepare(project: Path) -> None:
-    """A sheet with every kind of capture, and what jobs before those of TARGETS would have made."""
+    """A sheet with every kind of capture, driving logs with an index, and what jobs before TARGETS would have made."""
     data = project / "data" / "eval"
     for name in ("images/1.jpg", *(f"sparse/{part}.bin" for part in ("cameras", "images", "points3D"))):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).touch()
     (project / "data" / "walk.mp4").touch()
+    (project / "data" / "logs" / "001" / "lidar").mkdir(parents=True, exist_ok=True)
+    (project / "data" / "clips.jsonl").touch()
+    config = project / "config" / "config.yaml"
+    config.write_text(
+        config.read_text().replace("data_root: sample:street", "data_root: data/logs\n  index_path: data/clips.jsonl")
+    )
     sheet = [
         ["capture", "data_dir", "eval_dir", *(f"resources.train.{name}" for name in ("mem_mb", "runtime", "threads"))],
         ["room", "sample:room"], ["walk", "../data/walk.mp4"], ["dog", "../data/eval"], ["cat", "../data/eval"],

@@ -95,3 +95,28 @@ def write_boxes(log: Path, frame: int, *boxes: dict[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows = [car | box for box in boxes]
     (folder / f"{frame:02d}.pkl").write_bytes(table({name: [row[name] for row in rows] for name in car}))
+
+
+def write_street(root: Path, **options: object) -> Path:
+    """Small sample logs, ray-traced: 001 and 002, four frames of six cameras."""
+    from splatdag.samples.options import StreetOptions
+    from splatdag.samples.street import make_street
+
+    make_street(root, StreetOptions(**({"frames": 4, "width": 96, "points": 1500, "semseg": "all"} | options)))
+    return root
+
+
+def write_lines(path: Path, scene: str, frames: int, inputs: list[int], **fields: object) -> Path:
+    """An index in JSON lines of one clip, which begins with frame 0."""
+    clip = {
+        "clip_id": f"{scene}_train_future_s000_e{frames - 1:03d}", "scene_id": scene, "split": "train",
+        "setting": "train_future", "frame_start": 0, "frame_end": frames - 1, "clip_len_frames": frames,
+        "input_frame_indices": inputs, "target_frame_indices": [], "intrinsics": {"front_camera": []},
+    }  # fmt: skip
+    path.write_text(json.dumps(clip | fields) + "\n")
+    return path
+
+
+def changed_list(path: Path, change: object) -> None:
+    """Change a JSON file by a function of what it holds."""
+    write_json(path, change(json.loads(path.read_text())))  # type: ignore[operator]

@@ -9,12 +9,14 @@ import sys
 from collections import Counter
 
 import pytest
+import yaml
 from pandaset_logs import all_names, write_json, write_metadata
 
 from splatdag.driving.clips import Clip, read_index
 from splatdag.driving.index import main
 from splatdag.driving.options import IndexOptions
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.options import validated
 from splatdag.workflow.stage import Job
 
 
@@ -86,6 +88,17 @@ def test_which_logs_are_for_tests_and_which_are_tiny(tmp_path, two_logs, options
     full, few, _ = indexed(tmp_path, **options)
     assert {clip.scene_id for clip in read_index(full) if clip.split == "test"} == tests
     assert {clip.scene_id for clip in read_index(few)} == tiny
+
+
+@pytest.mark.parametrize("given", ["[011, 016]", "011"])
+def test_names_that_yaml_takes_for_numbers_are_refused(given):
+    """011 is 9 to YAML, so another log would be meant."""
+    with pytest.raises(UserError, match="index.val_scenes: write names in quotes"):
+        validated(IndexOptions, yaml.safe_load(f"val_scenes: {given}"), "index")
+    quoted = "[" + ", ".join(f"'{word.strip()}'" for word in given.strip("[]").split(",")) + "]"
+    found = validated(IndexOptions, yaml.safe_load(f"val_scenes: {quoted}"), "index")
+    assert found.val_scenes[0] == "011"
+    assert validated(IndexOptions, yaml.safe_load("val_scenes: 158"), "index").val_scenes == ("158",)
 
 
 def test_clips_of_a_length_in_seconds(tmp_path, two_logs):

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from splatdag.driving.pandaset import CAMERAS, Log
+from splatdag.driving.layout import CAMERAS
+from splatdag.driving.pandaset import Log
 from splatdag.driving.tables import read_plain
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete, write_text

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from splatdag.driving.pandaset import PANDAR64, Camera, Log
+from splatdag.driving.pandaset import PANDAR64, PANDARGT, Camera, Log
 from splatdag.splats.pixels import read_pixels
 from splatdag.workflow.errors import UserError
 
@@ -78,6 +78,11 @@ def lift(
         neighbour_distances(points - position, workers),
         sweep.sensors[chosen],
     )
+
+
+def sensors_of(lidar_sensor_id: int) -> tuple[int, ...]:
+    """The lidars that an option names; -1 is both."""
+    return (PANDAR64, PANDARGT) if lidar_sensor_id == -1 else (lidar_sensor_id,)
 
 
 def pixels_of(camera: Camera, frame: int, points: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,9 @@ from plyfile import PlyData, PlyElement
 
 from splatdag.driving import pictures
 from splatdag.driving.clips import Clip, read_index
-from splatdag.driving.lift import evenly, lift, neighbour_distances, pixels_of, project, thinned
+from splatdag.driving.lift import evenly, lift, neighbour_distances, pixels_of, project, sensors_of, thinned
 from splatdag.driving.options import AlignmentOptions
-from splatdag.driving.pandaset import PANDAR64, PANDARGT, Camera, Log
+from splatdag.driving.pandaset import Camera, Log
 from splatdag.splats.pixels import read_pixels
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete, write_json
@@ -41,7 +41,7 @@ def main(index_path: Path, data_root: Path, out_dir: Path, options: AlignmentOpt
         raise UserError(f"{log.folder}: frame {frame}: {reason}")
     camera = log.cameras[options.camera]
     image = read_pixels(camera.images[frame]).rgb
-    sensors = (PANDAR64, PANDARGT) if options.lidar_sensor_id == -1 else (options.lidar_sensor_id,)
+    sensors = sensors_of(options.lidar_sensor_id)
     sweep = log.sweep(frame)
     raw = sweep.points[np.isin(sweep.sensors, sensors)]
     if not len(raw):

@@ -6,8 +6,18 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from splatdag.driving.pandaset import CAMERAS
+from splatdag.driving.layout import CAMERAS
 from splatdag.workflow.options import Options
+
+
+def _listed(given: object) -> object:
+    """Lists may be words with commas between them, as the scripts took them."""
+    words = [given] if isinstance(given, str | int) else given
+    if not isinstance(words, list | tuple):
+        return given
+    if any(isinstance(word, int) and word < 100 for word in words):
+        raise ValueError('write names in quotes, such as "011", which YAML takes for the number 9 without')
+    return tuple(name for word in words for name in str(word).replace(",", " ").split())
 
 
 class IndexOptions(Options):
@@ -36,14 +46,7 @@ class IndexOptions(Options):
     strict: bool = False
     """Stop at a log or clip that can't be used, instead of leaving it out and saying why."""
 
-    @field_validator("camera_names", "tiny_scenes", "val_scenes", mode="before")
-    @classmethod
-    def _split(cls, given: object) -> object:
-        """Lists may be words with commas between them, as the scripts took them."""
-        words = [given] if isinstance(given, str | int) else given
-        if not isinstance(words, list | tuple):
-            return given
-        return tuple(name for word in words for name in str(word).replace(",", " ").split())
+    _split = field_validator("camera_names", "tiny_scenes", "val_scenes", mode="before")(_listed)
 
     @field_validator("camera_names")
     @classmethod
@@ -57,6 +60,26 @@ class IndexOptions(Options):
         """Settings without effect, a line each."""
         given = [name for name in ("clip_len_s", "stride_s") if name in self.model_fields_set]
         return [f"{name}: without effect, since preset is paper" for name in given if self.preset == "paper"]
+
+
+class CheckOptions(Options):
+    """A check of logs: what is there, and what can be measured of clocks, frames, lidars, cameras and boxes."""
+
+    scenes: tuple[str, ...] = ()
+    """Logs to check; unset: all."""
+    frames: int | None = Field(3, ge=1)
+    """Frames of each log whose tables are opened, the first and the last among them; null: all, which takes long."""
+    strict: bool = False
+    """Fail if anything is wrong, instead of listing it."""
+
+    _split = field_validator("scenes", mode="before")(_listed)
+
+
+class LiftOptions(Options):
+    """Lidar points with colours, kept for the trainings."""
+
+    lidar_sensor_id: Literal[-1, 0, 1] = 0
+    """0 is the spinning Pandar64, 1 the forward-facing PandarGT, -1 both."""
 
 
 class AlignmentOptions(Options):

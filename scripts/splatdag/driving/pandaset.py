@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from splatdag.driving.tables import SUFFIXES, column, read_table
+from splatdag.driving.layout import CAMERAS, CUBOIDS, IMAGES, SEMSEG, TABLES, by_frame, log_names
+from splatdag.driving.tables import column, read_table
 from splatdag.workflow.errors import UserError
 
-CAMERAS = ("front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera")
 PANDAR64, PANDARGT = 0, 1
 """The spinning lidar and the forward-facing one, as in the tables' column `d`."""
 _EITHER = -1
@@ -115,8 +115,8 @@ class Log:
         """[F, 4, 4] float64: the ego vehicle at ground level, x right, y forward, z up; not the pose of a lidar."""
         self.lidar_times = _times(folder / "lidar" / "timestamps.json")
         """[F] float64: the end of each sweep of the Pandar64."""
-        self.tables = _by_frame(folder / "lidar", SUFFIXES)
-        self.box_tables = _by_frame(folder / "annotations" / "cuboids", SUFFIXES)
+        self.tables = by_frame(folder / "lidar", TABLES)
+        self.box_tables = by_frame(folder / CUBOIDS, TABLES)
         self.cameras = {name: camera for name in CAMERAS if (camera := self._camera(name)) is not None}
 
     @cached_property
@@ -127,7 +127,7 @@ class Log:
     @cached_property
     def has_semseg(self) -> bool:
         """Whether points have classes; in 27 of the 103 sequences they have not."""
-        return (self.folder / "annotations" / "semseg").is_dir()
+        return (self.folder / SEMSEG).is_dir()
 
     def _camera(self, name: str) -> Camera | None:
         folder = self.folder / "camera" / name
@@ -144,7 +144,7 @@ class Log:
         except UserError as error:
             self.problems.append(str(error))
             return None
-        return Camera(name, K, poses, times, _by_frame(folder, (".jpg", ".png")))
+        return Camera(name, K, poses, times, by_frame(folder, IMAGES))
 
     def reason_against(self, frame: int, cameras: tuple[str, ...] = CAMERAS) -> str | None:
         """Why a frame can't be used with these cameras; None if it can."""
@@ -198,7 +198,7 @@ class Log:
         Raises:
             UserError: there is no such table, or it is damaged.
         """
-        path = self._table(self.box_tables, frame, "annotations/cuboids")
+        path = self._table(self.box_tables, frame, CUBOIDS)
         table = read_table(path)
 
         def numbers(*names: str) -> np.ndarray:
@@ -234,8 +234,8 @@ class Log:
         Raises:
             UserError: there is no such table, or it is damaged.
         """
-        found = _by_frame(self.folder / "annotations" / "semseg", SUFFIXES)
-        path = self._table(found, frame, "annotations/semseg")
+        found = by_frame(self.folder / SEMSEG, TABLES)
+        path = self._table(found, frame, SEMSEG)
         try:
             return column(read_table(path), "class", path).to_numpy().astype(np.int16)
         except (TypeError, ValueError) as error:
@@ -243,7 +243,7 @@ class Log:
 
     def _table(self, found: dict[int, Path], frame: int, folder: str) -> Path:
         if frame not in found:
-            raise UserError(f"{self.folder / folder}: no table {frame:02d}{SUFFIXES[0]} or {frame:02d}{SUFFIXES[1]}")
+            raise UserError(f"{self.folder / folder}: no table {frame:02d}{TABLES[0]} or {frame:02d}{TABLES[1]}")
         return found[frame]
 
 
@@ -253,23 +253,12 @@ def sequences(data_root: Path) -> list[Path]:
     Raises:
         UserError: there is none.
     """
-    found = sorted(path for path in data_root.glob("*") if (path / "lidar").is_dir()) if data_root.is_dir() else []
+    found = [data_root / name for name in log_names(data_root)]
     if not found:
         raise UserError(
             f"data_root: {data_root} has no PandaSet sequences (folders such as 001 with lidar/ and camera/)"
         )
     return found
-
-
-def _by_frame(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
-    """Files named after their frame; where one is there packed and unpacked, the first suffix wins."""
-    found: dict[int, Path] = {}
-    for suffix in reversed(suffixes):
-        for path in folder.glob(f"*{suffix}"):
-            stem = path.name.removesuffix(suffix)
-            if stem.isascii() and stem.isdigit():
-                found[int(stem)] = path
-    return dict(sorted(found.items()))
 
 
 def _json(path: Path) -> Any:
@@ -279,6 +268,18 @@ def _json(path: Path) -> Any:
         raise UserError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path}: no JSON ({error})") from None
+
+
+def read_list(path: Path) -> list[Any]:
+    """A JSON list of a log.
+
+    Raises:
+        UserError: the file is missing or holds something else.
+    """
+    found = _json(path)
+    if not isinstance(found, list):
+        raise UserError(f"{path}: expected a list")
+    return found
 
 
 def _times(path: Path) -> np.ndarray:

@@ -26,6 +26,12 @@ def write_png(path: Path, rgb: np.ndarray) -> None:
         cv2.imwrite(str(temporary), rgb[..., ::-1] if rgb.ndim == 3 else rgb)
 
 
+def write_jpg(path: Path, rgb: np.ndarray) -> None:
+    """Write an image [H, W, 3] uint8 with some loss."""
+    with complete(path) as temporary:
+        cv2.imwrite(str(temporary), rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+
+
 def by_value(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """[N, 3] uint8: colours of values [N] from low (blue) to high (red)."""
     scaled = np.clip(255 * (values - low) / max(high - low, 1e-9), 0, 255).astype(np.uint8)

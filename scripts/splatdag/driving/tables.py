@@ -13,8 +13,6 @@ import pandas as pd
 
 from splatdag.workflow.errors import UserError
 
-SUFFIXES = (".pkl.gz", ".pkl")
-"""The archive's form, and that of copies which were unpacked."""
 _LARGEST = 2_000_000_000
 """Bytes of an unpacked table; a real one has 8 million."""
 _CHUNK = 1 << 24

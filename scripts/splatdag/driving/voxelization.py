@@ -47,9 +47,8 @@ def main(
     grid = Grid.of(options.point_cloud_range, options.voxel_size)
     voxels = voxelised(gaussians.means, grid, 1)
     count = len(voxels.pyramid[0].coordinates)
-    drawn = pictures.birds_eye(gaussians.means.numpy(), gaussians.means[:, 2].numpy(), options.plot_window_m)
-    pictures.write_png(out_dir / "bev_xy.png", drawn)
-    measured = int((~gaussians.backdrop).sum())
+    points = gaussians.means[~gaussians.backdrop].numpy()
+    pictures.write_png(out_dir / "bev_xy.png", pictures.birds_eye(points, points[:, 2], options.plot_window_m))
     facts = {
         "clip_id": clip.clip_id,
         "num_points": len(gaussians),
@@ -58,12 +57,12 @@ def main(
         "feature_dim": FEATURES,
         "voxel_shape_xyz": list(grid.shape),
         "valid_ratio": len(voxels.rows) / len(gaussians),
-        "num_lidar_points": measured,
-        "valid_ratio_lidar": len(voxels.rows) / max(1, measured),
+        "num_lidar_points": len(points),
+        "valid_ratio_lidar": len(voxels.rows) / max(1, len(points)),
         "points_per_voxel": len(voxels.rows) / max(1, count),
     }
     write_json(out_json, facts)
-    logger.info("%s: %d of %d lidar points in %d voxels", clip.clip_id, len(voxels.rows), measured, count)
+    logger.info("%s: %d of %d lidar points in %d voxels", clip.clip_id, len(voxels.rows), len(points), count)
 
 
 if __name__ == "__main__":

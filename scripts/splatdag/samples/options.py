@@ -10,6 +10,16 @@ from splatdag.workflow.options import Options
 
 CAMERAS = ("front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera")
 """Of the sample logs, named as PandaSet's."""
+SEQUENCES = tuple(
+    f"{number:03d}"
+    for first, last in (
+        (1, 6), (8, 8), (11, 21), (23, 24), (27, 30), (32, 35), (37, 48), (50, 59), (62, 74), (77, 80), (84, 86),
+        (88, 95), (97, 106), (109, 110), (112, 113), (115, 117), (119, 120), (122, 124), (139, 139), (149, 149),
+        (158, 158),
+    )
+    for number in range(first, last + 1)
+)  # fmt: skip
+"""The names of PandaSet's 103 logs."""
 
 
 class RoomOptions(Options):

@@ -13,9 +13,9 @@ import numba
 import numpy as np
 
 from splatdag.samples import street_sensors as sensors
-from splatdag.samples.options import StreetOptions
+from splatdag.samples.options import SEQUENCES, StreetOptions
 from splatdag.samples.street_boxes import cuboids, identities
-from splatdag.samples.street_files import SEQUENCES, gps, listed, write_json, write_table
+from splatdag.samples.street_files import gps, listed, write_json, write_table
 from splatdag.samples.street_recording import camera_pose, image, sweep
 from splatdag.samples.street_scene import CLASSES, Materials, World, build
 from splatdag.samples.street_truth import write_truth

@@ -13,17 +13,6 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.transform import Rotation
 
-SEQUENCES = tuple(
-    f"{number:03d}"
-    for first, last in (
-        (1, 6), (8, 8), (11, 21), (23, 24), (27, 30), (32, 35), (37, 48), (50, 59), (62, 74), (77, 80), (84, 86),
-        (88, 95), (97, 106), (109, 110), (112, 113), (115, 117), (119, 120), (122, 124), (139, 139), (149, 149),
-        (158, 158),
-    )
-    for number in range(first, last + 1)
-)  # fmt: skip
-"""The names of PandaSet's 103 logs."""
-
 
 def write_table(path: Path, columns: Mapping[str, Any], packed: bool) -> None:
     """A pickled data frame `<path>.pkl`, or `.pkl.gz`; words are objects, as pandas before 3 had and can read them."""

@@ -211,24 +211,39 @@ def data_digest(data_dir: Path, cache: Path, data_factor: int = 1) -> str:
     Raises:
         UserError: a file can't be read, or `cache` not be written.
     """
+    key = [str(data_dir.absolute()), *([str(data_factor)] if data_factor > 1 else [])]
+    return contents_digest(_files_of(data_dir, data_factor), cache, key)
+
+
+def contents_digest(files: Iterable[tuple[str, os.DirEntry[str] | Path]], cache: Path, key: Iterable[str]) -> str:
+    """Digest of names and contents of files.
+
+    A file is read again only when its size or modification time changed since the digest in `cache` was made.
+
+    Args:
+        files: by the names that count.
+        cache: folder for the remembered digests.
+        key: what these files are, to remember them by.
+
+    Raises:
+        UserError: a file can't be read, or `cache` not be written.
+    """
     try:
-        return _data_digest(data_dir, cache, data_factor)
+        return _contents_digest(files, cache / f"{_hash(key)}.json")
     except OSError as error:
         raise UserError(f"{error.filename}: can't be read: {error.strerror}") from None
 
 
-def _data_digest(data_dir: Path, cache: Path, data_factor: int) -> str:
-    files = {name: (file.stat(), os.fspath(file)) for name, file in _files_of(data_dir, data_factor)}
-    key = [str(data_dir.absolute()), *([str(data_factor)] if data_factor > 1 else [])]
-    known = cache / f"{_hash(key)}.json"
+def _contents_digest(files: Iterable[tuple[str, os.DirEntry[str] | Path]], known: Path) -> str:
+    found = {name: (file.stat(), os.fspath(file)) for name, file in files}
     old = _remembered(known)
-    new = {name: _entry(stat, path, old.get(name)) for name, (stat, path) in sorted(files.items())}
+    new = {name: _entry(stat, path, old.get(name)) for name, (stat, path) in sorted(found.items())}
     if new != old:
         try:
             known.parent.mkdir(parents=True, exist_ok=True)
             known.write_text(json.dumps(new))  # damaged by a kill, it is made again
         except OSError as error:
-            raise UserError(f"{cache}: can't be written: {error.strerror}") from None
+            raise UserError(f"{known.parent}: can't be written: {error.strerror}") from None
     return _hash(f"{name} {content}" for name, (_, _, content) in new.items())
 
 

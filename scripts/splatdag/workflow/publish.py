@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any
 def complete(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well it replaces `path`, else it is removed.
 
-    The temporary name keeps the suffix, is hidden, and carries the process id. File and folder are flushed to
+    The temporary name keeps the suffix, is hidden, and carries the thread's id. File and folder are flushed to
     disk, so that a published file survives a power cut whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{threading.get_native_id()}.partial{path.suffix}")
     try:
         yield temporary
         _flush(temporary)

@@ -1,0 +1,123 @@
+"""Which logs and which index the config names, and what a job reads of them: for rules, from names and sizes alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from splatdag.driving.layout import CAMERAS, CUBOIDS, IMAGES, SEMSEG, TABLES, by_frame, log_names
+from splatdag.driving.options import AlignmentOptions
+from splatdag.workflow.errors import UserError, nearest
+from splatdag.workflow.inventory import contents_digest
+
+SAMPLE = "sample:street"
+"""The bundled logs, as `data_root`."""
+_PICTURES = (
+    "rgb",
+    *(f"{kind}_{of}" for kind in ("rgb_points", "depth_gray", "bev_world", "bev_ego") for of in ("raw", "lift")),
+)
+_LISTS = ("poses.json", "timestamps.json")
+_CAMERA_LISTS = (*_LISTS, "intrinsics.json")
+
+
+@dataclass(frozen=True)
+class DrivingLogs:
+    """A folder of logs."""
+
+    root: str
+    names: tuple[str, ...]
+    """Of the logs in it (001, 002, …)."""
+    sample: bool
+    """Whether a rule makes it."""
+
+    def checked(self, scenes: Iterable[str] = (), key: str = "") -> None:
+        """Stop if there are no logs, or not those that are named.
+
+        Raises:
+            UserError: what is missing; `key` is the config's that names them.
+        """
+        if not self.names:
+            raise UserError(f"config.driving.data_root: {self.root} has no PandaSet logs (folders 001, 002, …)")
+        for name in scenes:
+            if name not in self.names:
+                raise UserError(f"config.driving.{key}: {self.root} has no log {name!r}{nearest(name, self.names)}")
+
+
+def driving_logs(data_root: str, results: str, sample_names: Iterable[str]) -> DrivingLogs:
+    """The logs that the config names; without any where the folder is not there.
+
+    Args:
+        data_root: of the config.
+        results: folder of the results, which samples are made in.
+        sample_names: the sample's logs, which need not be there.
+    """
+    if data_root == SAMPLE:
+        return DrivingLogs(f"{results}/samples/street", tuple(sample_names), True)
+    return DrivingLogs(data_root, tuple(log_names(Path(data_root))), False)
+
+
+def logs_digest(
+    logs: DrivingLogs,
+    cache: Path,
+    scenes: Iterable[str] | None = None,
+    cameras: tuple[str, ...] = CAMERAS,
+    *,
+    opened: bool,
+    annotated: bool = False,
+) -> str:
+    """What some logs hold: lists of poses and times by content, tables and images by name.
+
+    Args:
+        logs: of the config; samples are known by the rule that makes them.
+        cache: for the digests of lists, which are read again only when their size or modification time changed.
+        scenes: names; None is all.
+        cameras: that count.
+        opened: whether tables and images are opened, too: their sizes then count.
+        annotated: whether annotations are.
+    """
+    if logs.sample:
+        return "sample"
+    lines = []
+    for name in logs.names if scenes is None else scenes:
+        folder = Path(logs.root) / name
+        lists = contents_digest(_lists(folder, cameras), cache, [str(folder.absolute()), *cameras])
+        lines += [f"{name} {lists}", *_frames(folder, cameras, opened, annotated)]
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+
+
+def _lists(folder: Path, cameras: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    names = [f"lidar/{name}" for name in _LISTS]
+    names += [f"camera/{camera}/{name}" for camera in cameras for name in _CAMERA_LISTS] + ["meta/gps.json"]
+    yield from ((name, folder / name) for name in names if (folder / name).is_file())
+
+
+def _frames(folder: Path, cameras: tuple[str, ...], opened: bool, annotated: bool) -> Iterator[str]:
+    folders = {"lidar": TABLES, **{f"camera/{camera}": IMAGES for camera in cameras}}
+    for name, suffixes in (folders | ({CUBOIDS: TABLES, SEMSEG: TABLES} if annotated else {})).items():
+        for path in by_frame(folder / name, suffixes).values():
+            yield f"{name}/{path.name} {path.stat().st_size if opened else ''}"
+
+
+def alignment_files(options: AlignmentOptions) -> list[str]:
+    """The pictures that `lift_alignment` draws, and the points if it writes them."""
+    return [f"{name}.png" for name in _PICTURES] + (["points_lift.ply"] if options.save_pointcloud else [])
+
+
+def checked_index(path: str) -> str:
+    """An index of one's own.
+
+    Raises:
+        UserError: there is no such file, or it is of no kind that is read.
+    """
+    if not path.endswith((".pkl", ".pickle", ".jsonl")):
+        raise UserError(f"config.driving.index_path: {path}: expected a .pkl or .jsonl file")
+    if not Path(path).is_file():
+        raise UserError(f"config.driving.index_path: no such file: {path}")
+    return path
+
+
+def lines_of(index: str) -> str:
+    """The JSON lines beside a pickled index."""
+    return str(Path(index).with_suffix(".jsonl"))
