@@ -45,7 +45,7 @@ CHANGES = {
     "an image gone": (lambda log: (log / "camera" / "front_camera" / "01.jpg").unlink(), "lists one all"),
     "another camera": (lambda log: (log / "camera" / "back_camera" / "01.jpg").write_bytes(b"1"), "all"),
     "boxes": (lambda log: _write(log / "annotations" / "cuboids" / "00.pkl"), "all"),
-    "gps": (lambda log: _write(log / "meta" / "gps.json"), "lists one all"),
+    "gps": (lambda log: _write(log / "meta" / "gps.json"), "all"),
 }
 
 
@@ -63,6 +63,14 @@ def test_what_changes_which_digest(logs, tmp_path, name, of):
     change(tmp_path / "data" / of)
     changed = [old != new for old, new in zip(before, digests(logs, tmp_path), strict=True)]
     assert changed == ["lists" in counts, "one" in counts, "one" in counts and of == "002", "all" in counts]
+
+
+def test_a_broken_link_is_one_line(logs, tmp_path):
+    (tmp_path / "data" / "001" / "lidar" / "02.pkl.gz").unlink()
+    (tmp_path / "data" / "001" / "lidar" / "02.pkl.gz").symlink_to("nowhere")
+    assert logs_digest(logs, tmp_path / "cache", opened=False)
+    with pytest.raises(UserError, match=r"001/lidar/02\.pkl\.gz: No such file or directory"):
+        logs_digest(logs, tmp_path / "cache", opened=True)
 
 
 def test_lists_are_read_once(logs, tmp_path, monkeypatch):

@@ -63,11 +63,9 @@ def test_cameras_and_lidars_are_kept_apart(folder, tmp_path, lifts):
     assert lifts == [0] * 4
 
 
-@pytest.mark.parametrize("name", ["lidar/00.pkl.gz", "lidar/00.pkl", "camera/front_camera/00.jpg"])
+@pytest.mark.parametrize("name", ["lidar/00.pkl*", "camera/front_camera/00.jpg"])
 def test_another_table_or_image_is_lifted_anew(folder, tmp_path, lifts, name):
-    path = folder / name
-    if not path.exists():
-        pytest.skip("the sample has the other form")
+    [path] = folder.glob(name)
     lifted(Log(folder), 0, FRONT, folder=tmp_path)
     os.utime(path, ns=(1, 1))
     lifted(Log(folder), 0, FRONT, folder=tmp_path)

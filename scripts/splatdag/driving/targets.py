@@ -75,21 +75,29 @@ def logs_digest(
         scenes: names; None is all.
         cameras: that count.
         opened: whether tables and images are opened, too: their sizes then count.
-        annotated: whether annotations are.
+        annotated: whether boxes, classes and GPS are.
+
+    Raises:
+        UserError: a file can't be looked at.
     """
     if logs.sample:
         return "sample"
     lines = []
     for name in logs.names if scenes is None else scenes:
         folder = Path(logs.root) / name
-        lists = contents_digest(_lists(folder, cameras), cache, [str(folder.absolute()), *cameras])
-        lines += [f"{name} {lists}", *_frames(folder, cameras, opened, annotated)]
+        key = [str(folder.absolute()), *cameras, str(annotated)]
+        lines += [f"{name} {contents_digest(_lists(folder, cameras, annotated), cache, key)}"]
+        try:
+            lines += _frames(folder, cameras, opened, annotated)
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from None
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 
-def _lists(folder: Path, cameras: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+def _lists(folder: Path, cameras: tuple[str, ...], annotated: bool) -> Iterator[tuple[str, Path]]:
     names = [f"lidar/{name}" for name in _LISTS]
-    names += [f"camera/{camera}/{name}" for camera in cameras for name in _CAMERA_LISTS] + ["meta/gps.json"]
+    names += [f"camera/{camera}/{name}" for camera in cameras for name in _CAMERA_LISTS]
+    names += ["meta/gps.json"] if annotated else []
     yield from ((name, folder / name) for name in names if (folder / name).is_file())
 
 
