@@ -26,6 +26,7 @@ rule all:
     default_target: True
     input:
         rules.captures.input,
+        rules.driving.input,
         recording_files,
 
 

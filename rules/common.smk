@@ -11,7 +11,15 @@ from splatdag.captures.sheet import Stages, read_captures, row_notices
 from splatdag.captures.split import list_file
 from splatdag.config import notice_lines, notices, read_config
 from splatdag.driving.layout import CAMERAS
-from splatdag.driving.targets import alignment_files, checked_index, driving_logs, lines_of, logs_digest
+from splatdag.driving.options import LiftOptions
+from splatdag.driving.targets import (
+    alignment_files,
+    checked_index,
+    driving_logs,
+    lines_of,
+    logs_digest,
+    split_logs,
+)
 from splatdag.sharing import upload_targets
 from splatdag.sharing.layout import Scene
 from splatdag.samples.humans_options import HUMANS_EPOCHS, HUMANS_RUN
@@ -308,6 +316,51 @@ def index_digest(wildcards):
         return "made"
     with snakefile.one_line_errors():
         return contents_digest([("index", Path(checked_index(path)))], snakefile.CACHE, ["index", path])
+
+
+DRIVING_RUN = f"<results>/driving/{CONFIG.driving.run}"
+OVERFIT_RUN = f"<results>/driving/{CONFIG.driving.overfit_run}"
+FLOW_RUN = f"<results>/driving/{CONFIG.driving.flow_run or CONFIG.driving.overfit_run}"
+
+
+@functools.cache
+def driving_split():
+    """Names of the logs to train on, and of those to measure on."""
+    with snakefile.one_line_errors():
+        if not CONFIG.driving.index_path:
+            DRIVING.checked()
+        return split_logs(DRIVING, CONFIG.driving.index, CONFIG.driving.index_path)
+
+
+def training_points(wildcards):
+    """Lifted frames of the logs to train on."""
+    return [f"{RESULTS}/driving/lift/{scene}.json" for scene in driving_split()[0]]
+
+
+def measured_logs(wildcards):
+    return driving_split()[1]
+
+
+def measured_rows(wildcards):
+    """What is measured of each log."""
+    return [f"{RESULTS}/driving/{CONFIG.driving.run}/eval/{scene}/rows.json" for scene in driving_split()[1]]
+
+
+@for_every_job
+def training_logs_digest(wildcards):
+    """What the logs hold that a training reads."""
+    return remembered_logs(None, index_cameras(), True)
+
+
+@for_every_job
+def measured_digest(wildcards):
+    """What a log holds that a measurement reads, boxes among it."""
+    return remembered_logs((wildcards.scene,), index_cameras(), True, True)
+
+
+@for_every_job
+def overfit_digest(wildcards):
+    return remembered_logs(first_logs(), index_cameras(), True, True)
 
 
 TASK_OF = {name: task for task, name in results_tree.FILES.items()}

@@ -10,7 +10,17 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
-from splatdag.driving.options import AlignmentOptions, CheckOptions, IndexOptions, LiftOptions, VoxelizationOptions
+from splatdag.driving.options import (
+    AlignmentOptions,
+    CheckOptions,
+    FlowOptions,
+    IndexOptions,
+    OverfitOptions,
+    VoxelizationOptions,
+)
+from splatdag.driving.options import EvaluateOptions as FluxEvaluateOptions
+from splatdag.driving.options import TrainOptions as FluxTrainOptions
+from splatdag.driving.targets import RESERVED
 from splatdag.samples.humans_options import HumansOptions
 from splatdag.samples.options import RoomOptions, StreetOptions
 from splatdag.sharing.options import CaptureRecordingOptions, RunSelection
@@ -63,6 +73,7 @@ class SharingConfig(RunSelection):
 
 
 _INDEX = r"^[^{}]+\.(pkl|pickle)$"
+_RUN = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
 
 
 class DrivingConfig(Options):
@@ -81,17 +92,40 @@ class DrivingConfig(Options):
     """The index of clips."""
     check: CheckOptions = CheckOptions()
     """The check of the logs."""
-    lift: LiftOptions = LiftOptions()
-    """Points that trainings begin with."""
     alignment: AlignmentOptions = AlignmentOptions()
     """The check of lidar, poses and cameras by eye."""
     voxelization: VoxelizationOptions = VoxelizationOptions()
     """The check of a clip's voxels."""
+    run: str = Field("flux4d", pattern=_RUN)
+    """Name of the run of target `flux4d`: its folder below results/driving."""
+    train: FluxTrainOptions = FluxTrainOptions()
+    """Training of that run."""
+    gpus: int = Field(1, ge=1)
+    """GPUs that this training uses, each with clips of its own."""
+    evaluate: FluxEvaluateOptions = FluxEvaluateOptions()
+    """Evaluation of that run."""
+    overfit_run: str = Field("overfit", pattern=_RUN)
+    """Name of the run of target `flux4d_overfit`."""
+    overfit: OverfitOptions = OverfitOptions()
+    """Training of that run, on one clip of the tiny index."""
+    flow: FlowOptions = FlowOptions()
+    """Pictures of motion, of target `flux4d_flow`."""
+    flow_run: str | None = Field(None, pattern=_RUN)
+    """Run whose motion is drawn; not set: the one on one clip."""
+    ckpt: str = Field("ckpt_last.pt", pattern=r"^ckpt_(last|step_\d{6,})\.pt$")
+    """Checkpoint of the run that is measured and whose motion is drawn."""
 
     @model_validator(mode="after")
-    def _two_indices(self) -> DrivingConfig:
+    def _apart(self) -> DrivingConfig:
         if self.out_full and self.out_full == self.out_tiny:
             raise ValueError("out_full and out_tiny are the same file")
+        if self.run == self.overfit_run:
+            raise ValueError(f"run and overfit_run are both {self.run!r}")
+        for name in (self.run, self.overfit_run, self.flow_run):
+            if name in RESERVED:
+                raise ValueError(f"{name!r} is no name for a run: results/driving/{name} holds something else")
+        if self.flow_run not in (None, self.run, self.overfit_run):
+            raise ValueError(f"flow_run is {self.flow_run!r}, but the runs are {self.run!r} and {self.overfit_run!r}")
         return self
 
 

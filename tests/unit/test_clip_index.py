@@ -50,7 +50,8 @@ def test_the_paper_s_clips(tmp_path, two_logs):
 
 def test_all_103_logs_have_1714_clips():
     starts = {"test": [range(0, 65, 20)], "train": [range(0, 70, 6), range(0, 65, 11)]}
-    from splatdag.driving.clips import PAPER_EVALUATION, PAPER_TRAINING, TEST_LOGS
+    from splatdag.driving.clips import PAPER_EVALUATION, PAPER_TRAINING
+    from splatdag.driving.targets import TEST_LOGS
 
     assert [setting.starts(80) for setting in PAPER_EVALUATION] == starts["test"]
     assert [setting.starts(80) for setting in PAPER_TRAINING] == starts["train"]

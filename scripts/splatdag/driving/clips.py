@@ -24,8 +24,6 @@ from splatdag.workflow.publish import complete, write_text
 
 RATE = 10.0
 """Frames a second of PandaSet."""
-TEST_LOGS = ("001", "011", "016", "065", "084", "090", "106", "115", "123", "158")
-"""Of the paper (arXiv 2512.03210, supplement C.1)."""
 
 
 @dataclass(frozen=True)

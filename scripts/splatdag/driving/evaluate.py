@@ -28,6 +28,7 @@ def main(
     options: EvaluateOptions,
     job: Job,
     device_count: int = 0,
+    cache_dir: Path | None = None,
 ) -> None:
     """Measure a trained network on the test clips of one log.
 
@@ -40,6 +41,7 @@ def main(
         options: which clips, and what is kept of them.
         job: how to run.
         device_count: CUDA devices to use; 0 is the CPU.
+        cache_dir: folder where lifted frames are kept, and made where they are missing.
     """
     device = use_device(device_count, job.threads)
     given = load_ckpt(ckpt, device)
@@ -51,7 +53,7 @@ def main(
     model = Flux4D(learnt).to(device)
     model.load_state_dict(given["model"])
     saved = options.save_max_clips if options.save_renders else 0
-    reader = Reader(data_root, learnt)
+    reader = Reader(data_root, learnt, cache_dir)
     measure_scene(model, reader, own, out_dir, options.dynamic_mask, saved, device, options.strict)
 
 

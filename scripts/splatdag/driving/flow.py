@@ -44,6 +44,7 @@ def main(
     options: FlowOptions,
     job: Job,
     device_count: int = 0,
+    cache_dir: Path | None = None,
 ) -> None:
     """Draw a clip's image-plane velocity, seen from one pose, from each frame's own, or both.
 
@@ -56,12 +57,13 @@ def main(
         options: which clip, frames and poses.
         job: how to run.
         device_count: CUDA devices to use; 0 is the CPU.
+        cache_dir: folder where lifted frames are kept, and made where they are missing.
     """
     device = use_device(device_count, job.threads)
     given = load_ckpt(ckpt, device)
     learnt = options_of(given, ckpt)
     clip = clip_of(index_path, options.clip_index)
-    reader = Reader(data_root, learnt)
+    reader = Reader(data_root, learnt, cache_dir)
     scene, log = reader(clip).to(device), reader.log(clip)
     model = Flux4D(learnt).to(device)
     model.load_state_dict(given["model"])

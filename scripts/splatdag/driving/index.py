@@ -11,6 +11,7 @@ from typing import Any
 from splatdag.driving import clips
 from splatdag.driving.options import IndexOptions
 from splatdag.driving.pandaset import Log, sequences
+from splatdag.driving.targets import test_logs
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import now
 from splatdag.workflow.publish import write_json
@@ -32,7 +33,7 @@ def main(data_root: Path, out_full: Path, out_tiny: Path, report: Path, options:
     """
     folders = sequences(data_root)[: options.max_scenes]
     names = [folder.name for folder in folders]
-    tests = _tests(names, options)
+    tests = test_logs(names, options)
     tiny = options.tiny_scenes or tuple(names[: options.tiny_num_scenes])
     for key, chosen in (("val_scenes", options.val_scenes), ("tiny_scenes", options.tiny_scenes)):
         missing = [name for name in chosen if name not in names]
@@ -117,16 +118,6 @@ class _Index:
         """The most frequent reason, with its count."""
         ((reason, count),) = Counter(left["reason"] for left in self.left_out).most_common(1)
         return f"{reason} ({count})"
-
-
-def _tests(names: list[str], options: IndexOptions) -> list[str]:
-    if options.val_scenes:
-        return list(options.val_scenes)
-    of_paper = [name for name in clips.TEST_LOGS if name in names]
-    if options.val_num_scenes is None:
-        return of_paper
-    others = [name for name in reversed(names) if name not in of_paper]
-    return [*of_paper, *others][: options.val_num_scenes]
 
 
 def _meta(data_root: Path, names: list[str], tests: list[str], options: IndexOptions) -> dict[str, Any]:

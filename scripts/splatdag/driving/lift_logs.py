@@ -1,4 +1,4 @@
-"""Lift the frames of a log that clips of an index are given, and keep them for trainings."""
+"""Lift the frames of a log that clips of an index need, and keep them for trainings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def main(
     index_path: Path, data_root: Path, scene: str, folder: Path, receipt: Path, options: LiftOptions, job: Job
 ) -> None:
-    """Lift all frames of one log that are inputs of clips; what can't be lifted is named in the receipt.
+    """Lift all input and target frames of one log; what can't be lifted is named in the receipt.
 
     Args:
         index_path: index of clips.
@@ -34,7 +34,7 @@ def main(
     """
     log, sensors = Log(data_root / scene), sensors_of(options.lidar_sensor_id)
     clips = [clip for clip in read_index(index_path) if clip.scene_id == scene]
-    wanted = sorted({(clip.start + frame, clip.cameras) for clip in clips for frame in clip.inputs})
+    wanted = sorted({(clip.start + frame, clip.cameras) for clip in clips for frame in (*clip.inputs, *clip.targets)})
 
     def kept(given: tuple[int, tuple[str, ...]]) -> int | UserError:
         frame, cameras = given

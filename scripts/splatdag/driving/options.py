@@ -107,7 +107,7 @@ class AlignmentOptions(Options):
     """Width of the maps (m)."""
 
 
-class StartOptions(Options):
+class StartOptions(LiftOptions):
     """The Gaussians that a clip begins with."""
 
     lidar_scale: float = Field(0.25, gt=0)

@@ -18,7 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 def main(
-    index_path: Path, data_root: Path, output_dir: Path, options: OverfitOptions, job: Job, device_count: int = 0
+    index_path: Path,
+    data_root: Path,
+    output_dir: Path,
+    options: OverfitOptions,
+    job: Job,
+    device_count: int = 0,
+    cache_dir: Path | None = None,
 ) -> None:
     """Train Flux4D on all images of one clip, or on one of them, and measure it on that clip.
 
@@ -29,12 +35,13 @@ def main(
         options: of the training.
         job: how to run.
         device_count: CUDA devices to use, each of which has images of its own in a step; 0 is the CPU.
+        cache_dir: folder where lifted frames are kept, and made where they are missing.
     """
     clip = clip_of(index_path, options.clip_index)
     frame = options.fixed_target_frame
     if frame is not None and frame not in (*clip.inputs, *clip.targets):
         raise UserError(f"fixed_target_frame: {frame} is no input or target frame of clip {clip.clip_id}")
-    reader = Reader(data_root, options)
+    reader = Reader(data_root, options, cache_dir)
     make_loader = partial(loader, reader, [clip], 1, True, job.threads)
     frames = None if frame is None else (frame,)
     result, device = learn_run(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from splatdag.driving.clips import Clip
-from splatdag.driving.lift import lift
+from splatdag.driving.lift import Lifted, lift, sensors_of
+from splatdag.driving.lift_cache import lifted
 from splatdag.driving.loader import Loader
 from splatdag.driving.options import LearnOptions
 from splatdag.driving.pandaset import Log
@@ -20,6 +21,8 @@ class Reader:
 
     data_root: Path
     options: LearnOptions
+    cache_dir: Path | None = None
+    """Where lifted frames are kept."""
 
     def log(self, clip: Clip) -> Log:
         """The log of a clip; its metadata is read once."""
@@ -31,9 +34,14 @@ class Reader:
         Raises:
             UserError: it can't be used.
         """
-        options = self.options
-        lifted = partial(lift, cameras=clip.cameras)
-        return load_clip(self.log(clip), clip, options.camera, lifted, options, options.data_factor, options.seed)
+        options, sensors, folder = self.options, sensors_of(self.options.lidar_sensor_id), self.cache_dir
+
+        def points(log: Log, frame: int) -> Lifted:
+            if folder is None:
+                return lift(log, frame, clip.cameras, sensors)
+            return lifted(log, frame, clip.cameras, sensors, folder=folder)
+
+        return load_clip(self.log(clip), clip, options.camera, points, options, options.data_factor, options.seed)
 
 
 def loader(reader: Reader, clips: list[Clip], keep: int, strict: bool, threads: int) -> Loader:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from splatdag.driving.layout import CAMERAS, CUBOIDS, IMAGES, SEMSEG, TABLES, by_frame, log_names
-from splatdag.driving.options import AlignmentOptions
+from splatdag.driving.options import AlignmentOptions, IndexOptions
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.inventory import contents_digest
 
+TEST_LOGS = ("001", "011", "016", "065", "084", "090", "106", "115", "123", "158")
+"""Of the paper (arXiv 2512.03210, supplement C.1)."""
+RESERVED = ("index", "check", "lift", "lift_alignment", "voxelization")
+"""Folders below results/driving that are no runs."""
 SAMPLE = "sample:street"
 """The bundled logs, as `data_root`."""
 _PICTURES = (
@@ -129,3 +133,31 @@ def checked_index(path: str) -> str:
 def lines_of(index: str) -> str:
     """The JSON lines beside a pickled index."""
     return str(Path(index).with_suffix(".jsonl"))
+
+
+def test_logs(names: Sequence[str], options: IndexOptions) -> list[str]:
+    """The logs that are measured on; all others are to train on."""
+    if options.val_scenes:
+        return list(options.val_scenes)
+    of_paper = [name for name in TEST_LOGS if name in names]
+    if options.val_num_scenes is None:
+        return of_paper
+    others = [name for name in reversed(names) if name not in of_paper]
+    return [*of_paper, *others][: options.val_num_scenes]
+
+
+def split_logs(logs: DrivingLogs, options: IndexOptions, index_path: str | None) -> tuple[list[str], list[str]]:
+    """Names of the logs to train on, and of those to measure on, of an index of one's own or the one that is made.
+
+    Raises:
+        UserError: an index of one's own can't be read.
+    """
+    if index_path is not None:
+        from splatdag.driving.clips import read_index  # it needs pandas, which most runs of Snakemake do not
+
+        clips = read_index(Path(index_path))
+        train, test = (sorted({clip.scene_id for clip in clips if clip.split == split}) for split in ("train", "test"))
+        return train, test
+    names = logs.names[: options.max_scenes]
+    tests = test_logs(names, options)
+    return [name for name in names if name not in tests], [name for name in names if name in tests]

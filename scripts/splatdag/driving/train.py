@@ -18,7 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 def main(
-    index_path: Path, data_root: Path, output_dir: Path, options: TrainOptions, job: Job, device_count: int = 0
+    index_path: Path,
+    data_root: Path,
+    output_dir: Path,
+    options: TrainOptions,
+    job: Job,
+    device_count: int = 0,
+    cache_dir: Path | None = None,
 ) -> None:
     """Train Flux4D on the clips of an index that are to train on.
 
@@ -29,9 +35,10 @@ def main(
         options: of the training.
         job: how to run.
         device_count: CUDA devices to use, each of which has clips of its own in a step; 0 is the CPU.
+        cache_dir: folder where lifted frames are kept, and made where they are missing.
     """
     clips = training_clips(index_path, options.max_train_clips)
-    reader = Reader(data_root, options)
+    reader = Reader(data_root, options, cache_dir)
     make_loader = partial(loader, reader, clips, options.cache_max_items, options.strict, job.threads)
     learn_run("driving.train", index_path, make_loader, None, clips, output_dir, options, job, device_count)
 
