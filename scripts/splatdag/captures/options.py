@@ -41,6 +41,8 @@ class CaptureResources(Options):
 class FrameOptions(Options):
     """Photos from a video."""
 
+    section: ClassVar[str] = "captures.frames"
+
     num_frames: int = Field(100, ge=2)
     """Parts of equal length that the video is cut into; the sharpest frame of each is taken."""
     min_change: float = Field(1.0, ge=0)
@@ -49,6 +51,8 @@ class FrameOptions(Options):
 
 class PoseOptions(Options):
     """Camera poses from photos, by structure from motion (pycolmap)."""
+
+    section: ClassVar[str] = "captures.pose"
 
     camera_model: Literal["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"] = "SIMPLE_RADIAL"
     """Camera model to estimate; photos in one folder share one camera."""
@@ -66,6 +70,8 @@ class PoseOptions(Options):
 
 class TrainOptions(SplatOptions):
     """Training of one capture."""
+
+    section: ClassVar[str] = "captures.train"
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         **SplatOptions.presets,

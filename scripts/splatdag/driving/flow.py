@@ -95,8 +95,8 @@ def frames_of(text: str, length: int) -> list[int]:
     found: list[int] = []
     try:
         for part in text.replace(" ", "").split(","):
-            first, _, last = part.partition("-")
-            found += range(int(first), int(last or first) + 1)
+            first, dash, last = part.partition("-")
+            found += range(int(first), int(last if dash else first) + 1)
     except ValueError:
         raise UserError(f"render_frames: {text!r}; expected frames such as 0-15 or 0,2,4") from None
     beyond = [frame for frame in found if frame >= length]

@@ -23,6 +23,8 @@ def _listed(given: object) -> object:
 class IndexOptions(Options):
     """Which clips are cut from PandaSet's logs."""
 
+    section: ClassVar[str] = "driving.index"
+
     preset: Literal["paper", "debug"] = "paper"
     """paper: the clips of Flux4D's paper; debug: clips of clip_len_s, every second frame given."""
     clip_len_s: float = Field(1.5, gt=0)
@@ -65,6 +67,8 @@ class IndexOptions(Options):
 class CheckOptions(Options):
     """A check of logs: what is there, and what can be measured of clocks, frames, lidars, cameras and boxes."""
 
+    section: ClassVar[str] = "driving.check"
+
     scenes: tuple[str, ...] = ()
     """Logs to check; unset: all."""
     frames: int | None = Field(3, ge=1)
@@ -84,6 +88,8 @@ class LiftOptions(Options):
 
 class AlignmentOptions(Options):
     """A check by eye of lidar, poses and cameras: points drawn over an image, and maps."""
+
+    section: ClassVar[str] = "driving.alignment"
 
     clip_index: int = Field(0, ge=0)
     """Which clip of the index."""
@@ -142,6 +148,8 @@ class GridOptions(Options):
 
 class VoxelizationOptions(GridOptions, StartOptions):
     """A check of the voxels of one clip."""
+
+    section: ClassVar[str] = "driving.voxelization"
 
     num_image_points: int = Field(0, ge=0)
     """As in the training, where lidar points alone are not what is to be checked."""
@@ -255,6 +263,8 @@ SMALL: dict[str, Any] = {
 class OverfitOptions(LearnOptions):
     """Training on one clip."""
 
+    section: ClassVar[str] = "driving.overfit"
+
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {"iters": 10_000}, "small": SMALL}
 
     preset: Literal["default", "small"] = "default"
@@ -267,6 +277,8 @@ class OverfitOptions(LearnOptions):
 
 class TrainOptions(LearnOptions):
     """Training on many clips."""
+
+    section: ClassVar[str] = "driving.train"
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "small": {**SMALL, "cache_max_items": 16}}
 
@@ -283,6 +295,8 @@ class TrainOptions(LearnOptions):
 class FlowOptions(Options):
     """Pictures of image-plane velocity."""
 
+    section: ClassVar[str] = "driving.flow"
+
     clip_index: int = Field(0, ge=0)
     """Which clip of the index."""
     mode: Literal["fixed_pose", "per_frame_pose", "both"] = "both"
@@ -295,6 +309,8 @@ class FlowOptions(Options):
 
 class EvaluateOptions(Options):
     """Evaluation on test clips."""
+
+    section: ClassVar[str] = "driving.evaluate"
 
     max_eval_clips: int | None = Field(None, ge=1)
     """Measure at most so many clips, evenly chosen over all logs."""

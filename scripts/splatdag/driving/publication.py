@@ -81,12 +81,10 @@ def measure_scene(
         logger.info("%s: %s", clip.clip_id, _told(found))
         if save_max_clips is None or number < save_max_clips:
             write_clip(folder / clip.clip_id, log, scene, found.moving, found.drawn)
-    if not images:
-        raise UserError(f"{folder.name}: no clip can be measured; {next(iter(left_out.values()), 'there is none')}")
     rows = {
         "images": images,
         "pairs": pairs,
-        "seconds": {name: float(np.median([one[name] for one in seconds])) for name in seconds[0]},
+        "seconds": seconds,
         "wall_seconds": time.perf_counter() - begin,
         "left_out": left_out,
         "gaussians": gaussians,
@@ -109,18 +107,25 @@ def publish_run(run_dir: Path, measured: list[Row], about: dict[str, Any]) -> No
         run_dir: with meta.json of the training and eval/<log>.
         measured: `rows.json` of each log.
         about: more for `meta` of metrics.json.
+
+    Raises:
+        UserError: nothing was measured.
     """
     begin = time.perf_counter()
-    meta = json.loads((run_dir / "meta.json").read_text(encoding="utf-8"))
-    (run_dir / "manifest.json").unlink(missing_ok=True)  # of an older run, whose files are now replaced
     images = [row for one in measured for row in one["images"]]
     pairs = [row for one in measured for row in one["pairs"]]
     left_out = {name: reason for one in measured for name, reason in one["left_out"].items()}
+    if not images:
+        reason = next(iter(left_out.values()), "the index has none of these logs")
+        raise UserError(f"no test clip can be measured: {reason}")
+    meta = json.loads((run_dir / "meta.json").read_text(encoding="utf-8"))
+    (run_dir / "manifest.json").unlink(missing_ok=True)  # of an older run, whose files are now replaced
+    clips = [one for row in measured for one in row["seconds"]]
     about = {
         "created_at": now(),
         "step": meta["steps"],
         "dynamic_mask": measured[0]["dynamic_mask"],
-        "seconds": measured[0]["seconds"],
+        "seconds": {name: float(np.median([clip[name] for clip in clips])) for name in clips[0]},
         "left_out": left_out,
         "velocity_unit": "metres per second",
         **about,

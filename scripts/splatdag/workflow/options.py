@@ -27,6 +27,8 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False)
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     refused: ClassVar[dict[str, str]] = {}
+    section: ClassVar[str] = ""
+    """Where a whole config.yaml has them, such as `captures.train`."""
 
     @model_validator(mode="before")
     @classmethod

@@ -23,9 +23,10 @@ from typing import IO, Annotated, Any
 import tyro
 from pydantic import Field, ValidationError
 
+from splatdag.workflow.config_file import options_before_flags
 from splatdag.workflow.errors import RESUMABLE, USER_ERROR, Stopped, UserError
 from splatdag.workflow.manifest import processor_name
-from splatdag.workflow.options import Options, explained, validated
+from splatdag.workflow.options import Options, explained
 from splatdag.workflow.usage import counted
 
 STARTED, FINISHED, FAILED, STOPPED = "started", "finished", "failed", "stopped"
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 class Job(Options):
     """How a stage runs, whatever it does."""
 
+    config: Path | None = None
+    """YAML file with options of the stage, or a whole config.yaml; flags win over it."""
     log: Path | None = None
     """Log file, appended to, with a header for each attempt."""
     threads: int = Field(2, ge=1)
@@ -209,7 +212,7 @@ def _with_flat_options(main: Callable[..., None], arguments: list[str]) -> Calla
     for name, parameter in inspect.signature(main).parameters.items():
         kind = hints[name]
         if isinstance(kind, type) and issubclass(kind, Options):
-            default = _defaults(kind, arguments)
+            default = kind() if kind is Job else options_before_flags(kind, arguments)
             parameter = parameter.replace(annotation=Annotated[kind, tyro.conf.arg(name="")], default=default)
         else:
             parameter = parameter.replace(annotation=kind)
@@ -222,13 +225,3 @@ def _with_flat_options(main: Callable[..., None], arguments: list[str]) -> Calla
     collect.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     collect.__annotations__ = {p.name: p.annotation for p in parameters}
     return collect
-
-
-def _defaults(options: type[Options], arguments: list[str]) -> Options:
-    if not options.presets:
-        return options()
-    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
-        if flag == "--preset" or flag.startswith("--preset="):
-            name = flag.partition("=")[2] or value
-            return validated(options, {"preset": name}, "command line: --preset")
-    return options()

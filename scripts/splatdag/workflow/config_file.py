@@ -1,0 +1,52 @@
+"""What a stage's options are before its flags: of a preset, and of a YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.options import Options, validated
+
+T = TypeVar("T", bound=Options)
+
+
+def options_before_flags(options: type[T], arguments: list[str]) -> T:
+    """The options that `--preset` and `--config` name in some arguments; a preset that is named there wins.
+
+    Raises:
+        UserError: the file is missing, no YAML, or Python; or has a key or value that is none.
+    """
+    path, preset = _value(arguments, "--config"), _value(arguments, "--preset") if options.presets else None
+    given = _section(options, Path(path)) if path is not None else {}
+    where = path or "command line: --preset"
+    return validated(options, given | ({"preset": preset} if preset is not None else {}), where)
+
+
+def _value(arguments: list[str], flag: str) -> str | None:
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == flag or word.startswith(f"{flag}="):
+            return word.partition("=")[2] or following
+    return None
+
+
+def _section(options: type[Options], path: Path) -> dict[str, Any]:
+    """The options' keys in a file that has them alone, or in their section of a whole config."""
+    if path.suffix == ".py":
+        keys = ", ".join(options.model_fields)
+        raise UserError(f"--config: {path}: a Python file is never run; write YAML with some of these keys: {keys}")
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--config: {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--config: {path}: no YAML ({' '.join(str(error).split())[:120]})") from None
+    for name in options.section.split(".") if options.section else ():
+        if not isinstance(given, dict) or name not in given:
+            break
+        given = given[name] or {}
+    if not isinstance(given, dict):
+        raise UserError(f"--config: {path}: expected keys and values")
+    return given

@@ -1,0 +1,216 @@
+"""The stages of Flux4D end to end on a small sample log: what they publish, and what they say of bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flux4d import TINY, scene, street, tiny
+from PIL import Image
+from plyfile import PlyData
+
+from splatdag.driving import evaluate, flow, merge, overfit, train
+from splatdag.driving.evaluation import flow_of
+from splatdag.driving.learning import unsolved
+from splatdag.driving.model import Flux4D
+from splatdag.driving.options import EvaluateOptions, FlowOptions, TrainOptions
+from splatdag.driving.reader import Reader
+from splatdag.driving.scene_flow import pair_of
+from splatdag.samples.street_truth import Truth
+from splatdag.splats.ply import read_ply
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.manifest import Manifest
+from splatdag.workflow.runs import read_runs
+from splatdag.workflow.stage import Job
+
+INDEX = "full.pkl"
+
+
+def json_of(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@cache
+def overfitted() -> Path:
+    """A run on the first clip."""
+    root = Path(mkdtemp(prefix="splatdag-overfit-")) / "driving" / "overfit"
+    overfit.main(street() / INDEX, street(), root, tiny(), Job(), cache_dir=root.parent / "lift")
+    return root
+
+
+@cache
+def trained() -> Path:
+    """A run on log 002, measured on log 001."""
+    root = Path(mkdtemp(prefix="splatdag-flux4d-")) / "driving" / "flux4d"
+    index = street() / INDEX
+    train.main(index, street(), root, TrainOptions(**TINY), Job(), cache_dir=root.parent / "lift")
+    ckpt = root / "ckpt_last.pt"
+    evaluate.main(index, street(), ckpt, "001", root / "eval" / "001", EvaluateOptions(), Job())
+    merge.main(root, ckpt, index, ("001",), Job())
+    return root
+
+
+@pytest.mark.parametrize("made", [overfitted, trained])
+def test_a_run_is_whole(made: Any) -> None:
+    run = made()
+    files = {"ckpt_last.pt", "ckpt_step_000006.pt", "meta.json", "curves.png", "curves.json", "metrics.json",
+             "preview.jpg", "manifest.json", "eval"}  # fmt: skip
+    assert {path.name for path in run.iterdir()} == files
+    assert (run / "ckpt_last.pt").samefile(run / "ckpt_step_000006.pt")
+    manifest = Manifest.model_validate(json_of(run / "manifest.json"))
+    assert manifest.steps == 6
+    assert manifest.gaussians > 500
+    assert {"startup", "train", "eval", "total"} <= manifest.seconds.keys()
+    assert "clip time" in json_of(run / "meta.json")["velocity_unit"]
+    found = read_runs(run.parent.parent)
+    assert [row.fault for row in found] == [""]
+    assert found[0].cells["psnr"] == json_of(run / "metrics.json")["mean"]["psnr"]
+
+
+def test_metrics_have_the_old_keys_and_what_is_trivial_beside_them() -> None:
+    metrics = json_of(trained() / "metrics.json")
+    assert metrics["meta"]["num_eval_clips"] == 1
+    assert metrics["meta"]["dynamic_mask"]["name"] == "boxes"
+    for part in (metrics["nvs"], metrics["baselines"]["init_only"]["nvs"], metrics["baselines"]["mean_colour"]["nvs"]):
+        assert part["full"]["count"] == 10
+        assert part["interpolation"]["full"]["count"] == part["future"]["full"]["count"] == 5
+        assert 5 < part["full"]["psnr_mean"] < 40
+    assert metrics["scene_flow"]["count"] == 6
+    assert metrics["baselines"]["zero_flow"]["scene_flow"]["epe_3way"]["BS"]["epe"] == 0
+    rows = json_of(trained() / "eval" / "001" / "rows.json")
+    novel = [row["psnr"] for row in rows["images"] if row["kind"] != "input"]
+    assert metrics["mean"]["psnr"] == pytest.approx(np.mean(novel))
+
+
+def test_a_clip_leaves_splats_of_each_time_pictures_and_a_video() -> None:
+    (clip,) = (trained() / "eval" / "001").glob("001_*")
+    numbered = [f"{number:02d}" for number in range(16)]
+    names = {f"{kind}_{number}.{end}" for number in numbered for kind, end in
+             (("splat", "ply"), ("pred", "jpg"), ("gt", "jpg"))}  # fmt: skip
+    assert {path.name for path in clip.iterdir()} == names | {"cameras.json", "motion.npz", "video.mp4"}
+    with np.load(clip / "motion.npz") as motion:
+        assert {name: motion[name].shape[1:] for name in motion.files} == {
+            "points": (3,), "colors": (3,), "seconds": (), "velocities": (3,), "coefficients": (2, 3)
+        }  # fmt: skip
+        count = len(motion["points"])
+    splat = read_ply(clip / "splat_03.ply")
+    assert len(splat["means"]) > count  # the sky is there, too
+    assert PlyData.read(clip / "splat_03.ply").comments[0] == "splatdag"
+
+
+def test_splats_show_what_was_drawn_when_they_are_seen_from_the_files_cameras() -> None:
+    from splatdag.splats.render import render
+
+    (clip,) = (trained() / "eval" / "001").glob("001_*")
+    view = json_of(clip / "cameras.json")["views"][5]
+    splat = read_ply(clip / "splat_05.ply")
+    world_to_camera = torch.linalg.inv(torch.tensor(view["camera_to_world"], dtype=torch.float64)).float()
+    image, _, _ = render(
+        splat["means"], splat["quats"], splat["scales"].exp(), torch.sigmoid(splat["opacities"]),
+        (splat["sh0"][:, 0] * 0.28209479177387814 + 0.5).clamp(0, 1), world_to_camera[None],
+        torch.tensor(view["K"])[None], view["width"], view["height"], near_plane=0.1, antialiased=True,
+    )  # fmt: skip
+    drawn = np.asarray(Image.open(clip / "pred_05.jpg"), np.float64) / 255
+    assert np.abs(image[0].clamp(0, 1).numpy() - drawn).mean() < 0.02
+
+
+def test_the_flow_of_gaussians_that_move_as_they_do_is_the_true_one() -> None:
+    """Exact velocities put in: what is measured as flow is what the sample log says, but for the clip's own clock."""
+    given = scene(num_image_points=0)
+    reader = Reader(street(), tiny())
+    log, truth = reader.log(given.clip), Truth.read(street(), "001")
+    moving = unsolved(Flux4D(tiny(motion_degree=0)), given)
+    ego = log.ego_to_world[0]
+    points = given.start.means.double().numpy() @ ego[:3, :3].T + ego[:3, 3]
+    times = given.start.times.double().numpy() * given.clock.seconds + given.clock.begin
+    things = truth.within(points, times)
+    things[given.start.backdrop.numpy()] = -1
+    speeds = truth.velocities(points, times, things) @ ego[:3, :3] * given.clock.seconds
+    moving = replace(moving, velocities=torch.from_numpy(speeds[:, None].astype(np.float32)))
+    pair = pair_of(log, given.clip.inputs[2])
+    assert pair is not None
+    told = flow_of(given, log, moving, pair)
+    fast = np.linalg.norm(pair.flow, axis=1) > 0.3
+    assert fast.sum() > 20
+    errors = np.linalg.norm(told - pair.flow, axis=1)[fast] / np.linalg.norm(pair.flow, axis=1)[fast]
+    assert np.median(errors) < 0.05
+
+
+def test_flow_is_drawn_from_one_pose_and_from_each(tmp_path: Path) -> None:
+    options = FlowOptions(render_frames="0,2-4")
+    flow.main(street() / INDEX, street(), overfitted() / "ckpt_last.pt", tmp_path, options, Job())
+    summary = json_of(tmp_path / "summary.json")
+    for mode in ("fixed_pose", "per_frame_pose"):
+        assert [row["frame"] for row in summary[mode]["frames"]] == [0, 2, 3, 4]
+        for frame in (0, 2, 3, 4):
+            names = {path.stem for path in (tmp_path / mode / f"frame_{frame:02d}").iterdir()}
+            assert names == {"pred_rgb", "gt_rgb", "pred_depth", "vr_mag", "vr_hsv", "rgb_diff_prev"}
+        assert summary[mode]["background_median"] < 1
+    first, last = (
+        np.asarray(Image.open(tmp_path / "fixed_pose" / f"frame_{frame:02d}" / "pred_rgb.png"), np.float64)
+        for frame in (0, 4)
+    )
+    there = np.asarray(Image.open(tmp_path / "per_frame_pose" / "frame_04" / "pred_rgb.png"), np.float64)
+    assert np.abs(first - last).mean() < np.abs(first - there).mean()  # nothing has learnt to move yet
+
+
+@pytest.mark.parametrize("given", ["16", "a", "3-", ""])
+def test_frames_that_a_clip_does_not_have_are_named(given: str) -> None:
+    with pytest.raises(UserError, match="render_frames"):
+        flow.frames_of(given, 16)
+
+
+def test_a_log_without_test_clips_leaves_no_rows_and_a_run_needs_some(tmp_path: Path) -> None:
+    ckpt = trained() / "ckpt_last.pt"
+    evaluate.main(street() / INDEX, street(), ckpt, "002", tmp_path / "eval" / "002", EvaluateOptions(), Job())
+    assert json_of(tmp_path / "eval" / "002" / "rows.json")["images"] == []
+    (tmp_path / "meta.json").write_text((trained() / "meta.json").read_text())
+    with pytest.raises(UserError, match="no test clip"):
+        merge.main(tmp_path, ckpt, street() / INDEX, ("002",), Job())
+    with pytest.raises(UserError, match=r"001.rows\.json: No such file"):
+        merge.main(tmp_path, ckpt, street() / INDEX, ("001",), Job())
+
+
+def test_a_frame_to_learn_from_is_of_the_clip(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="fixed_target_frame: 16 is no input or target frame"):
+        overfit.main(street() / INDEX, street(), tmp_path, tiny(fixed_target_frame=16), Job())
+    with pytest.raises(UserError, match="clip_index: 99, but"):
+        overfit.main(street() / INDEX, street(), tmp_path, tiny(clip_index=99), Job())
+
+
+def command(stage: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"splatdag.driving.{stage}", *words], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_old_flags_and_a_yaml_config_are_taken_and_python_is_refused(tmp_path: Path) -> None:
+    shared = ["--index-path", str(street() / INDEX), "--data-root", str(street())]
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in TINY.items()}
+    (tmp_path / "flat.yaml").write_text(json.dumps(given | {"iters": 9}))
+    (tmp_path / "whole.yaml").write_text(json.dumps({"driving": {"overfit": given | {"iters": 9}}}))
+    (tmp_path / "flux4d.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')")
+    old = ["--camera", "front_camera", "--num-sky-points", "100", "--max-gaussians", "500", "--iters", "2",
+           "--grad-accum-steps", "2", "--fixed-target-frame", "1", "--no-projected-depth", "--log-every", "1",
+           "--save-every", "1", "--save-ckpt-every", "2", "--clip-index", "0"]  # fmt: skip
+    for name in ("flat", "whole"):
+        run = tmp_path / name
+        done = command("overfit", *shared, "--output-dir", str(run), "--config", f"{run}.yaml", *old)
+        assert done.returncode == 0, done.stderr
+        options = json_of(run / "meta.json")["options"]
+        assert (options["iters"], options["channels"], options["projected_depth"]) == (2, [8, 8], False)
+        assert (run / "step_000001" / "rgb_weight.png").is_file()
+    done = command("overfit", *shared, "--output-dir", str(tmp_path / "no"), "--config", str(tmp_path / "flux4d.py"))
+    assert done.returncode == 2
+    assert "flux4d.py: a Python file is never run; write YAML" in done.stderr
+    assert "voxel_size" in done.stderr
+    assert not (tmp_path / "mark").exists()
