@@ -42,12 +42,21 @@ TARGETS = {
     "check_pandaset": "driving/check/report.json",
     "lift_alignment": "driving/lift_alignment/0/alignment.json",
     "voxelization": "driving/voxelization/0/voxelization.json",
-    "lift_log": "driving/lift/001.json",
+    "lift_log": "driving/lift/003.json",
+    "flux4d_flow": "driving/overfit/flow/summary.json",
+    "evaluate_flux4d": "driving/flux4d/eval/001/rows.json",
     "record_epoch": "samples/humans/results/hi4d_pair00_greet/sample/rerun/evaluation_nvs_epoch_0000.rrd",
 }
 """One job of each kind, of captures that do not depend on each other."""
-SHARED = {"compile_kernels": "kernels/any.json", "make_sample_humans": "samples/humans/sample.json"}
-"""Jobs that others wait for, with the file that each makes: they are asked for by themselves."""
+SHARED = {
+    "compile_kernels": "kernels/any.json",
+    "make_sample_humans": "samples/humans/sample.json",
+    "flux4d_overfit": "driving/overfit/ckpt_last.pt",
+    "train_flux4d": "driving/flux4d/ckpt_last.pt",
+}
+"""Jobs that others wait for, with the file that each makes: they are asked for before."""
+LAST = {"flux4d": "driving/flux4d/manifest.json"}
+"""Jobs that wait for some of TARGETS, and are asked for after them."""
 FINISHED = {
     "dog": [],
     "cat": ["sparse/0"],
@@ -56,6 +65,10 @@ FINISHED = {
     "emu": ["sparse/0", "single"],
 }
 """What is there of each capture before."""
+CLIP = (
+    '{"clip_id": "%s", "scene_id": "%s", "split": "%s", "setting": "x", "frame_start": 0, "frame_end": 1,'
+    ' "input_frame_indices": [0], "target_frame_indices": [1]}\n'
+)
 OUTPUTS = {
     "sparse/0": [f"sparse/0/{part}.bin" for part in ("cameras", "images", "points3D")]
     + ["registration.txt", "registration.json"],
@@ -72,6 +85,9 @@ OUTPUTS = {
 }
 
 
+FLUX4D = ("curves.png", "meta.json", "eval/001/rows.json")
+
+
 def prepare(project: Path) -> None:
     """A sheet with every kind of capture, driving logs with an index, and what jobs before TARGETS would have made."""
     data = project / "data" / "eval"
@@ -79,8 +95,11 @@ def prepare(project: Path) -> None:
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).touch()
     (project / "data" / "walk.mp4").touch()
-    (project / "data" / "logs" / "001" / "lidar").mkdir(parents=True, exist_ok=True)
-    (project / "data" / "clips.jsonl").touch()
+    for name in ("001", "002", "003"):
+        (project / "data" / "logs" / name / "lidar").mkdir(parents=True, exist_ok=True)
+    (project / "data" / "clips.jsonl").write_text(
+        "".join(CLIP % clip for clip in (("a", "001", "test"), ("b", "002", "train")))
+    )
     config = project / "config" / "config.yaml"
     config.write_text(
         config.read_text().replace("data_root: sample:street", "data_root: data/logs\n  index_path: data/clips.jsonl")
@@ -95,7 +114,8 @@ def prepare(project: Path) -> None:
     files = [
         f"captures/{capture}/{name}" for capture in FINISHED for stage in FINISHED[capture] for name in OUTPUTS[stage]
     ]
-    for name in [*SHARED.values(), *files, "captures/owl/single/rerun/capture.rrd"]:
+    flux4d = ["driving/lift/001.json", "driving/lift/002.json", *(f"driving/flux4d/{name}" for name in FLUX4D)]
+    for name in [*SHARED.values(), *files, *flux4d, "captures/owl/single/rerun/capture.rrd"]:
         path = project / "results" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
@@ -120,12 +140,12 @@ def test_every_rule_asks_slurm_for_what_is_on_record(project, fake_slurm, reques
     if SITES[site]:
         (project / "workflow_profiles" / "slurm" / "site.yaml").write_text(SITES[site])
     prepare(project)
-    for targets in (SHARED, TARGETS):
+    for targets in (SHARED, TARGETS, LAST):
         if targets:
             done, calls = fake_slurm(*(f"results/{target}" for target in targets.values()), "--force")
             prepare(project)
     found = sbatch_lines(project, calls)
-    assert len(found) == len(TARGETS) + len(SHARED), done.stderr
+    assert len(found) == len(SHARED) + len(TARGETS) + len(LAST), done.stderr
     if request.config.getoption("--record"):
         record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
         RECORD.write_text(json.dumps(record | {site: found}, indent=1) + "\n")
