@@ -246,7 +246,7 @@ rule train_flux4d:
         "../envs/core.yaml"
     threads: 8
     resources:
-        **site("h100", mem_mb=96_000, runtime=2880, gpus=CONFIG.driving.gpus),
+        **site("h100", mem_mb=48_000, runtime=720, gpus=CONFIG.driving.gpus),
     params:
         data=training_logs_digest,
         index=index_digest,
