@@ -343,7 +343,7 @@ def measured_logs(wildcards):
 
 def measured_rows(wildcards):
     """What is measured of each log."""
-    return [f"{RESULTS}/driving/{CONFIG.driving.run}/eval/{scene}/rows.json" for scene in driving_split()[1]]
+    return [f"{RESULTS}/driving/{CONFIG.driving.run}/{scene}/metrics.json" for scene in driving_split()[1]]
 
 
 @for_every_job

@@ -6,7 +6,7 @@ Needs a folder of logs (config: driving.data_root), in PandaSet's layout. Makes 
 - check/: report.json, report.txt and a picture of each log, of all that can be measured
 - lift_alignment/<clip>/ and voxelization/<clip>/: pictures and figures of one clip of the index
 - lift/: lidar points of frames with their colours, kept for trainings
-- overfit/ and flux4d/ (or as the config names them): runs, of one clip and of many; flux4d/eval/<log>/ has what was
+- overfit/ and flux4d/ (or as the config names them): runs, of one clip and of many; flux4d/<log>/ has what was
   measured of each log, overfit/flow/ how the clip moves
 """
 
@@ -268,11 +268,11 @@ rule evaluate_flux4d:
         points="<results>/driving/lift/{scene}.json",
         ckpt=rules.train_flux4d.output.ckpt,
     output:
-        rows=f"{DRIVING_RUN}/eval/{{scene}}/rows.json",
+        measured=f"{DRIVING_RUN}/{{scene}}/metrics.json",
     log:
-        f"<logs>/driving/{CONFIG.driving.run}/eval/{{scene}}.log",
+        f"<logs>/driving/{CONFIG.driving.run}/{{scene}}/evaluate.log",
     benchmark:
-        f"<benchmarks>/driving/{CONFIG.driving.run}/eval/{{scene}}.tsv"
+        f"<benchmarks>/driving/{CONFIG.driving.run}/{{scene}}/evaluate.tsv"
     conda:
         "../envs/core.yaml"
     threads: 2
@@ -284,7 +284,7 @@ rule evaluate_flux4d:
         flags=flags(CONFIG.driving.evaluate),
         code=code_digest("driving.evaluate"),
         run=subpath(input.ckpt, parent=True),
-        out=subpath(output.rows, parent=True),
+        out=subpath(output.measured, parent=True),
         name=CONFIG.driving.ckpt,
         cache=f"{RESULTS}/driving/lift",
     shell:
@@ -299,7 +299,7 @@ rule flux4d:
     input:
         index=index_or(INDEX_FULL),
         meta=rules.train_flux4d.output.meta,
-        rows=measured_rows,
+        measured=measured_rows,
     output:
         metrics=f"{DRIVING_RUN}/metrics.json",
         preview=f"{DRIVING_RUN}/preview.jpg",

@@ -44,7 +44,7 @@ TARGETS = {
     "voxelization": "driving/voxelization/0/voxelization.json",
     "lift_log": "driving/lift/003.json",
     "flux4d_flow": "driving/overfit/flow/summary.json",
-    "evaluate_flux4d": "driving/flux4d/eval/001/rows.json",
+    "evaluate_flux4d": "driving/flux4d/001/metrics.json",
     "record_epoch": "samples/humans/results/hi4d_pair00_greet/sample/rerun/evaluation_nvs_epoch_0000.rrd",
 }
 """One job of each kind, of captures that do not depend on each other."""
@@ -85,7 +85,7 @@ OUTPUTS = {
 }
 
 
-FLUX4D = ("curves.png", "meta.json", "eval/001/rows.json")
+FLUX4D = ("curves.png", "meta.json", "001/metrics.json")
 
 
 def prepare(project: Path) -> None:

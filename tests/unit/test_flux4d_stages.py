@@ -54,7 +54,7 @@ def trained() -> Path:
     index = street() / INDEX
     train.main(index, street(), root, TrainOptions(**TINY), Job(), cache_dir=root.parent / "lift")
     ckpt = root / "ckpt_last.pt"
-    evaluate.main(index, street(), ckpt, "001", root / "eval" / "001", EvaluateOptions(), Job())
+    evaluate.main(index, street(), ckpt, "001", root / "001", EvaluateOptions(), Job())
     merge.main(root, ckpt, index, ("001",), Job())
     return root
 
@@ -63,7 +63,7 @@ def trained() -> Path:
 def test_a_run_is_whole(made: Any) -> None:
     run = made()
     files = {"ckpt_last.pt", "ckpt_step_000006.pt", "meta.json", "curves.png", "curves.json", "metrics.json",
-             "preview.jpg", "manifest.json", "eval"}  # fmt: skip
+             "preview.jpg", "manifest.json", "001"}  # fmt: skip
     assert {path.name for path in run.iterdir()} == files
     assert (run / "ckpt_last.pt").samefile(run / "ckpt_step_000006.pt")
     manifest = Manifest.model_validate(json_of(run / "manifest.json"))
@@ -86,13 +86,13 @@ def test_metrics_have_the_old_keys_and_what_is_trivial_beside_them() -> None:
         assert 5 < part["full"]["psnr_mean"] < 40
     assert metrics["scene_flow"]["count"] == 6
     assert metrics["baselines"]["zero_flow"]["scene_flow"]["epe_3way"]["BS"]["epe"] == 0
-    rows = json_of(trained() / "eval" / "001" / "rows.json")
+    rows = json_of(trained() / "001" / "metrics.json")["rows"]
     novel = [row["psnr"] for row in rows["images"] if row["kind"] != "input"]
     assert metrics["mean"]["psnr"] == pytest.approx(np.mean(novel))
 
 
 def test_a_clip_leaves_splats_of_each_time_pictures_and_a_video() -> None:
-    (clip,) = (trained() / "eval" / "001").glob("001_*")
+    (clip,) = (trained() / "001").glob("001_*")
     numbered = [f"{number:02d}" for number in range(16)]
     names = {f"{kind}_{number}.{end}" for number in numbered for kind, end in
              (("splat", "ply"), ("pred", "jpg"), ("gt", "jpg"))}  # fmt: skip
@@ -110,7 +110,7 @@ def test_a_clip_leaves_splats_of_each_time_pictures_and_a_video() -> None:
 def test_splats_show_what_was_drawn_when_they_are_seen_from_the_files_cameras() -> None:
     from splatdag.splats.render import render
 
-    (clip,) = (trained() / "eval" / "001").glob("001_*")
+    (clip,) = (trained() / "001").glob("001_*")
     view = json_of(clip / "cameras.json")["views"][5]
     splat = read_ply(clip / "splat_05.ply")
     world_to_camera = torch.linalg.inv(torch.tensor(view["camera_to_world"], dtype=torch.float64)).float()
@@ -171,12 +171,12 @@ def test_frames_that_a_clip_does_not_have_are_named(given: str) -> None:
 
 def test_a_log_without_test_clips_leaves_no_rows_and_a_run_needs_some(tmp_path: Path) -> None:
     ckpt = trained() / "ckpt_last.pt"
-    evaluate.main(street() / INDEX, street(), ckpt, "002", tmp_path / "eval" / "002", EvaluateOptions(), Job())
-    assert json_of(tmp_path / "eval" / "002" / "rows.json")["images"] == []
+    evaluate.main(street() / INDEX, street(), ckpt, "002", tmp_path / "002", EvaluateOptions(), Job())
+    assert json_of(tmp_path / "002" / "metrics.json")["rows"]["images"] == []
     (tmp_path / "meta.json").write_text((trained() / "meta.json").read_text())
     with pytest.raises(UserError, match="no test clip"):
         merge.main(tmp_path, ckpt, street() / INDEX, ("002",), Job())
-    with pytest.raises(UserError, match=r"001.rows\.json: No such file"):
+    with pytest.raises(UserError, match=r"001.metrics\.json: No such file"):
         merge.main(tmp_path, ckpt, street() / INDEX, ("001",), Job())
 
 

@@ -37,7 +37,7 @@ def main(
         data_root: folder of the logs.
         ckpt: checkpoint of a training, whose options say how clips are read.
         scene: name of the log.
-        out_dir: folder of the log, for rows.json and, of some clips, splats, pictures and a video.
+        out_dir: folder of the log, for metrics.json and, of some clips, splats, pictures and a video.
         options: which clips, and what is kept of them.
         job: how to run.
         device_count: CUDA devices to use; 0 is the CPU.

@@ -51,6 +51,7 @@ def write_clip(folder: Path, log: Log, scene: ClipScene, moving: Moving, drawn: 
         cameras.append(
             {
                 "frame": view.frame,
+                "log_frame": scene.clip.start + view.frame,
                 "given": view.given,
                 "seconds": view.target.time * scene.clock.seconds,
                 "camera_to_world": camera_to_world.tolist(),

@@ -47,7 +47,7 @@ def main(
     result, device = learn_run(
         "driving.overfit", index_path, make_loader, frames, [clip], output_dir, options, job, device_count
     )
-    evaluated = measure_scene(result.model, reader, [clip], output_dir / "eval" / clip.scene_id, "boxes", 1, device)
+    evaluated = measure_scene(result.model, reader, [clip], output_dir / clip.scene_id, "boxes", 1, device)
     about = {"ckpt": "ckpt_last.pt", "index_path": str(index_path), "camera_name": options.camera}
     publish_run(output_dir, [evaluated], about | {"trained_on": "the clip that is measured"})
 

@@ -26,8 +26,8 @@ from splatdag.workflow.manifest import now, write_manifest
 from splatdag.workflow.publish import complete, write_json
 
 logger = logging.getLogger(__name__)
-ROWS = "rows.json"
-"""Of a log's folder, written last: what was measured."""
+MEASURED = "metrics.json"
+"""Of a log's folder, written last: what was measured, by image and on the whole."""
 _PREVIEW_ROWS = 6
 
 
@@ -41,7 +41,7 @@ def measure_scene(
     device: torch.device,
     strict: bool = True,
 ) -> Row:
-    """Measure clips of one log and write what they look like; `rows.json` comes last.
+    """Measure clips of one log and write what they look like; `metrics.json` comes last.
 
     Args:
         model: trained.
@@ -54,7 +54,7 @@ def measure_scene(
         strict: stop at a clip that can't be read.
 
     Returns:
-        what rows.json says.
+        what was measured, of which `metrics.json` has the whole as `rows`.
     """
     shutil.rmtree(folder, ignore_errors=True)
     begin = time.perf_counter()
@@ -91,7 +91,8 @@ def measure_scene(
         "dynamic_mask": DEFINITIONS[definition],
         "memory_mb": device_memory_mb(device),
     }
-    write_json(folder / ROWS, rows)
+    about = {"scene": folder.name, "created_at": now(), "dynamic_mask": DEFINITIONS[definition]}
+    write_json(folder / MEASURED, (summary(images, pairs, about) if images else {"meta": about}) | {"rows": rows})
     return rows
 
 
@@ -104,8 +105,8 @@ def publish_run(run_dir: Path, measured: list[Row], about: dict[str, Any]) -> No
     """Write metrics.json, preview.jpg and, last, manifest.json of a run from what was measured of its logs.
 
     Args:
-        run_dir: with meta.json of the training and eval/<log>.
-        measured: `rows.json` of each log.
+        run_dir: with meta.json of the training and a folder of each log.
+        measured: of each log, as `measure_scene` returns it.
         about: more for `meta` of metrics.json.
 
     Raises:
@@ -131,7 +132,7 @@ def publish_run(run_dir: Path, measured: list[Row], about: dict[str, Any]) -> No
         **about,
     }
     metrics = summary(images, pairs, about)
-    _write_preview(run_dir / "preview.jpg", run_dir / "eval")
+    _write_preview(run_dir / "preview.jpg", run_dir)
     write_json(run_dir / "metrics.json", metrics)
     seconds = {
         **meta["seconds"],
