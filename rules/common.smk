@@ -195,7 +195,12 @@ def dual_runs():
 
 def rendered(files):
     """What a target asks for: these results, and first the kernels that they are rendered with."""
-    return [f"{RESULTS}/{file}" for file in ["kernels/any.json", *files]] if files else []
+    return [*kernels_for(files), *(f"{RESULTS}/{file}" for file in files)]
+
+
+def kernels_for(files):
+    """What trainings need ahead, where there may be any."""
+    return [f"{RESULTS}/kernels/any.json"] if files else []
 
 
 def finished_runs(wildcards):
@@ -206,14 +211,17 @@ def finished_runs(wildcards):
 
 def recording_files(wildcards):
     """What `recordings` asks for: of captures the runs in the sheet and others that are there, and of people."""
-    return rendered(targets.recordings(CAPTURES, Path(RESULTS))) + human_recordings()
+    of_captures, of_people = wanted_recordings()
+    return rendered(of_captures) + of_people
 
 
 @functools.cache
-def human_recordings():
+def wanted_recordings():
+    """Those of captures, relative to the results, and those of people."""
+    runs = targets.recorded_runs(CAPTURES, Path(RESULTS))
     with snakefile.one_line_errors():
-        found = wanted(CONFIG.sharing, HUMANS, HUMANS_RUN, HUMANS_EPOCHS)
-    return [f"{HUMANS.root}/{recording.file}" for recording in found]
+        of_captures, of_people = wanted(CONFIG.sharing, runs, HUMANS, HUMANS_RUN, HUMANS_EPOCHS)
+    return of_captures, [f"{HUMANS.root}/{recording.file}" for recording in of_people]
 
 
 TASK_OF = {name: task for task, name in results_tree.FILES.items()}
@@ -248,8 +256,8 @@ def made_recordings():
     """The recordings of the target `recordings`, if `upload` makes them."""
     if not CONFIG.sharing.export:
         return frozenset()
-    of_captures = [Path(RESULTS) / file for file in targets.recordings(CAPTURES, Path(RESULTS))]
-    return frozenset([*of_captures, *map(Path, human_recordings())])
+    of_captures, of_people = wanted_recordings()
+    return frozenset([*(Path(RESULTS) / file for file in of_captures), *map(Path, of_people)])
 
 
 def recordings():
@@ -268,8 +276,7 @@ def uploads():
             Path(RESULTS),
             Path(HUMANS.root),
             sharing.resolved_upload(),
-            sharing.exp_name,
-            sharing.scene_name_includes,
+            sharing,
         )
     if workflow.is_main_process:
         snakefile.tell(troubles)
@@ -278,11 +285,13 @@ def uploads():
 
 @functools.cache
 def upload_receipts(wildcards):
-    """What `upload` asks for; prints the plan, in a dry run too."""
+    """What `upload` asks for, and first the kernels for what may have to be trained; prints the plan, in a dry run too."""
     if workflow.is_main_process:
         snakefile.tell(upload_targets.plan_lines(uploads(), CONFIG.sharing.upload, f"{RESULTS}/hub"))
     files = published(CONFIG.sharing.upload).values()
-    return [file.format(exp=scene.exp, scene=scene.name) for scene in uploads() for file in files]
+    receipts = [file.format(exp=scene.exp, scene=scene.name) for scene in uploads() for file in files]
+    recorded = {path for upload in uploads().values() for path in upload.recordings} & made_recordings()
+    return kernels_for([path for path in recorded if path.name == "capture.rrd"]) + receipts
 
 
 def upload_of(wildcards):
