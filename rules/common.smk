@@ -199,7 +199,7 @@ def rendered(files):
 
 
 def kernels_for(files):
-    """What trainings need ahead, where there may be any."""
+    """What trainings need ahead, where there are any."""
     return [f"{RESULTS}/kernels/any.json"] if files else []
 
 
@@ -212,7 +212,14 @@ def finished_runs(wildcards):
 def recording_files(wildcards):
     """What `recordings` asks for: of captures the runs in the sheet and others that are there, and of people."""
     of_captures, of_people = wanted_recordings()
-    return rendered(of_captures) + of_people
+    files = [*(f"{RESULTS}/{file}" for file in of_captures), *of_people]
+    return kernels_for(untrained(files)) + files
+
+
+def untrained(recordings):
+    """Those of captures whose runs are not finished; a recording by itself needs no kernels."""
+    paths = [Path(path) for path in recordings]
+    return [path for path in paths if path.name == "capture.rrd" and not (path.parents[1] / "manifest.json").exists()]
 
 
 @functools.cache
@@ -285,13 +292,13 @@ def uploads():
 
 @functools.cache
 def upload_receipts(wildcards):
-    """What `upload` asks for, and first the kernels for what may have to be trained; prints the plan, in a dry run too."""
+    """What `upload` asks for, and first the kernels for what is to be trained; prints the plan, in a dry run too."""
     if workflow.is_main_process:
         snakefile.tell(upload_targets.plan_lines(uploads(), CONFIG.sharing.upload, f"{RESULTS}/hub"))
     files = published(CONFIG.sharing.upload).values()
     receipts = [file.format(exp=scene.exp, scene=scene.name) for scene in uploads() for file in files]
     recorded = {path for upload in uploads().values() for path in upload.recordings} & made_recordings()
-    return kernels_for([path for path in recorded if path.name == "capture.rrd"]) + receipts
+    return kernels_for(untrained(recorded)) + receipts
 
 
 def upload_of(wildcards):
