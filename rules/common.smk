@@ -207,7 +207,12 @@ def dual_runs():
 
 def rendered(files):
     """What a target asks for: these results, and first the kernels that they are rendered with."""
-    return [f"{RESULTS}/{file}" for file in ["kernels/any.json", *files]] if files else []
+    return [*kernels_for(files), *(f"{RESULTS}/{file}" for file in files)]
+
+
+def kernels_for(files):
+    """What trainings need ahead, where there are any."""
+    return [f"{RESULTS}/kernels/any.json"] if files else []
 
 
 def finished_runs(wildcards):
@@ -218,14 +223,24 @@ def finished_runs(wildcards):
 
 def recording_files(wildcards):
     """What `recordings` asks for: of captures the runs in the sheet and others that are there, and of people."""
-    return rendered(targets.recordings(CAPTURES, Path(RESULTS))) + human_recordings()
+    of_captures, of_people = wanted_recordings()
+    files = [*(f"{RESULTS}/{file}" for file in of_captures), *of_people]
+    return kernels_for(untrained(files)) + files
+
+
+def untrained(recordings):
+    """Those of captures whose runs are not finished; a recording by itself needs no kernels."""
+    paths = [Path(path) for path in recordings]
+    return [path for path in paths if path.name == "capture.rrd" and not (path.parents[1] / "manifest.json").exists()]
 
 
 @functools.cache
-def human_recordings():
+def wanted_recordings():
+    """Those of captures, relative to the results, and those of people."""
+    runs = targets.recorded_runs(CAPTURES, Path(RESULTS))
     with snakefile.one_line_errors():
-        found = wanted(CONFIG.sharing, HUMANS, HUMANS_RUN, HUMANS_EPOCHS)
-    return [f"{HUMANS.root}/{recording.file}" for recording in found]
+        of_captures, of_people = wanted(CONFIG.sharing, runs, HUMANS, HUMANS_RUN, HUMANS_EPOCHS)
+    return of_captures, [f"{HUMANS.root}/{recording.file}" for recording in of_people]
 
 
 INDEX_FULL = CONFIG.driving.out_full or "<results>/driving/index/pandaset_full_clips.pkl"
@@ -395,8 +410,8 @@ def made_recordings():
     """The recordings of the target `recordings`, if `upload` makes them."""
     if not CONFIG.sharing.export:
         return frozenset()
-    of_captures = [Path(RESULTS) / file for file in targets.recordings(CAPTURES, Path(RESULTS))]
-    return frozenset([*of_captures, *map(Path, human_recordings())])
+    of_captures, of_people = wanted_recordings()
+    return frozenset([*(Path(RESULTS) / file for file in of_captures), *map(Path, of_people)])
 
 
 def recordings():
@@ -415,8 +430,7 @@ def uploads():
             Path(RESULTS),
             Path(HUMANS.root),
             sharing.resolved_upload(),
-            sharing.exp_name,
-            sharing.scene_name_includes,
+            sharing,
         )
     if workflow.is_main_process:
         snakefile.tell(troubles)
@@ -425,11 +439,13 @@ def uploads():
 
 @functools.cache
 def upload_receipts(wildcards):
-    """What `upload` asks for; prints the plan, in a dry run too."""
+    """What `upload` asks for, and first the kernels for what is to be trained; prints the plan, in a dry run too."""
     if workflow.is_main_process:
         snakefile.tell(upload_targets.plan_lines(uploads(), CONFIG.sharing.upload, f"{RESULTS}/hub"))
     files = published(CONFIG.sharing.upload).values()
-    return [file.format(exp=scene.exp, scene=scene.name) for scene in uploads() for file in files]
+    receipts = [file.format(exp=scene.exp, scene=scene.name) for scene in uploads() for file in files]
+    recorded = {path for upload in uploads().values() for path in upload.recordings} & made_recordings()
+    return kernels_for(untrained(recorded)) + receipts
 
 
 def upload_of(wildcards):

@@ -202,11 +202,18 @@ def test_what_is_missing_is_recorded_first_and_what_no_rule_makes_is_taken_as_it
     assert "  experiments/single/room: capture.rrd (to be recorded), notes.rrd (5.0 kB)" in said(done)
     assert "  experiments/single/hall: capture.rrd (5.0 kB)" in said(done), "though no row of the sheet is `hall`"
     jobs = planned(done.stdout)
-    assert len(jobs["record_capture"]) == len(jobs["train_capture"]) == 1
+    assert len(jobs["record_capture"]) == len(jobs["train_capture"]) == len(jobs["compile_kernels"]) == 1
+    (runs / "results/captures/room/single/manifest.json").write_text("{}")
+    again = planned(snakemake("-n", "-p", "upload", "--config", sharing).stdout)
+    assert "compile_kernels" not in again, "what is trained is recorded without kernels"
     [room] = [command for command in jobs["upload_scene"] if "--scene room" in command]
     folder = "results/captures/room/single/rerun"
     assert f"--recordings {folder}/capture.rrd {folder}/notes.rrd " in room
-    assert "train_capture" not in planned(snakemake("-n", "-p", "upload").stdout), "nothing is made without export"
+    made = {"compile_kernels", "train_capture", "record_capture", "record_epoch"}
+    assert not planned(snakemake("-n", "-p", "upload").stdout).keys() & made, "nothing is made without export"
+    elsewhere = 'sharing={"export": true, "results_root": "sample:humans", "exp_name": "sample"}'
+    jobs = planned(snakemake("-n", "-p", "upload", "--config", elsewhere).stdout)
+    assert jobs.keys() & made == {"record_epoch"}, "no captures, no kernels"
 
 
 def test_a_project_without_recordings_has_nothing_to_publish(snakemake, runs):

@@ -97,7 +97,8 @@ def test_pictures_of_an_only_evaluation_are_seen_at_every_step(capture):
     rows = entities(path)[f"held_out/{HELD_OUT[0]}/pred_gt"]
     assert "step" not in rows
     assert len(rows["EncodedImage:blob"]) == 1
-    assert layout(path)["time_panel"]["loop_mode"] == 3
+    panel = layout(path)["time_panel"]
+    assert (panel["loop_mode"], panel["fps"]) == (3, STEPS[-1] / 5), "the curves are played in five seconds"
 
 
 def test_the_splat_has_its_colours_sizes_turns_and_harmonics(capture):

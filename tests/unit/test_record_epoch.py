@@ -143,6 +143,20 @@ def test_poses_are_meshes_of_everyone_twice_in_two_worlds_and_the_source_view(tr
     assert blobs(found[f"{top}/source_view/rgb"]) == [photo.read_bytes() for photo in photos], "the files themselves"
 
 
+def test_the_root_aligned_view_begins_with_everyone_in_sight_upright(tree):
+    path = record(tree, "pose")
+    [eye] = [value for name, value in layout(path).items() if name.endswith("EyeControls3D")]
+    position, up = np.array(eye["position"]), np.array(eye["eye_up"])
+    forward = np.array(eye["look_target"]) - position
+    rows = [rows for name, rows in entities(path).items() if "/root_aligned/" in name and "/meshes/" in name]
+    assert len(rows) == 4
+    seen = np.concatenate([np.reshape(frame, (-1, 3)) for row in rows for frame in row["Mesh3D:vertex_positions"]])
+    directions = (seen - position) / np.linalg.norm(seen - position, axis=1, keepdims=True)
+    angles = np.degrees(np.arccos(directions @ forward / np.linalg.norm(forward)))
+    assert 10 < angles.max() < 27.5, "the viewer's eye sees 55 degrees"
+    assert up[1] > 0.9, "the sample's y points up"
+
+
 def test_training_views_are_the_world_beside_triplets_and_their_parts(tree):
     levels = np.full((64, 144, 3), 120, np.uint8)
     levels[:, :48], levels[:, 96:] = 20, 220
@@ -153,7 +167,7 @@ def test_training_views_are_the_world_beside_triplets_and_their_parts(tree):
     parts = ("triplet", "reference", "rendered", "refined")
     assert views(path) == {
         "world": (f"{top}/world", True),
-        **{f"cam_{c} {part}": (f"{top}/debug/cam_{c}/{part}", True) for c in (100, 101) for part in parts},
+        **{f"{part}, cam_{c}": (f"{top}/debug/cam_{c}/{part}", True) for c in (100, 101) for part in parts},
     }
     found = entities(path)
     assert found[f"{top}/world/meshes/person_01"]["frame"] == FRAMES
@@ -166,13 +180,22 @@ def test_training_views_are_the_world_beside_triplets_and_their_parts(tree):
         assert np.abs(pixels(blobs(found[f"{top}/debug/cam_101/{part}"])[1]).astype(float) - level).max() < 5
 
 
+def test_triplets_of_many_cameras_are_in_two_columns(tree):
+    train = run_of(tree) / "input_data" / "train"
+    for folder in (train / "misc/nv_generation/est_images_debug", train / "all_cameras"):
+        for camera in (102, 103):
+            shutil.copytree(folder / "100", folder / str(camera))
+    [triplets] = [box for box in layout(record(tree, "trn_nv_generation")).values() if "grid_columns" in box]
+    assert (triplets["display_name"], triplets["grid_columns"]) == ("triplets", 2)
+
+
 def test_triplets_that_cannot_be_divided_are_recorded_whole(tree):
     folder = run_of(tree) / "input_data/train/misc/nv_generation/est_images_debug/100"
     for path in folder.iterdir():
         cv2.imwrite(str(path), cv2.imread(str(path))[:, :-1])
     path = record(tree, "trn_nv_generation")
-    assert {name for name in views(path) if "cam_100" in name} == {"cam_100 triplet"}
-    assert "cam_101 refined" in views(path)
+    assert {name for name in views(path) if "cam_100" in name} == {"triplet, cam_100"}
+    assert "refined, cam_101" in views(path)
 
 
 def test_a_moving_camera_is_recorded_for_every_frame(tree):

@@ -32,13 +32,35 @@ def tree(tmp_path):
 
 def files(tree, **selection):
     options = validated(RunSelection, {"results_root": str(tree), **selection}, "config.sharing")
-    return {recording.file for recording in wanted(options, human_results(options, "results"), ("s", "e"), {})}
+    return {recording.file for recording in found(options)[1]}
+
+
+def found(options):
+    return wanted(
+        options, [("room", "single"), ("room", "filtered")], human_results(options, "results"), ("s", "e"), {}
+    )
 
 
 def test_all_tasks_and_epochs_of_all_runs_are_asked_for(tree):
     assert len(files(tree)) == 4 + 3 + 2 + 3
     assert "hi4d_pair16_jump/old/rerun/evaluation_nvs_epoch_0010.rrd" in files(tree)
     assert "hi4d_pair16_jump/new/rerun/trn_nv_generation_epoch_0006.rrd" in files(tree)
+
+
+@pytest.mark.parametrize(
+    ("selection", "captures", "people"),
+    [
+        ({}, ["room/single", "room/filtered"], 12),
+        ({"exp_name": "single"}, ["room/single"], 0),
+        ({"exp_name": "new"}, [], 3),
+        ({"scene_name_includes": "oo"}, ["room/single", "room/filtered"], 0),
+        ({"exp_name": "old", "scene_name_includes": "pair17"}, [], 4),
+    ],
+)
+def test_experiment_and_scene_are_selected_of_every_area(tree, selection, captures, people):
+    of_captures, of_people = found(validated(RunSelection, {"results_root": str(tree), **selection}, "config.sharing"))
+    assert of_captures == [f"captures/{run}/rerun/capture.rrd" for run in captures]
+    assert len(of_people) == people
 
 
 @pytest.mark.parametrize("epoch", ["epoch_0010", "10", 10])
@@ -65,8 +87,8 @@ def test_an_epoch_that_a_run_lacks_is_asked_for_so_that_its_job_says_so(tree):
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        ({"exp_name": "odl"}, "config.sharing.exp_name: .* has no run of 'odl'; the nearest is old"),
-        ({"scene_name_includes": "x"}, "no scene with 'x' in .* which has hi4d_pair16_jump, hi4d_pair17_dance"),
+        ({"exp_name": "odl"}, "config.sharing.exp_name: there is no run of 'odl'; the nearest is old"),
+        ({"scene_name_includes": "x"}, "no scene with 'x'; there are room, hi4d_pair16_jump, hi4d_pair17_dance"),
         ({"results_root": "nowhere"}, "config.sharing.results_root: no such folder: nowhere"),
         ({"tasks": "nvs,poes"}, "config.sharing.tasks.1: input should be 'nvs', 'pose' or"),
         ({"tasks": []}, "config.sharing.tasks: list should have at least 1 item"),

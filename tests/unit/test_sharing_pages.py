@@ -10,9 +10,11 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from splatdag.sharing.layout import Scene, published_as
+from splatdag.sharing.options import RunSelection
 from splatdag.sharing.pages import CARD_TEXT, Place, readable_size, says_the_same, scene_page
+from splatdag.sharing.results_tree import source_camera
 from splatdag.sharing.rrd_files import HEADER_BYTES, Recording, read_recording, rerun_version, resolved, selected
-from splatdag.sharing.scene_metrics import metrics_table, source_camera
+from splatdag.sharing.scene_metrics import metrics_table
 from splatdag.sharing.tree import Content, FolderTree, text_content
 from splatdag.sharing.upload_options import UploadOptions
 from splatdag.sharing.upload_targets import plan_lines, uploads
@@ -190,7 +192,7 @@ def test_one_run_by_two_ways_is_published_once(tmp_path):
     (tmp_path / "old").symlink_to("results/humans")
     again = tmp_path / "old/pair16/debug/rerun/x.rrd"
     found, troubles = uploads(
-        [path, again], tmp_path / "results", tmp_path / "old", UploadOptions(selection="eval_all")
+        [path, again], tmp_path / "results", tmp_path / "old", UploadOptions(selection="eval_all"), RunSelection()
     )
     assert list(map(str, found)) == ["debug/pair16"]
     assert troubles == []
@@ -198,7 +200,7 @@ def test_one_run_by_two_ways_is_published_once(tmp_path):
 
 def test_the_plan_names_what_is_still_to_be_recorded():
     path = Path("results/captures/room/single/rerun/capture.rrd")
-    found, _ = uploads([path], Path("results"), None, UploadOptions(selection="eval_all"))
+    found, _ = uploads([path], Path("results"), None, UploadOptions(selection="eval_all"), RunSelection())
     assert list(plan_lines(found, UploadOptions(repo_id="a/b", branch="x"), "hub")) == [
         "upload: 1 recording of 1 scene, 0 B, to a/b (dataset), branch x",
         "  experiments/single/room: capture.rrd (to be recorded)",

@@ -48,6 +48,11 @@ def test_a_scene_that_fails_costs_no_other_and_touching_reruns_nothing(results, 
     assert not recording(results, OTHER).exists()
     log = project / "logs" / "humans" / OTHER / EXP / "evaluation_nvs_epoch_0015.log"
     assert f"failed: {image}: can't be decoded" in log.read_text()
+    told = snakemake("status").stdout
+    assert re.search(rf"{SCENE}/{EXP}/epoch_0015 +done\n", told)
+    assert re.search(rf"{OTHER}/{EXP}/epoch_0015 +failed\n", told)
+    assert f"record nvs failed: {image}: can't be decoded" in told
+    assert "upload" not in told, "nothing was uploaded yet"
 
     image.write_bytes(whole)
     done = snakemake("recordings", "--cores", "2")
@@ -58,6 +63,13 @@ def test_a_scene_that_fails_costs_no_other_and_touching_reruns_nothing(results, 
     assert rules(snakemake("-n", "recordings", "--cores", "2")) == []
     image.write_bytes(whole + b"\0")
     assert rules(snakemake("-n", "recordings", "--cores", "2")) == ["record_epoch", "recordings"]
+
+    only = ["--config", f'sharing={{"scene_name_includes": "{SCENE}"}}']
+    assert snakemake("upload", "--cores", "2", *only).returncode == 0
+    told = snakemake("status").stdout
+    assert re.search(rf"^{EXP}/{SCENE} +done$", told, re.MULTILINE)
+    assert re.search(rf"^{EXP}/{OTHER} +waiting$", told, re.MULTILINE)
+    assert OTHER not in snakemake("status", *only).stdout
 
 
 def test_the_sample_is_planned_before_it_is_there(snakemake):
@@ -88,4 +100,4 @@ def test_nothing_to_record_of_people_is_no_error(snakemake):
     assert "record_epoch" not in jobs
     done = snakemake("-n", "recordings", "--config", 'sharing={"exp_name": "x"}')
     assert done.returncode == 2
-    assert "config.sharing.exp_name: sample:humans has no run of 'x'; known are sample" in done.stderr
+    assert "config.sharing.exp_name: there is no run of 'x'; known are sample, single" in done.stderr

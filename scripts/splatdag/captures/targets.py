@@ -35,11 +35,14 @@ def dual_files(captures: dict[str, Capture]) -> list[str]:
     return [file for capture in captures.values() for file in run_files(capture, capture.dual_variants)]
 
 
-def recordings(captures: dict[str, Capture], results: Path) -> list[str]:
-    """What the target `recordings` asks for, relative to the results: of `single`, and of other runs that are there."""
-    runs = [f"captures/{capture.name}/{variant}" for capture in captures.values() for variant in VARIANTS]
-    there = [run for run in runs if run.endswith("/single") or (results / run / "manifest.json").is_file()]
-    return [f"{run}/rerun/capture.rrd" for run in there]
+def recorded_runs(captures: dict[str, Capture], results: Path) -> list[tuple[str, str]]:
+    """Capture and variant of the runs that may be recorded: `single`, and others that are there."""
+    return [
+        (capture.name, variant)
+        for capture in captures.values()
+        for variant in VARIANTS
+        if variant == "single" or (results / "captures" / capture.name / variant / "manifest.json").is_file()
+    ]
 
 
 def unmatched(captures: dict[str, Capture]) -> str | None:
@@ -93,9 +96,14 @@ def _before_training(capture: Capture) -> list[PlannedStage]:
     return [*(frames if capture.is_video else []), pose]
 
 
+def shown_as(capture: str, variant: str) -> str:
+    """A run's name in the table of `status`."""
+    return capture if variant == "single" else f"{capture}/{variant}"
+
+
 def _of_run(capture: Capture, variant: str) -> list[PlannedStage]:
     run = f"captures/{capture.name}/{variant}"
-    scene = capture.name if variant == "single" else f"{capture.name}/{variant}"
+    scene = shown_as(capture.name, variant)
     stages = [PlannedStage("captures", scene, "train", f"{run}/train.log", f"{run}/manifest.json")]
     if capture.eval_name:
         evaluation = f"{run}/eval_on_{capture.eval_name}"

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import rerun as rr
+import rerun.blueprint as rrb
 
 from splatdag.sharing.images import frames_in
 from splatdag.sharing.recording import at
 from splatdag.workflow.errors import UserError
+
+_HALF_VIEW = np.radians(25)
+"""Half the angle that a view's eye sees, a little less than the viewer's."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,15 @@ def log_up(stream: rr.RecordingStream, entity: str, cameras: Cameras) -> None:
     axis = int(np.abs(up).argmax())
     direction = "UP" if up[axis] > 0 else "DOWN"
     stream.log(entity, getattr(rr.ViewCoordinates, f"RIGHT_HAND_{'XYZ'[axis]}_{direction}"), static=True)
+
+
+def eye_on(points: np.ndarray, cameras: Cameras) -> rrb.EyeControls3D:
+    """An eye that sees all of these points [..., 3], in the direction of the cameras."""
+    low, high = points.reshape(-1, 3).min(axis=0), points.reshape(-1, 3).max(axis=0)
+    middle, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
+    forward, down = (cameras.rotations[:, :, axis].mean(axis=0) for axis in (2, 1))
+    back = radius / np.sin(_HALF_VIEW) / (np.linalg.norm(forward) or 1.0)
+    return rrb.EyeControls3D(position=middle - back * forward, look_target=middle, eye_up=-down)
 
 
 def log_frusta(stream: rr.RecordingStream, entity: str, cameras: Cameras, depth: float, color: Sequence[int]) -> None:

@@ -196,17 +196,18 @@ def _layout(run: CaptureRun, model: ColmapModel, entities: list[str]) -> rrb.Blu
     forward, down = seen_by.rotations[0][:, 2], seen_by.rotations[0][:, 1]
     middle = np.median(model.cameras.centers, axis=0)
     reach = float(np.linalg.norm(seen_by.centers[0] - middle)) or 1.0
-    eye = rrb.EyeControls3D(position=seen_by.centers[0], look_target=seen_by.centers[0] + reach * forward, eye_up=-down)
+    beyond_frustum = seen_by.centers[0] + 1.1 * _spacing(model.cameras) * forward
+    eye = rrb.EyeControls3D(position=beyond_frustum, look_target=beyond_frustum + reach * forward, eye_up=-down)
     world = rrb.Spatial3DView(
         origin="world", name="world", eye_controls=eye, overrides={"world/points": rrb.EntityBehavior(visible=False)}
     )
     kinds = ("loss", "psnr") if run.training else ("psnr",)
     plots = [rrb.TimeSeriesView(origin=f"plots/{kind}", name=kind) for kind in kinds]
-    pictures = rrb.Grid(*views, name="held-out views")
+    pictures = rrb.Grid(*views, grid_columns=2, name="held-out views")
     first, last = min(run.renders), max(run.renders)
     return blueprint(
         rrb.Horizontal(world, rrb.Vertical(pictures, rrb.Horizontal(*plots), row_shares=[2, 1])),
         timeline=TIMELINE,
-        fps=max(1.0, (last - first) / _LOOP_SECONDS),
+        fps=max(1.0, (last - first or last) / _LOOP_SECONDS),
         loop=(first, last) if last > first else None,
     )

@@ -24,7 +24,7 @@ def _as_text(given: Any) -> Any:
 
 
 class RunSelection(Options):
-    """Which runs of a results tree of the human trainer are shared; runs of captures always are."""
+    """Which runs are recorded and published: those of captures, and of a results tree of the human trainer."""
 
     results_root: str = "results/humans"
     """Folder of `<scene>/<experiment>/`, as the human trainer leaves them; `sample:humans` is the bundled one. Without
@@ -33,14 +33,18 @@ class RunSelection(Options):
     """Folder of `<scene>.json`, whose `cam_id` is the source camera; not set: `preprocess/scenes`, or the sample's.
     A scene without a file there has the `source_camera_id` of its manifest."""
     exp_name: str | None = None
-    """Only the runs of this experiment; not set: of all."""
+    """Only the runs of this experiment, of every area (of captures it is the variant, `single`); not set: of all."""
     scene_name_includes: str = ""
-    """Only scenes with this text in their names."""
+    """Only scenes with this text in their names, of every area (of captures it is the capture)."""
     tasks: Annotated[list[Task], BeforeValidator(_listed)] = Field(list(TASKS), min_length=1)
-    """What is recorded, a list or separated by commas: `nvs`, `pose`, `trn_nv_generation`."""
+    """What is recorded of people, a list or separated by commas: `nvs`, `pose`, `trn_nv_generation`."""
     epoch: Annotated[str, BeforeValidator(_as_text)] = Field("all", pattern=f"^({EPOCH})$")
     """`all`, `latest`, or one, `epoch_0010` or `10`. Training views count their own epochs: beside other tasks, one
     that they do not have is left out."""
+
+    def takes(self, exp: str, scene: str) -> bool:
+        """Whether the run of that experiment and scene is one of these."""
+        return self.exp_name in (None, exp) and self.scene_name_includes in scene
 
 
 class RecordingOptions(Options):

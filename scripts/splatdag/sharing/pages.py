@@ -14,6 +14,7 @@ from splatdag.sharing.scene_metrics import Row
 CARD = "README.md"
 """The card of the repository, in the tree."""
 _TASKS = {
+    "capture": "Capture",
     "evaluation_nvs": "Novel views",
     "evaluation_pose": "Poses",
     "trn_nv_generation": "Novel views made for training",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import rerun.blueprint as rrb
 
-from splatdag.sharing.cameras import log_camera, log_up, read_cameras
+from splatdag.sharing.cameras import eye_on, log_camera, log_up, read_cameras
 from splatdag.sharing.images import frames_in, in_threads, log_images, recorded
 from splatdag.sharing.meshes import PREDICTED, TRUE, Person, log_people, meshes_folder, read_people
 from splatdag.sharing.options import RecordingOptions
@@ -41,8 +42,10 @@ def record_pose(of: RunEpoch, out: Path, options: RecordingOptions, threads: int
     blobs = in_threads(lambda path: recorded(path, options), pictures.values(), threads)
 
     top = f"evaluation/{of.epoch}/pose_smplx"
+    bodies = [person.positions for side in _SIDES for person in meshes["root_aligned", side].values()]
+    eye = eye_on(np.concatenate(bodies), cameras)
     views = rrb.Horizontal(
-        rrb.Spatial3DView(origin=f"{top}/root_aligned", name="root-aligned"),
+        rrb.Spatial3DView(origin=f"{top}/root_aligned", name="root-aligned", eye_controls=eye),
         rrb.Spatial3DView(origin=f"{top}/world_aligned", name="world-aligned", visible=False),
         rrb.Spatial2DView(origin=f"{top}/source_view/rgb", name=f"source view: cam_{camera}"),
     )

@@ -94,7 +94,7 @@ def read_epoch(run: Path, task: Task, epoch: str, scenes_dir: Path) -> RunEpoch:
         known = epochs_in(run, task)
         has = f"{task} has {', '.join(known)}" if known else f"the run has nothing of {task}"
         raise UserError(f"{folder}: no such folder; {has}")
-    return RunEpoch(run, task, epoch, folder, source_camera(run, scenes_dir))
+    return RunEpoch(run, task, epoch, folder, source_camera(run, run.parent.name, scenes_dir))
 
 
 def epoch_name(epoch: str) -> str:
@@ -170,14 +170,14 @@ def _read(path: Path) -> str:
         return ""
 
 
-def source_camera(run: Path, scenes_dir: Path) -> str | None:
+def source_camera(run: Path, scene: str, scenes_dir: Path | None) -> str | None:
     """The camera that a run was trained from: `cam_id` of its scene's file, else what its manifest says.
 
     Raises:
         UserError: the scene's file has no `cam_id`, or one of the two is not JSON.
     """
-    file = scenes_dir / f"{run.parent.name}.json"
-    if file.is_file():
+    file = scenes_dir / f"{scene}.json" if scenes_dir else None
+    if file is not None and file.is_file():
         camera = _json(file).get("cam_id")
         if camera is None:
             raise UserError(f"{file}: no cam_id, the number of the source camera")

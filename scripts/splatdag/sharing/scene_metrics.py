@@ -1,4 +1,4 @@
-"""What a run's own files say of it: held-out metrics by epoch, and the source camera."""
+"""What a run's own files say of its quality: held-out metrics by epoch."""
 
 from __future__ import annotations
 
@@ -24,23 +24,6 @@ def metrics_table(run: Path, source_camera: str | None) -> list[Row]:
     epochs = sorted((run / "evaluation").glob("epoch_*"))
     rows = [(f"epoch {_number(folder.name)}", _of_epoch(folder, source_camera)) for folder in epochs]
     return [row for row in rows if row[1]] or list(_of_metrics_json(run / "metrics.json"))
-
-
-def source_camera(run: Path, scene: str, scenes_dir: Path | None) -> str | None:
-    """The camera that a scene was trained from: of its scene JSON (`cam_id`), else of the run's manifest.
-
-    Raises:
-        UserError: the scene JSON has no `cam_id`.
-    """
-    path = scenes_dir / f"{scene}.json" if scenes_dir else None
-    if path is not None and path.is_file():
-        given = _json(path)
-        if "cam_id" not in given:
-            raise UserError(f"{path}: no cam_id, the camera that the scene is trained from")
-        return str(given["cam_id"])
-    manifest = run / "manifest.json"
-    camera = _json(manifest).get("source_camera_id") if manifest.is_file() else None
-    return None if camera is None else str(camera)
 
 
 def _of_epoch(folder: Path, source_camera: str | None) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""Which recordings the config asks for of the human trainer's results."""
+"""Which recordings the config asks for: of captures, and of the human trainer's results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,59 +44,61 @@ def human_results(selection: RunSelection, results: str) -> HumanResults:
 
 
 def wanted(
-    selection: RunSelection, tree: HumanResults, sample_run: tuple[str, str], sample_epochs: Mapping[str, Sequence[str]]
-) -> list[Recording]:
+    selection: RunSelection,
+    captured: list[tuple[str, str]],
+    tree: HumanResults,
+    sample_run: tuple[str, str],
+    sample_epochs: Mapping[str, Sequence[str]],
+) -> tuple[list[str], list[Recording]]:
     """What the config asks for, found by names of folders; no file is opened.
 
     Args:
         selection: from the config.
+        captured: capture and variant of the runs that could be recorded.
         tree: as `human_results` gives it; one that a rule makes need not be there.
         sample_run: scene and experiment of the sample.
         sample_epochs: what the sample has of each task.
 
+    Returns:
+        Recordings of captures, relative to the results, and those of people.
+
     Raises:
-        UserError: there is no such tree, or nothing in it is selected; names what there is.
+        UserError: there is no such tree, or there are runs but none is selected; names what there is.
     """
-    if tree.sample:
-        return select([sample_run], lambda scene, exp, task: list(sample_epochs[task]), selection, SAMPLE)
-    root = Path(tree.root)
-    if not root.is_dir():
-        if selection.results_root == RunSelection.model_fields["results_root"].default:
-            return []
-        raise UserError(f"config.sharing.results_root: no such folder: {root}")
-    return select(
-        runs_in(root), lambda scene, exp, task: epochs_in(root / scene / exp, task), selection, selection.results_root
+    people = [sample_run] if tree.sample else _runs_of(selection, Path(tree.root))
+    _check([*captured, *people], selection)
+    return (
+        [f"captures/{scene}/{exp}/rerun/capture.rrd" for scene, exp in captured if selection.takes(exp, scene)],
+        [
+            Recording(scene, exp, task, epoch)
+            for scene, exp in people
+            if selection.takes(exp, scene)
+            for task in dict.fromkeys(selection.tasks)
+            for epoch in _selected_epochs(
+                list(sample_epochs[task]) if tree.sample else epochs_in(Path(tree.root, scene, exp), task),
+                task,
+                selection,
+            )
+        ],
     )
 
 
-def select(
-    runs: list[tuple[str, str]],
-    epochs_of: Callable[[str, str, Task], list[str]],
-    selection: RunSelection,
-    where: str,
-) -> list[Recording]:
-    """The tasks and epochs of those runs that are selected.
+def _runs_of(selection: RunSelection, root: Path) -> list[tuple[str, str]]:
+    if root.is_dir() or selection.results_root == RunSelection.model_fields["results_root"].default:
+        return runs_in(root)
+    raise UserError(f"config.sharing.results_root: no such folder: {root}")
 
-    Raises:
-        UserError: there are runs, but none is selected.
-    """
+
+def _check(runs: list[tuple[str, str]], selection: RunSelection) -> None:
     of_exp = [(scene, exp) for scene, exp in runs if selection.exp_name in (None, exp)]
-    kept = [(scene, exp) for scene, exp in of_exp if selection.scene_name_includes in scene]
     if runs and not of_exp:
         hint = nearest(str(selection.exp_name), {exp for _, exp in runs})
-        raise UserError(f"config.sharing.exp_name: {where} has no run of {selection.exp_name!r}{hint}")
-    if runs and not kept:
+        raise UserError(f"config.sharing.exp_name: there is no run of {selection.exp_name!r}{hint}")
+    if runs and not any(selection.takes(exp, scene) for scene, exp in of_exp):
         scenes = ", ".join(list(dict.fromkeys(scene for scene, _ in of_exp))[:_NAMED])
         raise UserError(
-            f"config.sharing.scene_name_includes: no scene with {selection.scene_name_includes!r} in {where}, which has"
-            f" {scenes}"
+            f"config.sharing.scene_name_includes: no scene with {selection.scene_name_includes!r}; there are {scenes}"
         )
-    return [
-        Recording(scene, exp, task, epoch)
-        for scene, exp in kept
-        for task in dict.fromkeys(selection.tasks)
-        for epoch in _selected_epochs(epochs_of(scene, exp, task), task, selection)
-    ]
 
 
 def _selected_epochs(there: list[str], task: Task, selection: RunSelection) -> list[str]:

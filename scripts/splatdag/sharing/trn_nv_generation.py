@@ -17,6 +17,8 @@ from splatdag.workflow.errors import UserError
 
 PARTS = ("reference", "rendered", "refined")
 """From left to right in a picture of the debug folder."""
+_IN_ONE_COLUMN = 3
+"""Triplets below each other; more are shown in two columns."""
 _PLANE_M = 0.5
 """Distance at which a picture hangs before its camera (metres)."""
 
@@ -83,14 +85,20 @@ def _whole_and_parts(path: Path, options: RecordingOptions) -> list[bytes]:
 
 
 def _layout(top: str, pictures_of: dict[str, tuple[list[int], dict[str, list[bytes]]]]) -> rrb.Blueprint:
-    """The world on the left; on the right, as tabs, the triplets of all virtual cameras, and their parts."""
-    shown = [(_entity_name(camera), part) for camera, (_, blobs_of) in pictures_of.items() for part in blobs_of]
-    views = [
-        (part, rrb.Spatial2DView(origin=f"{top}/debug/{camera}/{part}", name=f"{camera} {part}"))
-        for camera, part in shown
+    """The world on the left; on the right, as tabs, the triplets of all virtual cameras, and the parts of each."""
+    views = {
+        _entity_name(camera): [
+            rrb.Spatial2DView(
+                origin=f"{top}/debug/{_entity_name(camera)}/{part}", name=f"{part}, {_entity_name(camera)}"
+            )
+            for part in blobs_of
+        ]
+        for camera, (_, blobs_of) in pictures_of.items()
+    }
+    columns = 1 if len(views) <= _IN_ONE_COLUMN else 2
+    tabs: list[rrb.Container] = [
+        rrb.Grid(*(triplet for triplet, *_ in views.values()), grid_columns=columns, name="triplets"),
+        *(rrb.Horizontal(*parts, name=camera) for camera, (_, *parts) in views.items() if parts),
     ]
-    tabs = [rrb.Grid(*(view for part, view in views if part == "triplet"), grid_columns=1, name="triplets")]
-    if parts := [view for part, view in views if part != "triplet"]:
-        tabs.append(rrb.Grid(*parts, grid_columns=len(PARTS), name=" | ".join(PARTS)))
     world = rrb.Spatial3DView(origin=f"{top}/world", name="world")
     return blueprint(rrb.Horizontal(world, rrb.Tabs(*tabs, active_tab=0)))

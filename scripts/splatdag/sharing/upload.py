@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from splatdag.sharing.layout import Scene
 from splatdag.sharing.pages import CARD, CARD_TEXT, Place, says_the_same, scene_page
 from splatdag.sharing.redaction import keep_out_of_logs
+from splatdag.sharing.results_tree import source_camera
 from splatdag.sharing.rrd_files import Recording, read_recording, rerun_version, resolved, selected
-from splatdag.sharing.scene_metrics import metrics_table, source_camera
+from splatdag.sharing.scene_metrics import metrics_table
 from splatdag.sharing.tree import Content, FolderTree, Tree, text_content
 from splatdag.sharing.upload_options import UploadOptions, token_of
 from splatdag.workflow.errors import UserError

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from splatdag.sharing.layout import Scene, published_as
+from splatdag.sharing.options import RunSelection
 from splatdag.sharing.pages import readable_size
 from splatdag.sharing.rrd_files import NAME, selected
 from splatdag.sharing.upload_options import UploadOptions, token_of
@@ -40,8 +41,7 @@ def uploads(
     results: Path,
     results_root: Path | None,
     options: UploadOptions,
-    exp_name: str | None = None,
-    scene_name_includes: str = "",
+    selection: RunSelection,
 ) -> tuple[dict[Scene, Upload], list[str]]:
     """What is to be published, by scene, and a line for everything that can't be.
 
@@ -49,9 +49,8 @@ def uploads(
         recordings: that there are or will be, `<run>/rerun/<name>.rrd`.
         results: folder of results.
         results_root: an older tree, of runs `<results_root>/<scene>/<exp>`.
-        options: the selection, `auto` replaced by what it stands for.
-        exp_name: only this experiment.
-        scene_name_includes: only scenes with this in their names.
+        options: which recordings, `auto` replaced by what it stands for.
+        selection: which runs are published.
 
     Raises:
         UserError: two runs have the same place.
@@ -70,8 +69,7 @@ def uploads(
             continue
         chosen = set(selected([path.name for path in paths], options.selection, options.rrd_glob))
         upload = Upload(scene, run, tuple(path for path in sorted(paths) if path.name in chosen))
-        wanted = exp_name in (None, scene.exp) and scene_name_includes in scene.name and upload.recordings
-        if not wanted:
+        if not upload.recordings or not selection.takes(scene.exp, scene.name):
             continue
         if scene in found and not _same(found[scene].run, run):
             raise UserError(f"upload: {found[scene].run} and {run} would both be {scene.folder}; rename one of them")
