@@ -18,6 +18,7 @@ from splatdag.driving.targets import (
     driving_logs,
     lines_of,
     logs_digest,
+    recorded_logs,
     split_logs,
 )
 from splatdag.sharing import upload_targets
@@ -222,7 +223,7 @@ def finished_runs(wildcards):
 
 
 def recording_files(wildcards):
-    """What `recordings` asks for: of captures the runs in the sheet and others that are there, and of people."""
+    """What `recordings` asks for: runs of captures and driving that are asked for or there, and of people."""
     of_captures, of_people = wanted_recordings()
     files = [*(f"{RESULTS}/{file}" for file in of_captures), *of_people]
     return kernels_for(untrained(files)) + files
@@ -236,8 +237,9 @@ def untrained(recordings):
 
 @functools.cache
 def wanted_recordings():
-    """Those of captures, relative to the results, and those of people."""
+    """Those of captures and driving, relative to the results, and those of people."""
     runs = targets.recorded_runs(CAPTURES, Path(RESULTS))
+    runs += recorded_logs(CONFIG.driving.run, driving_split()[1], Path(RESULTS))
     with snakefile.one_line_errors():
         of_captures, of_people = wanted(CONFIG.sharing, runs, HUMANS, HUMANS_RUN, HUMANS_EPOCHS)
     return of_captures, [f"{HUMANS.root}/{recording.file}" for recording in of_people]

@@ -1,12 +1,12 @@
 """Recordings for the Rerun viewer.
 
-Needs runs: those of the captures in the sheet, which are trained where they are missing, and what the human trainer
+Needs runs: those of the captures in the sheet and of driving, which are made where they are missing, and what the human trainer
 left below the folder that the config names (sharing.results_root). Makes rerun/*.rrd in the folder of each run.
 """
 
 
 rule recordings:
-    """A recording of every run: of each capture, and of each task and epoch of the human trainer's results."""
+    """A recording of every run: of captures, of driving logs, and of each task and epoch of the human trainer's."""
     input:
         recording_files,
 
@@ -34,6 +34,32 @@ rule record_capture:
     shell:
         "exec python -m splatdag.sharing.record_capture --run-dir {params.run:q} --model {input.points:q}"
         " --out {output.recording:q} --threads {threads} --log {log:q} {params.flags:q}"
+
+
+rule record_drive:
+    """Record the measured clips of a driving log: lidar, Gaussians, camera, velocities and pictures."""
+    input:
+        measured="<results>/driving/{run}/{scene}/metrics.json",
+    output:
+        recording="<results>/driving/{run}/{scene}/rerun/driving.rrd",
+    log:
+        "<logs>/driving/{run}/{scene}/recording.log",
+    benchmark:
+        "<benchmarks>/driving/{run}/{scene}/recording.tsv"
+    wildcard_constraints:
+        run=NAME,
+    conda:
+        "../envs/core.yaml"
+    threads: 2
+    resources:
+        **site("cpu", mem_mb=8_000, runtime=60),
+    params:
+        flags=flags(CONFIG.sharing.recordings),
+        code=code_digest("sharing.record_drive"),
+        log_dir=subpath(input.measured, parent=True),
+    shell:
+        "exec python -m splatdag.sharing.record_drive --log-dir {params.log_dir:q} --out {output.recording:q}"
+        " --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule record_epoch:

@@ -45,6 +45,7 @@ TARGETS = {
     "lift_log": "driving/lift/003.json",
     "flux4d_flow": "driving/overfit/flow/summary.json",
     "evaluate_flux4d": "driving/flux4d/001/metrics.json",
+    "record_drive": "driving/other/001/rerun/driving.rrd",
     "record_epoch": "samples/humans/results/hi4d_pair00_greet/sample/rerun/evaluation_nvs_epoch_0000.rrd",
 }
 """One job of each kind, of captures that do not depend on each other."""
@@ -85,7 +86,7 @@ OUTPUTS = {
 }
 
 
-FLUX4D = ("curves.png", "meta.json", "001/metrics.json")
+FLUX4D = ("curves.png", "meta.json", "001/metrics.json", "../other/001/metrics.json")
 
 
 def prepare(project: Path) -> None:

@@ -7,6 +7,7 @@ from splatdag.sharing.results_tree import Recording, inputs_digest
 from splatdag.sharing.targets import human_results, wanted
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import validated
+from splatdag.workflow.plan import RunRecording
 
 EPOCHS = {"nvs": "evaluation/{}/nvs", "pose": "evaluation/{}/pose_smplx"}
 GENERATED = "input_data/train/misc/nv_generation/pose_state/epoch_0006"
@@ -36,9 +37,11 @@ def files(tree, **selection):
 
 
 def found(options):
-    return wanted(
-        options, [("room", "single"), ("room", "filtered")], human_results(options, "results"), ("s", "e"), {}
-    )
+    runs = [
+        RunRecording("room", variant, f"captures/room/{variant}/rerun/capture.rrd")
+        for variant in ("single", "filtered")
+    ]
+    return wanted(options, runs, human_results(options, "results"), ("s", "e"), {})
 
 
 def test_all_tasks_and_epochs_of_all_runs_are_asked_for(tree):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from splatdag.captures.sheet import DUAL_VARIANTS, Capture
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.plan import PlannedStage
+from splatdag.workflow.plan import PlannedStage, RunRecording
 
 VARIANTS = ("single", *DUAL_VARIANTS)
 """The runs of a capture: as the sheet says, on all photos, and on those that match."""
@@ -35,10 +35,10 @@ def dual_files(captures: dict[str, Capture]) -> list[str]:
     return [file for capture in captures.values() for file in run_files(capture, capture.dual_variants)]
 
 
-def recorded_runs(captures: dict[str, Capture], results: Path) -> list[tuple[str, str]]:
-    """Capture and variant of the runs that may be recorded: `single`, and others that are there."""
+def recorded_runs(captures: dict[str, Capture], results: Path) -> list[RunRecording]:
+    """The runs that may be recorded: `single`, and others that are there."""
     return [
-        (capture.name, variant)
+        RunRecording(capture.name, variant, f"captures/{capture.name}/{variant}/rerun/capture.rrd")
         for capture in captures.values()
         for variant in VARIANTS
         if variant == "single" or (results / "captures" / capture.name / variant / "manifest.json").is_file()

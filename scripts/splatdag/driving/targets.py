@@ -11,6 +11,7 @@ from splatdag.driving.layout import CAMERAS, CUBOIDS, IMAGES, SEMSEG, TABLES, by
 from splatdag.driving.options import AlignmentOptions, IndexOptions
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.inventory import contents_digest
+from splatdag.workflow.plan import PlannedStage, RunRecording
 
 TEST_LOGS = ("001", "011", "016", "065", "084", "090", "106", "115", "123", "158")
 """Of the paper (arXiv 2512.03210, supplement C.1)."""
@@ -161,3 +162,33 @@ def split_logs(logs: DrivingLogs, options: IndexOptions, index_path: str | None)
     names = logs.names[: options.max_scenes]
     tests = test_logs(names, options)
     return [name for name in names if name not in tests], [name for name in names if name in tests]
+
+
+def recorded_logs(run: str, measured: Iterable[str], results: Path) -> list[RunRecording]:
+    """What may be recorded: the logs that a run is measured on, and those of other runs that are there."""
+    there = [tuple(path.parts[-3:-1]) for path in (results / "driving").glob("*/*/metrics.json")]
+    runs = dict.fromkeys([*((run, name) for name in measured), *sorted(there)])
+    return [RunRecording(log, name, f"driving/{name}/{log}/rerun/driving.rrd") for name, log in runs]
+
+
+def planned_stages(run: str, overfit_run: str, flow_run: str, measured: Iterable[str]) -> list[PlannedStage]:
+    """The stages of both runs, for `status`.
+
+    Args:
+        run: name of the run on many logs.
+        overfit_run: name of that on one clip.
+        flow_run: the one whose motion is drawn.
+        measured: logs that the first is measured on.
+    """
+
+    def stage(scene: str, name: str, log: str, output: str) -> PlannedStage:
+        return PlannedStage("driving", scene, name, f"driving/{log}.log", f"driving/{output}")
+
+    return [
+        stage("index", "index", "index", "index/report.json"),
+        stage(overfit_run, "train", f"{overfit_run}/overfit", f"{overfit_run}/manifest.json"),
+        stage(flow_run, "flow", f"{flow_run}/flow", f"{flow_run}/flow/summary.json"),
+        stage(run, "train", f"{run}/train", f"{run}/meta.json"),
+        *(stage(f"{run}/{log}", "evaluate", f"{run}/{log}/evaluate", f"{run}/{log}/metrics.json") for log in measured),
+        stage(run, "merge", f"{run}/merge", f"{run}/manifest.json"),
+    ]

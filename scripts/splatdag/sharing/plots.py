@@ -17,6 +17,7 @@ def log_curve(
     name: str,
     color: Sequence[int],
     as_points: bool = False,
+    timeline: str = "step",
 ) -> None:
     """Record numbers over steps.
 
@@ -28,7 +29,8 @@ def log_curve(
         name: in the legend.
         color: [3]
         as_points: draw each number by itself, where there are few.
+        timeline: of the steps.
     """
     look = rr.SeriesPoints if as_points else rr.SeriesLines
     stream.log(entity, look(names=name, colors=color), static=True)
-    stream.send_columns(entity, indexes=at(steps, "step"), columns=rr.Scalars.columns(scalars=list(values)))
+    stream.send_columns(entity, indexes=at(steps, timeline), columns=rr.Scalars.columns(scalars=list(values)))

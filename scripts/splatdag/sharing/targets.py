@@ -1,4 +1,4 @@
-"""Which recordings the config asks for: of captures, and of the human trainer's results."""
+"""Which recordings the config asks for: of captures and driving, and of the human trainer's results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from splatdag.sharing.options import RunSelection, Task
 from splatdag.sharing.results_tree import Recording, epoch_name, epochs_in, runs_in
 from splatdag.workflow.errors import UserError, nearest
+from splatdag.workflow.plan import RunRecording
 
 SAMPLE = "sample:humans"
 """The bundled results tree, as `results_root`."""
@@ -45,7 +46,7 @@ def human_results(selection: RunSelection, results: str) -> HumanResults:
 
 def wanted(
     selection: RunSelection,
-    captured: list[tuple[str, str]],
+    runs: list[RunRecording],
     tree: HumanResults,
     sample_run: tuple[str, str],
     sample_epochs: Mapping[str, Sequence[str]],
@@ -54,21 +55,21 @@ def wanted(
 
     Args:
         selection: from the config.
-        captured: capture and variant of the runs that could be recorded.
+        runs: of captures and driving that could be recorded.
         tree: as `human_results` gives it; one that a rule makes need not be there.
         sample_run: scene and experiment of the sample.
         sample_epochs: what the sample has of each task.
 
     Returns:
-        Recordings of captures, relative to the results, and those of people.
+        Recordings of runs, relative to the results, and those of people.
 
     Raises:
         UserError: there is no such tree, or there are runs but none is selected; names what there is.
     """
     people = [sample_run] if tree.sample else _runs_of(selection, Path(tree.root))
-    _check([*captured, *people], selection)
+    _check([*((run.scene, run.exp) for run in runs), *people], selection)
     return (
-        [f"captures/{scene}/{exp}/rerun/capture.rrd" for scene, exp in captured if selection.takes(exp, scene)],
+        [run.file for run in runs if selection.takes(run.exp, run.scene)],
         [
             Recording(scene, exp, task, epoch)
             for scene, exp in people

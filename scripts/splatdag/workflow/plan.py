@@ -19,3 +19,14 @@ class PlannedStage:
     """Its log, relative to the logs folder."""
     output: str
     """The file it publishes last, relative to the results folder."""
+
+
+@dataclass(frozen=True)
+class RunRecording:
+    """The recording of a run that `recordings` may make."""
+
+    scene: str
+    exp: str
+    """Experiment: what the run is called where scenes have several."""
+    file: str
+    """Relative to the results folder, `<run>/rerun/<name>.rrd`."""
