@@ -38,7 +38,7 @@ rule index_pandaset:
         "../envs/core.yaml"
     threads: 2
     resources:
-        **site("cpu", mem_mb=2_000, runtime=30),
+        **site("cpu", mem_mb=2_000, runtime=30, area="driving"),
     params:
         data=lists_digest,
         flags=flags(CONFIG.driving.index),
@@ -64,7 +64,7 @@ rule check_pandaset:
         "../envs/core.yaml"
     threads: 2
     resources:
-        **site("cpu", mem_mb=4_000, runtime=120),
+        **site("cpu", mem_mb=4_000, runtime=120, area="driving"),
     params:
         data=checked_digest,
         flags=flags(CONFIG.driving.check),
@@ -94,7 +94,7 @@ rule lift_alignment:
         "../envs/core.yaml"
     threads: 2
     resources:
-        **site("cpu", mem_mb=4_000, runtime=15),
+        **site("cpu", mem_mb=4_000, runtime=15, area="driving"),
     params:
         data=alignment_digest,
         index=index_digest,
@@ -122,7 +122,7 @@ rule voxelization:
         "../envs/core.yaml"
     threads: 2
     resources:
-        **site("cpu", mem_mb=8_000, runtime=30),
+        **site("cpu", mem_mb=8_000, runtime=30, area="driving"),
     params:
         data=clips_digest,
         index=index_digest,
@@ -149,7 +149,7 @@ rule lift_log:
         "../envs/core.yaml"
     threads: 2
     resources:
-        **site("cpu", mem_mb=4_000, runtime=60),
+        **site("cpu", mem_mb=4_000, runtime=60, area="driving"),
     params:
         data=log_digest,
         index=index_digest,
@@ -182,7 +182,7 @@ rule flux4d_overfit:
         "../envs/core.yaml"
     threads: 2
     resources:
-        **site("any", mem_mb=32_000, runtime=720),
+        **site("any", mem_mb=32_000, runtime=720, area="driving"),
     params:
         data=overfit_digest,
         index=index_digest,
@@ -212,7 +212,7 @@ rule flux4d_flow:
         "../envs/core.yaml"
     threads: 2
     resources:
-        **site("any", mem_mb=16_000, runtime=60),
+        **site("any", mem_mb=16_000, runtime=60, area="driving"),
     params:
         data=overfit_digest,
         index=index_digest,
@@ -246,7 +246,7 @@ rule train_flux4d:
         "../envs/core.yaml"
     threads: 8
     resources:
-        **site("h100", mem_mb=48_000, runtime=720, gpus=CONFIG.driving.gpus),
+        **site("h100", mem_mb=48_000, runtime=720, area="driving", gpus=CONFIG.driving.gpus),
     params:
         data=training_logs_digest,
         index=index_digest,
@@ -277,7 +277,7 @@ rule evaluate_flux4d:
         "../envs/core.yaml"
     threads: 2
     resources:
-        **site("any", mem_mb=32_000, runtime=120),
+        **site("any", mem_mb=32_000, runtime=120, area="driving"),
     params:
         data=measured_digest,
         index=index_digest,
@@ -310,7 +310,7 @@ rule flux4d:
         "../envs/core.yaml"
     threads: 1
     resources:
-        **site("cpu", mem_mb=2_000, runtime=15),
+        **site("cpu", mem_mb=2_000, runtime=15, area="driving"),
     params:
         scenes=measured_logs,
         code=code_digest("driving.merge"),
