@@ -7,15 +7,17 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from splatdag.driving import evaluate, merge, overfit, train
 from splatdag.driving.clips import Clip, read_index
 from splatdag.driving.index import main as make_index
-from splatdag.driving.options import IndexOptions, OverfitOptions
+from splatdag.driving.options import EvaluateOptions, IndexOptions, OverfitOptions, TrainOptions
 from splatdag.driving.reader import Reader
 from splatdag.driving.scenes import ClipScene
 from splatdag.samples.options import StreetOptions
 from splatdag.samples.street import make_street
 from splatdag.workflow.stage import Job
 
+INDEX = "full.pkl"
 TINY: dict[str, Any] = {
     "num_image_points": 600,
     "num_sky_points": 200,
@@ -45,15 +47,35 @@ def street() -> Path:
     root = Path(mkdtemp(prefix="splatdag-street-"))
     options = StreetOptions(logs=2, frames=16, width=96, points=1500, cameras=("front_camera",))
     make_street(root, options)
-    make_index(root, root / "full.pkl", root / "tiny.pkl", root / "report.json", IndexOptions(), Job())
+    make_index(root, root / INDEX, root / "tiny.pkl", root / "report.json", IndexOptions(), Job())
     return root
 
 
 def clip(setting: str = "eval_future") -> Clip:
     """A clip of the small logs."""
-    return next(clip for clip in read_index(street() / "full.pkl") if clip.setting == setting)
+    return next(clip for clip in read_index(street() / INDEX) if clip.setting == setting)
 
 
 def scene(setting: str = "eval_future", **changes: Any) -> ClipScene:
     """A clip, read."""
     return Reader(street(), tiny(**changes))(clip(setting))
+
+
+@cache
+def overfitted() -> Path:
+    """A run on the first clip."""
+    root = Path(mkdtemp(prefix="splatdag-overfit-")) / "driving" / "overfit"
+    overfit.main(street() / INDEX, street(), root, tiny(), Job(), cache_dir=root.parent / "lift")
+    return root
+
+
+@cache
+def trained() -> Path:
+    """A run on log 002, measured on log 001."""
+    root = Path(mkdtemp(prefix="splatdag-flux4d-")) / "driving" / "flux4d"
+    index = street() / INDEX
+    train.main(index, street(), root, TrainOptions(**TINY), Job(), cache_dir=root.parent / "lift")
+    ckpt = root / "ckpt_last.pt"
+    evaluate.main(index, street(), ckpt, "001", root / "001", EvaluateOptions(), Job())
+    merge.main(root, ckpt, index, ("001",), Job())
+    return root

@@ -6,23 +6,21 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from flux4d import TINY, scene, street, tiny
+from flux4d import INDEX, TINY, overfitted, scene, street, tiny, trained
 from PIL import Image
 from plyfile import PlyData
 
-from splatdag.driving import evaluate, flow, merge, overfit, train
+from splatdag.driving import evaluate, flow, merge, overfit
 from splatdag.driving.evaluation import flow_of
 from splatdag.driving.learning import unsolved
 from splatdag.driving.model import Flux4D
-from splatdag.driving.options import EvaluateOptions, FlowOptions, TrainOptions
+from splatdag.driving.options import EvaluateOptions, FlowOptions
 from splatdag.driving.reader import Reader
 from splatdag.driving.scene_flow import pair_of
 from splatdag.samples.street_truth import Truth
@@ -32,31 +30,9 @@ from splatdag.workflow.manifest import Manifest
 from splatdag.workflow.runs import read_runs
 from splatdag.workflow.stage import Job
 
-INDEX = "full.pkl"
-
 
 def json_of(path: Path) -> Any:
     return json.loads(path.read_text())
-
-
-@cache
-def overfitted() -> Path:
-    """A run on the first clip."""
-    root = Path(mkdtemp(prefix="splatdag-overfit-")) / "driving" / "overfit"
-    overfit.main(street() / INDEX, street(), root, tiny(), Job(), cache_dir=root.parent / "lift")
-    return root
-
-
-@cache
-def trained() -> Path:
-    """A run on log 002, measured on log 001."""
-    root = Path(mkdtemp(prefix="splatdag-flux4d-")) / "driving" / "flux4d"
-    index = street() / INDEX
-    train.main(index, street(), root, TrainOptions(**TINY), Job(), cache_dir=root.parent / "lift")
-    ckpt = root / "ckpt_last.pt"
-    evaluate.main(index, street(), ckpt, "001", root / "001", EvaluateOptions(), Job())
-    merge.main(root, ckpt, index, ("001",), Job())
-    return root
 
 
 @pytest.mark.parametrize("made", [overfitted, trained])

@@ -23,7 +23,7 @@ from splatdag.workflow.errors import UserError
 TIMELINE = "frame"
 _FPS = 10.0
 """Frames a second of PandaSet."""
-_MOVES = 0.05
+_MOVES = 0.3
 """Metres from the first image of a clip to the last by which a Gaussian is said to move."""
 _FAST = 0.5
 """m/s from which a point has an arrow."""
