@@ -28,6 +28,7 @@ def gaussians(count: int = 40, backdrop: int = 10) -> Gaussians:
         torch.randn((count, 3), generator=generator),
         torch.rand(count, generator=generator),
         far,
+        torch.where(far, -1, 0).to(torch.int16),
     )
 
 

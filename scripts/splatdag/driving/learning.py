@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from splatdag.driving.loader import Prepared
 from splatdag.driving.losses import clip_loss
 from splatdag.driving.model import Feedback, Flux4D, Moving, numbers, with_numbers
 from splatdag.driving.options import LearnOptions, LossOptions
 from splatdag.driving.rendering import Drawn
 from splatdag.driving.scenes import ClipScene, View
+from splatdag.driving.sweeps import sweep_loss
 from splatdag.driving.voxels import Voxels
 from splatdag.workflow.errors import UserError
 
@@ -39,31 +41,34 @@ def feedback_of(views: list[View], size: tuple[int, int], options: LossOptions) 
 
 
 def learn(
-    model: Flux4D, scene: ClipScene, slot: int, options: LearnOptions, frames: tuple[int, ...], voxels: Voxels
+    model: Flux4D, given: Prepared, slot: int, options: LearnOptions, frames: tuple[int, ...]
 ) -> tuple[Tensor, Drawn, Tensor, list[View]]:
     """The loss on some images of a clip, averaged over the model's steps.
 
     Args:
         model: the network.
-        scene: on the device of the network.
+        given: the clip, on the device of the network.
         slot: number of this clip in the training; which images are drawn follows from it and the seed.
         options: of the training.
         frames: of the clip, to learn from.
-        voxels: of the scene.
 
     Returns:
         the loss, and of the last step what was drawn, the weights of its pixels, and the views that were drawn.
     """
-    device, rng = scene.start.means.device, np.random.default_rng([options.seed, 1, slot])
+    scene, rng = given.scene, np.random.default_rng([options.seed, 1, slot])
+    device = scene.start.means.device
     views = [view.to(device) for view in chosen_views(scene, frames, options.targets_per_step, rng)]
-    given = scene.given
-    seen = [given[index].to(device) for index in rng.permutation(len(given))[: options.feedback_views]]
-    results = model(scene.start, feedback_of(seen, scene.size, options), voxels)
+    inputs = scene.given
+    seen = [inputs[index].to(device) for index in rng.permutation(len(inputs))[: options.feedback_views]]
+    results = model(scene.start, feedback_of(seen, scene.size, options), given.voxels)
     losses = []
     for moving in results:
         loss, drawn, weights = clip_loss(moving, views, scene.size, options)
         losses.append(loss)
-    return torch.stack(losses).mean(), drawn, weights, views
+    total = torch.stack(losses).mean()
+    if options.flow_lambda:
+        total = total + options.flow_lambda * sweep_loss(scene.start, results[0].velocities, given.upright, rng)
+    return total, drawn, weights, views
 
 
 def chosen_views(scene: ClipScene, frames: tuple[int, ...], count: int, rng: np.random.Generator) -> list[View]:

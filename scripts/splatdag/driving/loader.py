@@ -6,12 +6,16 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from splatdag.driving.clips import Clip
+from splatdag.driving.model import Flux4D
 from splatdag.driving.scenes import ClipScene
+from splatdag.driving.sweeps import standing
 from splatdag.driving.voxels import Voxels
 from splatdag.workflow.errors import UserError
 
@@ -95,16 +99,26 @@ class Loader:
             logger.warning("clip %s left out: %s", clip.clip_id, error)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A clip on the device, and what is worked out of it once."""
+
+    scene: ClipScene
+    voxels: Voxels
+    upright: Tensor
+    """[N] bool: Gaussians that were measured and are not ground."""
+
+
 class OnDevice:
-    """The clip that was asked for last, on the device, with its voxels."""
+    """The clip that was asked for last, on the device."""
 
-    def __init__(self, voxels: Callable[[ClipScene], Voxels], device: torch.device) -> None:
-        self._voxels, self._device = voxels, device
-        self._last: tuple[ClipScene, ClipScene, Voxels] | None = None
+    def __init__(self, model: Flux4D, device: torch.device) -> None:
+        self._model, self._device = model, device
+        self._last: tuple[ClipScene, Prepared] | None = None
 
-    def of(self, scene: ClipScene) -> tuple[ClipScene, Voxels]:
-        """The scene with its Gaussians on the device, and their voxels."""
+    def of(self, scene: ClipScene) -> Prepared:
+        """The scene, prepared."""
         if self._last is None or self._last[0] is not scene:
             there = scene.to(self._device)
-            self._last = scene, there, self._voxels(there)
-        return self._last[1:]
+            self._last = scene, Prepared(there, self._model.voxels(there.start), standing(there.start))
+        return self._last[1]

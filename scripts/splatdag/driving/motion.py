@@ -9,20 +9,21 @@ LARGEST_PIXELS = 10.0
 """Image-plane velocities are cut to this length (pixels from one frame to the next)."""
 
 
-def moved(means: Tensor, velocities: Tensor, times: Tensor, at: float) -> Tensor:
+def moved(means: Tensor, velocities: Tensor, times: Tensor, at: float | Tensor) -> Tensor:
     """Where Gaussians are at a time.
 
     Args:
         means: [N, 3] metres, at `times`.
         velocities: [N, D, 3] metres per clip time, coefficients of a polynomial of D terms: v(t) = Σ v_j t^j.
         times: [N] clip times.
-        at: clip time.
+        at: clip time, one for all or [N] of each.
 
     Returns:
         [N, 3] metres.
     """
     powers = torch.arange(1, velocities.shape[1] + 1, dtype=means.dtype, device=means.device)
-    spans = (at**powers - times[:, None] ** powers) / powers
+    there = torch.as_tensor(at, dtype=means.dtype, device=means.device)
+    spans = (there[..., None] ** powers - times[:, None] ** powers) / powers
     return means + (velocities * spans[..., None]).sum(dim=1)
 
 

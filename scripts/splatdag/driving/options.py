@@ -185,6 +185,9 @@ class LossOptions(Options):
     """Weight of the mean absolute difference of depth (per m)."""
     velocity_lambda: float = Field(0.005, ge=0)
     """Weight of the mean speed of what was measured (per metre per clip time); the backdrop does not count."""
+    flow_lambda: float = Field(0.1, ge=0)
+    """Weight of the mean distance (m) of what stands up in an input frame, moved to the next, from what stands there;
+    not in the paper; 0 leaves it out."""
     velocity_reweighting: bool = True
     """A pixel's colour counts 1 + v_r times, its image-plane velocity in pixels per frame (at most 10)."""
 

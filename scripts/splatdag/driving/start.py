@@ -74,6 +74,8 @@ class Gaussians:
     """[N] clip time at which the point was measured, where the mean is its place."""
     backdrop: Tensor
     """[N] bool: not measured, but the input images far behind; it does not move, and its scale has no upper bound."""
+    frames: Tensor
+    """[N] int16: frame of the clip that it was seen in; -1 for the backdrop."""
 
     def __len__(self) -> int:
         return len(self.means)
@@ -107,7 +109,7 @@ def begin(log: Log, clip: Clip, lifted: dict[int, Lifted], options: StartOptions
     generator = torch.Generator().manual_seed(seed)
     ego_to_world, clock = log.ego_to_world[clip.start], Clock.of(log, clip)
     inputs = [clip.start + frame for frame in clip.inputs]
-    points, colors, times, spacings = (
+    points, colors, times, spacings, frames = (
         np.concatenate(parts)
         for parts in zip(
             *(_measured(log, frame, lifted[frame], clock, options.keep_unseen) for frame in inputs), strict=True
@@ -116,7 +118,8 @@ def begin(log: Log, clip: Clip, lifted: dict[int, Lifted], options: StartOptions
     kept = evenly(len(points), options.max_gaussians)
     sizes = options.lidar_scale * spacings[kept]
     means = (points[kept] - ego_to_world[:3, 3]) @ ego_to_world[:3, :3]
-    found = [_gaussians(means, colors[kept], times[kept], sizes, _OPACITY, "lidar", generator)]
+    frames = frames[kept] - clip.start
+    found = [_gaussians(means, colors[kept], times[kept], frames, sizes, _OPACITY, "lidar", generator)]
     radius = options.sky_radius * float(np.linalg.norm(np.ptp(means, axis=0)))
     views = [(log.cameras[name], frame) for frame in inputs for name in clip.cameras]
     for number, (camera, frame) in enumerate(views):
@@ -131,15 +134,17 @@ def begin(log: Log, clip: Clip, lifted: dict[int, Lifted], options: StartOptions
             else:  # so far away that where it is looked at from makes no difference
                 means = drawn[0] @ ego_to_world[:3, :3]
             opacity = _SURE if kind == "backdrop" else _OPACITY_OF_PIXELS
-            found.append(_gaussians(means, drawn[1], at, drawn[2], opacity, kind, generator))
+            seen_in = np.full(len(at), -1 if kind == "backdrop" else frame - clip.start)
+            found.append(_gaussians(means, drawn[1], at, seen_in, drawn[2], opacity, kind, generator))
     return _joined(found)
 
 
 def _measured(log: Log, frame: int, given: Lifted, clock: Clock, keep_unseen: bool) -> tuple[np.ndarray, ...]:
-    """Points of the world, colours, clip times and spacings of the points that a camera has seen, or of all."""
+    """Points of the world, colours, clip times, spacings and frames of the points that a camera has seen, or of all."""
     seen = given.seen | keep_unseen
     times = clock.at(given.times[seen].astype(np.float64) + log.lidar_times[frame])
-    return given.points[seen] + given.origin, given.colors[seen], times, given.spacings[seen]
+    points = given.points[seen] + given.origin
+    return points, given.colors[seen], times, given.spacings[seen], np.full(len(points), frame)
 
 
 class _Depths:
@@ -195,6 +200,7 @@ def _gaussians(
     means: np.ndarray,
     colors: np.ndarray,
     times: np.ndarray,
+    frames: np.ndarray,
     sizes: np.ndarray,
     opacity: float,
     kind: str,
@@ -213,6 +219,7 @@ def _gaussians(
         torch.logit(rgb),
         torch.from_numpy(times.astype(np.float32)),
         torch.full((count,), kind == "backdrop"),
+        torch.from_numpy(frames.astype(np.int16)),
     )
 
 

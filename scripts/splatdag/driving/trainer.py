@@ -68,7 +68,7 @@ class _Run:
         self.optimizers = [Adam(parameter, work.options.lr, (0.9, 0.999), 1e-8) for parameter in self.parameters]
         self.result = Trained(self.model)
         self.loader = work.make_loader()
-        self.place = OnDevice(lambda scene: self.model.voxels(scene.start), device)
+        self.place = OnDevice(self.model, device)
         self.frames = work.frames
 
     def begin(self, saved: dict[str, Any] | None) -> None:
@@ -188,9 +188,9 @@ def _steps(run: _Run, keeper: _Keeper | None) -> Trained:
         total = torch.zeros((), device=device)
         for part in range(options.grad_accum_steps):
             slot = (step * options.grad_accum_steps + part) * ranks.count + ranks.rank
-            scene, voxels = run.place.of(run.loader.take(slot, ranks.count))
-            frames = run.frames or tuple(range(scene.clip.length))
-            loss, drawn, weights, views = learn(run.model, scene, slot, options, frames, voxels)
+            given = run.place.of(run.loader.take(slot, ranks.count))
+            frames = run.frames or tuple(range(given.scene.clip.length))
+            loss, drawn, weights, views = learn(run.model, given, slot, options, frames)
             loss.backward()
             total += loss.detach() / options.grad_accum_steps
         run.optimise(rate(step, options))
