@@ -66,8 +66,11 @@ def learn(
         loss, drawn, weights = clip_loss(moving, views, scene.size, options)
         losses.append(loss)
     total = torch.stack(losses).mean()
+    velocities = results[0].velocities
     if options.flow_lambda:
-        total = total + options.flow_lambda * sweep_loss(scene.start, results[0].velocities, given.upright, rng)
+        total = total + options.flow_lambda * sweep_loss(scene.start, velocities, given.upright, rng)
+    if options.still_lambda:
+        total = total + options.still_lambda * (scene.still * velocities.flatten(1).norm(dim=1)).mean()
     return total, drawn, weights, views
 
 

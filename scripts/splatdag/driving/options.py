@@ -185,9 +185,11 @@ class LossOptions(Options):
     """Weight of the mean absolute difference of depth (per m)."""
     velocity_lambda: float = Field(0.005, ge=0)
     """Weight of the mean speed of what was measured (per metre per clip time); the backdrop does not count."""
-    flow_lambda: float = Field(0.1, ge=0)
+    flow_lambda: float = Field(1.0, ge=0)
     """Weight of the mean distance (m) of what stands up in an input frame, moved to the next, from what stands there;
     not in the paper; 0 leaves it out."""
+    still_lambda: float = Field(0.1, ge=0)
+    """Weight of the mean speed of what is where the other input frames have points as well; not in the paper."""
     velocity_reweighting: bool = True
     """A pixel's colour counts 1 + v_r times, its image-plane velocity in pixels per frame (at most 10)."""
 
@@ -246,19 +248,19 @@ SMALL: dict[str, Any] = {
     "num_image_points": 24_000,
     "num_sky_points": 6_000,
     "point_cloud_range": [-60, -60, -4, 60, 60, 20],
-    "voxel_size": 0.6,
+    "voxel_size": 0.4,
     "channels": [16, 32],
     "blocks": 1,
     "features": 32,
     "iterations": 2,
-    "iters": 60,
+    "iters": 80,
     "lr": 4e-3,
     "data_factor": 2,
     "targets_per_step": 2,
     "feedback_views": 2,
     "save_every": 0,
     "log_every": 2,
-    "save_ckpt_every": 60,
+    "save_ckpt_every": 80,
 }
 """A network and a schedule that suit a CPU and the sample logs."""
 

@@ -16,6 +16,7 @@ from splatdag.driving.options import StartOptions
 from splatdag.driving.pandaset import PANDAR64, Log
 from splatdag.driving.rendering import Target
 from splatdag.driving.start import Clock, Gaussians, begin
+from splatdag.driving.sweeps import stillness
 from splatdag.splats.pixels import read_pixels, text
 from splatdag.workflow.errors import UserError
 
@@ -56,6 +57,8 @@ class ClipScene:
     """Of all input and target frames, by frame."""
     size: tuple[int, int]
     """Width and height of the images (pixels)."""
+    still: Tensor
+    """[N]: `sweeps.stillness` of each Gaussian."""
 
     @property
     def given(self) -> list[View]:
@@ -69,7 +72,7 @@ class ClipScene:
 
     def to(self, device: torch.device) -> ClipScene:
         """The same with its Gaussians on a device; views follow when they are drawn."""
-        return replace(self, start=self.start.each(lambda tensor: tensor.to(device)))
+        return replace(self, start=self.start.each(lambda tensor: tensor.to(device)), still=self.still.to(device))
 
 
 def load_clip(
@@ -100,7 +103,8 @@ def load_clip(
     sizes = sorted({(view.image.shape[1], view.image.shape[0]) for view in views})
     if len(sizes) > 1:
         raise UserError(f"{log.folder}: images of {camera} are of {text(sizes[0])} and {text(sizes[-1])} pixels")
-    return ClipScene(clip, clock, begin(log, clip, of_inputs, options, seed), views, sizes[0])
+    start = begin(log, clip, of_inputs, options, seed)
+    return ClipScene(clip, clock, start, views, sizes[0], stillness(start))
 
 
 def _view(log: Log, clip: Clip, clock: Clock, name: str, frame: int, lifted: Lifted, data_factor: int) -> View:

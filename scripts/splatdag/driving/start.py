@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import Delaunay, cKDTree
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,10 +30,10 @@ _OPACITY_OF_PIXELS = 0.8
 _SURE = 0.95
 """Opacity of the backdrop, behind which there is nothing."""
 _AROUND = 3
-"""Lidar points that tell the depth of a pixel."""
+"""Lidar points that a triangle needs."""
 _REACH = 3.0
-"""How far they may be from it, in typical distances between them."""
-_EDGE = 0.2
+"""How far the nearest may be from a pixel whose depth is told, in typical distances between them."""
+_EDGE = 0.6
 """By which share their depths may differ; where they do more, the nearest alone counts."""
 
 
@@ -153,20 +153,27 @@ class _Depths:
     def __init__(self, camera: Camera, frame: int, given: Lifted, width: int, height: int) -> None:
         points = given.points + given.origin
         pixels, inside = pixels_of(camera, frame, points, width, height)
-        self.depths = project(camera, frame, points)[1][inside]
-        self.tree = cKDTree(pixels[inside]) if inside.sum() > _AROUND else None
-        if self.tree is not None:
-            self.reach = _REACH * float(np.median(self.tree.query(pixels[inside], 2)[0][:, 1]).clip(1))
+        self.pixels, first = np.unique(pixels[inside], axis=0, return_index=True)
+        self.depths = project(camera, frame, points)[1][inside][first]
+        self.empty = len(self.depths) <= _AROUND
+        if not self.empty:
+            self.triangles, self.tree = Delaunay(self.pixels), cKDTree(self.pixels)
+            self.reach = _REACH * float(np.median(self.tree.query(self.pixels, 2)[0][:, 1]).clip(1))
 
     def at(self, pixels: np.ndarray) -> np.ndarray:
-        """[N] metres of pixels [N, 2]; infinity where no point is near."""
-        if self.tree is None:
+        """[N] metres of pixels [N, 2]; infinity where no point is near, or none around."""
+        if self.empty:
             return np.full(len(pixels), np.inf)
-        away, rows = self.tree.query(pixels, _AROUND)
-        depths, weights = self.depths[rows], 1 / (away + 1e-3)
-        smooth = weights.sum(axis=1) / (weights / depths).sum(axis=1)  # planes are linear in 1 / depth
-        edge = depths.max(axis=1) > (1 + _EDGE) * depths.min(axis=1)
-        return np.where(away[:, 0] > self.reach, np.inf, np.where(edge, depths[:, 0], smooth))
+        away, nearest = self.tree.query(pixels)
+        of_pixels = self.triangles.find_simplex(pixels)
+        known = (of_pixels >= 0) & (away <= self.reach)
+        transform = self.triangles.transform[of_pixels]
+        two = np.einsum("nij,nj->ni", transform[:, :2], pixels - transform[:, 2])
+        weights = np.concatenate([two, 1 - two.sum(axis=1, keepdims=True)], axis=1)
+        depths = self.depths[self.triangles.simplices[of_pixels]]
+        smooth = 1 / np.maximum((weights / depths).sum(axis=1), 1e-6)  # planes are linear in 1 / depth
+        edge = (depths.max(axis=1) > (1 + _EDGE) * depths.min(axis=1)) | ~np.isfinite(smooth)
+        return np.where(known, np.where(edge, self.depths[nearest], smooth), np.inf)
 
 
 def _drawn(

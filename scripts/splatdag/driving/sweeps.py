@@ -15,11 +15,16 @@ from splatdag.driving.motion import moved
 from splatdag.driving.start import Gaussians
 
 _CELL = 2.0
-"""Length (m) of the squares whose lowest point is the ground's height."""
+"""Length (m) of the squares whose lower points tell the ground's height."""
+_LOW = 0.1
+"""Share of them below it: at edges, depths that were guessed wrong lie under the ground."""
 _HEIGHT = 0.3
 """Metres above it from which a point stands up."""
 _FARTHEST = 3.0
 """Metres from which a distance counts no more: what is there has no counterpart."""
+_AROUND = 3
+_SLACK = 0.1
+"""Metres by which a place that is occupied still may be missed."""
 _MOST = 8192
 """Points of a frame that are looked at in a step."""
 _ROWS = 2048
@@ -27,13 +32,39 @@ _ROWS = 2048
 
 def standing(start: Gaussians) -> Tensor:
     """[N] bool: what was measured and is not ground."""
-    means, measured = start.means.cpu().numpy(), ~start.backdrop.cpu().numpy()
-    cells = np.floor(means[:, :2] / _CELL).astype(np.int64)
-    _, of_points = np.unique(cells, axis=0, return_inverse=True)
-    of_points = of_points.reshape(-1)
-    lowest = np.full(of_points.max(initial=0) + 1, np.inf)
-    np.minimum.at(lowest, of_points[measured], means[measured, 2])
-    return torch.from_numpy(measured & (means[:, 2] > lowest[of_points] + _HEIGHT)).to(start.means.device)
+    rows = torch.nonzero(~start.backdrop)[:, 0]
+    means = start.means[rows].cpu().numpy()
+    _, cells, counts = np.unique(
+        np.floor(means[:, :2] / _CELL).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
+    cells = cells.reshape(-1)
+    order = np.lexsort((means[:, 2], cells))
+    begins = np.cumsum(counts) - counts
+    ground = means[order, 2][begins + (_LOW * counts).astype(np.int64)]
+    found = torch.zeros_like(start.backdrop)
+    found[rows] = torch.from_numpy(means[:, 2] > ground[cells] + _HEIGHT).to(found.device)
+    return found
+
+
+def stillness(start: Gaussians) -> Tensor:
+    """[N] in 0 to 1: how sure it is that a place is occupied in the other frames, too; 0 of the backdrop.
+
+    Where most other frames have a point within the distance that a frame's own points have, what is there stands still,
+    or others like it pass by without a gap.
+    """
+    means, frames = start.means.cpu().numpy(), start.frames.cpu().numpy()
+    found = np.zeros(len(means), np.float32)
+    numbers = [number for number in np.unique(frames) if number >= 0]
+    trees = {number: cKDTree(means[frames == number]) for number in numbers}
+    for number in numbers:
+        rows = np.flatnonzero(frames == number)
+        others = [trees[other] for other in numbers if other != number and trees[other].n > _AROUND]
+        if not others or trees[number].n <= _AROUND:
+            continue
+        usual = trees[number].query(means[rows], _AROUND + 1)[0][:, 1:].mean(axis=1)
+        away = np.median([tree.query(means[rows])[0] for tree in others], axis=0)
+        found[rows] = np.exp(-((away / (usual + _SLACK)) ** 2))
+    return torch.from_numpy(found).to(start.means.device)
 
 
 def sweep_loss(start: Gaussians, velocities: Tensor, upright: Tensor, rng: np.random.Generator) -> Tensor:
