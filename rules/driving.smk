@@ -286,7 +286,7 @@ rule evaluate_flux4d:
         run=subpath(input.ckpt, parent=True),
         out=subpath(output.measured, parent=True),
         name=CONFIG.driving.ckpt,
-        cache=f"{RESULTS}/driving/lift",
+        cache=subpath(input.points, parent=True),
     shell:
         "exec python -m splatdag.driving.evaluate --index-path {input.index:q} --data-root {input.logs:q}"
         " --ckpt {params.run:q}/{params.name} --scene {wildcards.scene:q} --out-dir {params.out:q}"

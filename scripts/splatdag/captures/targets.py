@@ -7,7 +7,7 @@ from pathlib import Path
 
 from splatdag.captures.sheet import DUAL_VARIANTS, Capture
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.plan import PlannedStage, RunRecording
+from splatdag.workflow.plan import PlannedStage, RunRecording, shown_as
 
 VARIANTS = ("single", *DUAL_VARIANTS)
 """The runs of a capture: as the sheet says, on all photos, and on those that match."""
@@ -94,11 +94,6 @@ def _before_training(capture: Capture) -> list[PlannedStage]:
     frames = [PlannedStage("captures", name, "frames", f"{folder}/frames.log", f"{folder}/images")]
     pose = PlannedStage("captures", name, "pose", f"{folder}/pose.log", f"{folder}/registration.json")
     return [*(frames if capture.is_video else []), pose]
-
-
-def shown_as(capture: str, variant: str) -> str:
-    """A run's name in the table of `status`."""
-    return capture if variant == "single" else f"{capture}/{variant}"
 
 
 def _of_run(capture: Capture, variant: str) -> list[PlannedStage]:

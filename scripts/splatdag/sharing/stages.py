@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from splatdag.captures.targets import shown_as
 from splatdag.sharing.layout import Scene
 from splatdag.sharing.results_tree import FILES, Recording
-from splatdag.workflow.plan import PlannedStage
+from splatdag.workflow.plan import PlannedStage, shown_as
 
 
 def recording_stages(of_captures: Iterable[str], of_people: Iterable[Recording], root: Path) -> list[PlannedStage]:

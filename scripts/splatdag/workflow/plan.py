@@ -30,3 +30,8 @@ class RunRecording:
     """Experiment: what the run is called where scenes have several."""
     file: str
     """Relative to the results folder, `<run>/rerun/<name>.rrd`."""
+
+
+def shown_as(capture: str, variant: str) -> str:
+    """A run's name in the table of `status`."""
+    return capture if variant == "single" else f"{capture}/{variant}"
