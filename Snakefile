@@ -26,7 +26,7 @@ rule all:
     default_target: True
     input:
         rules.captures.input,
-        rules.driving.input,
+        DRIVING_FILES if CONFIG.driving.data_root else [],
         recording_files,
 
 

@@ -15,6 +15,7 @@ from splatdag.driving.options import LiftOptions
 from splatdag.driving.targets import (
     alignment_files,
     checked_index,
+    clip_folder,
     driving_logs,
     lines_of,
     logs_digest,
@@ -239,7 +240,14 @@ def untrained(recordings):
 def wanted_recordings():
     """Those of captures and driving, relative to the results, and those of people."""
     runs = targets.recorded_runs(CAPTURES, Path(RESULTS))
-    runs += recorded_logs(CONFIG.driving.run, driving_split()[1], Path(RESULTS))
+    if CONFIG.driving.data_root:
+        runs += recorded_logs(
+            CONFIG.driving.run,
+            driving_split()[1],
+            CONFIG.driving.overfit_run,
+            CONFIG.driving.overfit.clip_index,
+            Path(RESULTS),
+        )
     with snakefile.one_line_errors():
         of_captures, of_people = wanted(CONFIG.sharing, runs, HUMANS, HUMANS_RUN, HUMANS_EPOCHS)
     return of_captures, [f"{HUMANS.root}/{recording.file}" for recording in of_people]
@@ -338,6 +346,12 @@ def index_digest(wildcards):
 DRIVING_RUN = f"<results>/driving/{CONFIG.driving.run}"
 OVERFIT_RUN = f"<results>/driving/{CONFIG.driving.overfit_run}"
 FLOW_RUN = f"<results>/driving/{CONFIG.driving.flow_run or CONFIG.driving.overfit_run}"
+DRIVING_FILES = [
+    f"{OVERFIT_RUN}/manifest.json",
+    f"{FLOW_RUN}/flow/summary.json",
+    f"{DRIVING_RUN}/manifest.json",
+    "<results>/kernels/any.json",
+]
 
 
 @functools.cache

@@ -14,10 +14,7 @@ Needs a folder of logs (config: driving.data_root), in PandaSet's layout. Makes 
 rule driving:
     """The clips of all driving logs, a run on one of them with pictures of its motion, and a run on all, measured."""
     input:
-        f"{OVERFIT_RUN}/manifest.json",
-        f"{FLOW_RUN}/flow/summary.json",
-        f"{DRIVING_RUN}/manifest.json",
-        "<results>/kernels/any.json",
+        DRIVING_FILES,
 
 
 rule index_pandaset:
@@ -173,6 +170,7 @@ rule flux4d_overfit:
         curves=f"{OVERFIT_RUN}/curves.png",
         metrics=f"{OVERFIT_RUN}/metrics.json",
         preview=f"{OVERFIT_RUN}/preview.jpg",
+        measured=f"{OVERFIT_RUN}/{clip_folder(CONFIG.driving.overfit.clip_index)}/metrics.json",
         manifest=f"{OVERFIT_RUN}/manifest.json",
     log:
         f"<logs>/driving/{CONFIG.driving.overfit_run}/overfit.log",

@@ -79,8 +79,9 @@ _RUN = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
 class DrivingConfig(Options):
     """PandaSet's driving logs to Gaussians that move."""
 
-    data_root: str = "sample:street"
-    """Folder of the logs (001, 002, …), relative to the working directory; `sample:street` is the bundled ones."""
+    data_root: str | None = None
+    """Folder of the logs (001, 002, …), relative to the working directory; `sample:street` is the bundled ones. Not
+    set: `all` and `recordings` ask for nothing of driving."""
     index_path: str | None = None
     """An index of clips (.pkl or .jsonl) in place of the one that is made; the old scripts' are read, too."""
     out_full: str | None = Field(None, pattern=_INDEX)

@@ -40,7 +40,8 @@ def main(config_json: str, sheet: Path, results: Path, logs: Path, job: Job) -> 
     measured = split_logs(there, driving.index, driving.index_path)[1]
     flow_run = driving.flow_run or driving.overfit_run
     planned += driving_stages(driving.run, driving.overfit_run, flow_run, measured) if there.names else []
-    runs = [*recorded_runs(captures, results), *recorded_logs(driving.run, measured, results)]
+    recorded = recorded_logs(driving.run, measured, driving.overfit_run, driving.overfit.clip_index, results)
+    runs = [*recorded_runs(captures, results), *(recorded if there.names else [])]
     planned += _sharing(options.sharing, runs, results, logs)
     print("\n".join(status_lines(planned, results, logs)))
 

@@ -95,9 +95,18 @@ def test_indices_lie_where_the_config_says(data, snakemake, project):
 
 
 REFUSED = {
+    "not set": ({}, "flux4d", "config.driving.data_root: not set; it names the folder of PandaSet's logs"),
     "no logs": ({"data_root": "nowhere"}, "index_pandaset", "config.driving.data_root: nowhere has no PandaSet logs"),
-    "no such log": ({"check": {"scenes": "009"}}, "check_pandaset", "config.driving.check.scenes: "),
-    "no index": ({"index_path": "x.pkl"}, "voxelization", "config.driving.index_path: no such file: x.pkl"),
+    "no such log": (
+        {"data_root": "sample:street", "check": {"scenes": "009"}},
+        "check_pandaset",
+        "config.driving.check.scenes: ",
+    ),
+    "no index": (
+        {"data_root": "sample:street", "index_path": "x.pkl"},
+        "voxelization",
+        "config.driving.index_path: no such file: x.pkl",
+    ),
     "same index": ({"out_full": "a.pkl", "out_tiny": "a.pkl"}, "captures", "out_full and out_tiny are the same file"),
 }
 
@@ -114,3 +123,35 @@ def test_what_is_not_there_stops_with_one_line(snakemake, project, case):
 def test_logs_that_are_not_there_cost_no_other_area(snakemake, project):
     write_config(project, data_root="nowhere")
     assert "train_capture" in rules(snakemake("-n", "captures"))
+
+
+def test_without_logs_nothing_of_driving_is_asked_for(snakemake, project):
+    write_config(project)
+    assert not {"train_flux4d", "make_sample_street", "record_drive"} & set(rules(snakemake("-n", "all")))
+
+
+RUNS = {
+    "reserved": ({"run": "index"}, "'index' is no name for a run: results/driving/index holds something else"),
+    "the same": ({"run": "overfit"}, "run and overfit_run are both 'overfit'"),
+    "another": ({"flow_run": "old"}, "flow_run is 'old', but the runs are 'flux4d' and 'overfit'"),
+}
+
+
+@pytest.mark.parametrize("case", RUNS)
+def test_names_that_can_be_no_run_are_refused(snakemake, project, case):
+    given, message = RUNS[case]
+    write_config(project, data_root="sample:street", **given)
+    done = snakemake("-n", "flux4d")
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_measured_logs_and_files_are_those_of_the_config(data, snakemake, project):
+    write_config(
+        project, data_root=str(data), run="mine", index={"val_scenes": "002"}, ckpt="ckpt_step_000500.pt", gpus=2
+    )
+    jobs = planned(snakemake("-n", "-p", "flux4d").stdout)
+    [command] = jobs["evaluate_flux4d"]
+    assert "--ckpt results/driving/mine/ckpt_step_000500.pt --scene 002 " in command
+    assert len(jobs["lift_log"]) == 2
+    assert "--scenes 002" in jobs["flux4d"][0]

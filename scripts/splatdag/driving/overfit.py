@@ -10,6 +10,7 @@ from splatdag.driving.lift_alignment import clip_of
 from splatdag.driving.options import OverfitOptions
 from splatdag.driving.publication import measure_scene, publish_run
 from splatdag.driving.reader import Reader, loader
+from splatdag.driving.targets import clip_folder
 from splatdag.driving.training_run import learn_run
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job, run
@@ -47,7 +48,9 @@ def main(
     result, device = learn_run(
         "driving.overfit", index_path, make_loader, frames, [clip], output_dir, options, job, device_count
     )
-    evaluated = measure_scene(result.model, reader, [clip], output_dir / clip.scene_id, "boxes", 1, device)
+    evaluated = measure_scene(
+        result.model, reader, [clip], output_dir / clip_folder(options.clip_index), "boxes", 1, device
+    )
     about = {"ckpt": "ckpt_last.pt", "index_path": str(index_path), "camera_name": options.camera}
     publish_run(output_dir, [evaluated], about | {"trained_on": "the clip that is measured"})
 

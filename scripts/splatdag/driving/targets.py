@@ -43,6 +43,10 @@ class DrivingLogs:
         Raises:
             UserError: what is missing; `key` is the config's that names them.
         """
+        if not self.root:
+            raise UserError(
+                "config.driving.data_root: not set; it names the folder of PandaSet's logs, or sample:street"
+            )
         if not self.names:
             raise UserError(f"config.driving.data_root: {self.root} has no PandaSet logs (folders 001, 002, …)")
         for name in scenes:
@@ -50,17 +54,17 @@ class DrivingLogs:
                 raise UserError(f"config.driving.{key}: {self.root} has no log {name!r}{nearest(name, self.names)}")
 
 
-def driving_logs(data_root: str, results: str, sample_names: Iterable[str]) -> DrivingLogs:
+def driving_logs(data_root: str | None, results: str, sample_names: Iterable[str]) -> DrivingLogs:
     """The logs that the config names; without any where the folder is not there.
 
     Args:
-        data_root: of the config.
+        data_root: of the config; None is no logs.
         results: folder of the results, which samples are made in.
         sample_names: the sample's logs, which need not be there.
     """
     if data_root == SAMPLE:
         return DrivingLogs(f"{results}/samples/street", tuple(sample_names), True)
-    return DrivingLogs(data_root, tuple(log_names(Path(data_root))), False)
+    return DrivingLogs(data_root or "", tuple(log_names(Path(data_root))) if data_root else (), False)
 
 
 def logs_digest(
@@ -164,10 +168,18 @@ def split_logs(logs: DrivingLogs, options: IndexOptions, index_path: str | None)
     return [name for name in names if name not in tests], [name for name in names if name in tests]
 
 
-def recorded_logs(run: str, measured: Iterable[str], results: Path) -> list[RunRecording]:
-    """What may be recorded: the logs that a run is measured on, and those of other runs that are there."""
+def clip_folder(clip_index: int) -> str:
+    """Folder of the clip in a run on one clip, where other runs have those of logs."""
+    return f"clip_{clip_index}"
+
+
+def recorded_logs(
+    run: str, measured: Iterable[str], overfit_run: str, clip_index: int, results: Path
+) -> list[RunRecording]:
+    """What may be recorded: the logs that a run is measured on, the clip of the other, and runs that are there."""
     there = [tuple(path.parts[-3:-1]) for path in (results / "driving").glob("*/*/metrics.json")]
-    runs = dict.fromkeys([*((run, name) for name in measured), *sorted(there)])
+    own = [*((run, name) for name in measured), (overfit_run, clip_folder(clip_index))]
+    runs = dict.fromkeys([*own, *(found for found in sorted(there) if found[0] not in (run, overfit_run))])
     return [RunRecording(log, name, f"driving/{name}/{log}/rerun/driving.rrd") for name, log in runs]
 
 
