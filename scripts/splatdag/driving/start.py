@@ -29,6 +29,8 @@ _OPACITY = 0.5
 _OPACITY_OF_PIXELS = 0.8
 _SURE = 0.95
 """Opacity of the backdrop, behind which there is nothing."""
+_SPREAD, _SPREAD_OF_BACKDROP = 0.5, 0.7
+"""Standard deviation of a pixel's Gaussian, in distances between pixels; behind the backdrop is nothing."""
 _AROUND = 3
 """Lidar points that a triangle needs."""
 _REACH = 3.0
@@ -200,7 +202,8 @@ def _drawn(
         rays, depths = rays / np.linalg.norm(rays, axis=1, keepdims=True), np.full(len(at), radius)
     small = np.floor(at).astype(np.int64)
     where = (rays * depths[:, None]) @ camera.camera_to_world[frame, :3, :3].T
-    return where, image[small[:, 1], small[:, 0]], 0.5 * apart / K[0, 0] * depths
+    spread = _SPREAD if radius is None else _SPREAD_OF_BACKDROP
+    return where, image[small[:, 1], small[:, 0]], spread * apart / K[0, 0] * depths
 
 
 def _gaussians(
