@@ -100,4 +100,4 @@ def test_nothing_to_record_of_people_is_no_error(snakemake):
     assert "record_epoch" not in jobs
     done = snakemake("-n", "recordings", "--config", 'sharing={"exp_name": "x"}')
     assert done.returncode == 2
-    assert "config.sharing.exp_name: there is no run of 'x'; known are sample, single" in done.stderr
+    assert "config.sharing.exp_name: there is no run of 'x'; known are flux4d, overfit, sample, single" in done.stderr
