@@ -86,6 +86,7 @@ bench: $(INSTALLED)
 	$(BIN)/python bench/rasterizer.py $(if $(SKETCH),--sketch $(SKETCH))
 	$(BIN)/python bench/upload.py
 	$(BIN)/python bench/recordings.py
+	$(BIN)/python bench/driving.py
 	@if [ -n "$(DATA)" ]; then $(BIN)/python bench/captures.py --data-dir "$(DATA)" --photos-alone; \
 	else echo 'DATA=<COLMAP dataset> measures training and poses too'; fi
 
