@@ -55,6 +55,7 @@ def test_a_run_is_whole(made: Any) -> None:
 def test_metrics_have_the_old_keys_and_what_is_trivial_beside_them() -> None:
     metrics = json_of(trained() / "metrics.json")
     assert metrics["meta"]["num_eval_clips"] == 1
+    assert metrics["meta"]["camera_name"] == "front_camera"
     assert metrics["meta"]["dynamic_mask"]["name"] == "boxes"
     for part in (metrics["nvs"], metrics["baselines"]["init_only"]["nvs"], metrics["baselines"]["mean_colour"]["nvs"]):
         assert part["full"]["count"] == 10
@@ -143,6 +144,16 @@ def test_flow_is_drawn_from_one_pose_and_from_each(tmp_path: Path) -> None:
 def test_frames_that_a_clip_does_not_have_are_named(given: str) -> None:
     with pytest.raises(UserError, match="render_frames"):
         flow.frames_of(given, 16)
+
+
+def test_without_splats_the_first_clip_still_has_pictures_and_the_run_its_preview(tmp_path: Path) -> None:
+    ckpt, options = trained() / "ckpt_last.pt", EvaluateOptions(save_renders=False)
+    evaluate.main(street() / INDEX, street(), ckpt, "001", tmp_path / "001", options, Job())
+    (clip,) = (tmp_path / "001").glob("001_*")
+    assert {path.suffix for path in clip.iterdir()} == {".jpg", ".json"}
+    (tmp_path / "meta.json").write_text((trained() / "meta.json").read_text())
+    merge.main(tmp_path, ckpt, street() / INDEX, ("001",), Job())
+    assert np.asarray(Image.open(tmp_path / "preview.jpg")).std() > 20
 
 
 def test_a_log_without_test_clips_leaves_no_rows_and_a_run_needs_some(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from splatdag.splats.evaluation import (
     mean_color,
     write_preview,
 )
+from splatdag.splats.evenly import evenly
 from splatdag.splats.lpips import lpips_where_possible
 from splatdag.splats.model import SplatModel
 from splatdag.splats.records import LoadedRun, RunFiles, load_ckpt
@@ -164,7 +165,7 @@ def frame_warnings(model: SplatModel, views: list[View], frame: Normalisation) -
     times = float(np.median(distances)) / frame.extent
     if times > _FAR:
         return [f"the dataset's cameras are {times:,.0f} times as far out as the run's; {question}"]
-    seen = [views[i] for i in np.unique(np.linspace(0, len(views) - 1, _LOOKS).round().astype(int))]
+    seen = [views[i] for i in evenly(len(views), _LOOKS)]
     empty = sum(_opacity(model, view, frame) < _EMPTY for view in seen)
     if empty > len(seen) / 2:
         return [f"nothing is to be seen in {empty} of {len(seen)} views; {question}"]

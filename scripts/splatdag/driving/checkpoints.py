@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from splatdag.driving.model import Flux4D
 from splatdag.driving.options import LearnOptions
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import validated
@@ -53,10 +54,14 @@ def load_ckpt(path: Path, device: torch.device) -> dict[str, Any]:
     return given
 
 
-def options_of(ckpt: dict[str, Any], path: Path) -> LearnOptions:
-    """The options that a checkpoint was trained with.
+def load_model(path: Path, device: torch.device) -> tuple[Flux4D, LearnOptions, int]:
+    """The network of a checkpoint, the options that it was trained with, and after how many steps.
 
     Raises:
-        UserError: they are not those of this version.
+        UserError: as `load_ckpt`, or its options are not those of this version.
     """
-    return validated(LearnOptions, ckpt["options"], f"{path}: options")
+    given = load_ckpt(path, device)
+    options = validated(LearnOptions, given["options"], f"{path}: options")
+    model = Flux4D(options).to(device)
+    model.load_state_dict(given["model"])
+    return model, options, given["step"]

@@ -19,6 +19,7 @@ import numpy as np
 from splatdag.driving.layout import CAMERAS
 from splatdag.driving.pandaset import Log
 from splatdag.driving.tables import read_plain
+from splatdag.splats.evenly import evenly
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete, write_text
 
@@ -188,6 +189,30 @@ def read_index(path: Path) -> list[Clip]:
     if not clips:
         raise UserError(f"{path}: no clips")
     return clips
+
+
+def clips_of(path: Path, split: str, most: int | None = None) -> list[Clip]:
+    """The clips of an index that are to train on (`train`) or to measure on (`test`), or so many, evenly chosen.
+
+    Raises:
+        UserError: as `read_index`, or there is none.
+    """
+    clips = [clip for clip in read_index(path) if clip.split == split]
+    if not clips:
+        raise UserError(f"{path}: no clip is of a {split} log; val_scenes names the logs to measure on")
+    return [clips[number] for number in evenly(len(clips), most)]
+
+
+def clip_at(path: Path, number: int) -> Clip:
+    """A clip by its place in the index.
+
+    Raises:
+        UserError: as `read_index`, or there are not so many.
+    """
+    clips = read_index(path)
+    if number >= len(clips):
+        raise UserError(f"clip_index: {number}, but {path} has {len(clips)} clips, counted from 0")
+    return clips[number]
 
 
 def _listed(path: Path) -> Iterator[Any]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from splatdag.driving.checkpoints import load_ckpt, options_of
-from splatdag.driving.clips import Clip, read_index
-from splatdag.driving.lift import evenly
-from splatdag.driving.model import Flux4D
+from splatdag.driving.checkpoints import load_model
+from splatdag.driving.clips import clips_of
 from splatdag.driving.options import EvaluateOptions
 from splatdag.driving.publication import measure_scene
 from splatdag.driving.reader import Reader
 from splatdag.splats.devices import use_device
-from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
@@ -44,29 +41,13 @@ def main(
         cache_dir: folder where lifted frames are kept, and made where they are missing.
     """
     device = use_device(device_count, job.threads)
-    given = load_ckpt(ckpt, device)
-    learnt = options_of(given, ckpt)
-    clips = test_clips(index_path, options.max_eval_clips)
-    own = [clip for clip in clips if clip.scene_id == scene]
+    model, learnt, _ = load_model(ckpt, device)
+    own = [clip for clip in clips_of(index_path, "test", options.max_eval_clips) if clip.scene_id == scene]
     if not own:
         logger.warning("no test clip of log %s is measured", scene)
-    model = Flux4D(learnt).to(device)
-    model.load_state_dict(given["model"])
     saved = options.save_max_clips if options.save_renders else 0
     reader = Reader(data_root, learnt, cache_dir)
     measure_scene(model, reader, own, out_dir, options.dynamic_mask, saved, device, options.strict)
-
-
-def test_clips(index_path: Path, most: int | None) -> list[Clip]:
-    """The clips to measure on, or so many of them, evenly chosen.
-
-    Raises:
-        UserError: there is none.
-    """
-    clips = [clip for clip in read_index(index_path) if clip.split == "test"]
-    if not clips:
-        raise UserError(f"{index_path}: no clip is of a test log; set driving.index.val_scenes")
-    return [clips[index] for index in evenly(len(clips), most)]
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from splatdag.driving import pictures
-from splatdag.driving.checkpoints import load_ckpt, options_of
+from splatdag.driving.checkpoints import load_model
+from splatdag.driving.clips import clip_at
 from splatdag.driving.dynamic import box_mask
 from splatdag.driving.learning import solved
-from splatdag.driving.lift_alignment import clip_of
-from splatdag.driving.model import Flux4D, Moving
+from splatdag.driving.model import Moving
 from splatdag.driving.motion import LARGEST_PIXELS
 from splatdag.driving.options import FlowOptions
 from splatdag.driving.pandaset import Camera, Log
@@ -60,29 +60,26 @@ def main(
         cache_dir: folder where lifted frames are kept, and made where they are missing.
     """
     device = use_device(device_count, job.threads)
-    given = load_ckpt(ckpt, device)
-    learnt = options_of(given, ckpt)
-    clip = clip_of(index_path, options.clip_index)
+    model, learnt, step = load_model(ckpt, device)
+    clip = clip_at(index_path, options.clip_index)
     reader = Reader(data_root, learnt, cache_dir)
     scene, log = reader(clip).to(device), reader.log(clip)
-    model = Flux4D(learnt).to(device)
-    model.load_state_dict(given["model"])
     moving = solved(model, scene, learnt)
     frames = frames_of(options.render_frames, clip.length)
     by_frame = {view.frame: view for view in scene.views}
     missing = [frame for frame in (*frames, options.frame_ref) if frame not in by_frame]
     if missing:
-        raise UserError(f"frame {missing[0]}: no image of clip {clip.clip_id}, which has {_ranges(sorted(by_frame))}")
+        there = ", ".join(map(str, sorted(by_frame)))
+        raise UserError(f"frame {missing[0]}: no image of clip {clip.clip_id}, which has {there}")
     modes = ("fixed_pose", "per_frame_pose") if options.mode == "both" else (options.mode,)
-    summary: dict[str, Any] = {"clip_id": clip.clip_id, "ckpt": str(ckpt), "step": given["step"]}
+    summary: dict[str, Any] = {"clip_id": clip.clip_id, "ckpt": str(ckpt), "step": step}
     summary |= {"unit": "pixels from a frame to the next, of the size rendered", "largest": LARGEST_PIXELS}
     for mode in modes:
         reference = by_frame[options.frame_ref].target.to(device) if mode == "fixed_pose" else None
         summary[mode] = _drawn(scene, log, moving, frames, reference, out_dir / mode)
-        logger.info(
-            "%s: background moves by %.3f pixels a frame (median), boxes that move by %s",
-            mode, summary[mode]["background_median"], summary[mode]["dynamic_median"],
-        )  # fmt: skip
+        medians = [summary[mode][f"{what}_median"] for what in ("background", "dynamic")]
+        told = ["nothing is seen" if median is None else f"{median:.3f} pixels a frame" for median in medians]
+        logger.info("%s, medians: background %s, moving boxes %s", mode, *told)
     write_json(out_dir / "summary.json", summary)
 
 
@@ -103,10 +100,6 @@ def frames_of(text: str, length: int) -> list[int]:
     if beyond or not found:
         raise UserError(f"render_frames: {text}, but the clip has {length} frames, counted from 0")
     return found
-
-
-def _ranges(frames: list[int]) -> str:
-    return ", ".join(map(str, frames))
 
 
 def _drawn(

@@ -110,10 +110,3 @@ def thinned(points: np.ndarray, voxel_size: float) -> np.ndarray:
     """Rows of the first point in each voxel (m) of points [N, 3], in order."""
     _, first = np.unique(np.floor(points / voxel_size).astype(np.int64), axis=0, return_index=True)
     return np.sort(first)
-
-
-def evenly(count: int, most: int | None) -> np.ndarray:
-    """Rows of at most so many of `count`, evenly spread."""
-    if most is None or count <= most:
-        return np.arange(count)
-    return np.linspace(0, count - 1, most).round().astype(np.int64)

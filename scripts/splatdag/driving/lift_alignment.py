@@ -10,10 +10,11 @@ import numpy as np
 from plyfile import PlyData, PlyElement
 
 from splatdag.driving import pictures
-from splatdag.driving.clips import Clip, read_index
-from splatdag.driving.lift import evenly, lift, neighbour_distances, pixels_of, project, sensors_of, thinned
+from splatdag.driving.clips import clip_at
+from splatdag.driving.lift import lift, neighbour_distances, pixels_of, project, sensors_of, thinned
 from splatdag.driving.options import AlignmentOptions
 from splatdag.driving.pandaset import Camera, Log
+from splatdag.splats.evenly import evenly
 from splatdag.splats.pixels import read_pixels
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete, write_json
@@ -33,7 +34,7 @@ def main(index_path: Path, data_root: Path, out_dir: Path, options: AlignmentOpt
         options: which clip and frame, and how points are drawn.
         job: how to run.
     """
-    clip = clip_of(index_path, options.clip_index)
+    clip = clip_at(index_path, options.clip_index)
     if options.frame_index >= clip.length:
         raise UserError(f"frame_index: {options.frame_index}, but clip {clip.clip_id} has {clip.length} frames")
     log, frame = Log(data_root / clip.scene_id), clip.frames[options.frame_index]
@@ -63,18 +64,6 @@ def main(index_path: Path, data_root: Path, out_dir: Path, options: AlignmentOpt
         "%s, frame %d: %d of %d points in the image, %d of %d lifted ones",
         *(clip.clip_id, frame, facts["raw"]["in_image"], len(raw), facts["lift"]["in_image"], len(points)),
     )
-
-
-def clip_of(index_path: Path, number: int) -> Clip:
-    """A clip by its place in the index.
-
-    Raises:
-        UserError: there are not so many.
-    """
-    clips = read_index(index_path)
-    if number >= len(clips):
-        raise UserError(f"clip_index: {number}, but {index_path} has {len(clips)} clips, counted from 0")
-    return clips[number]
 
 
 def _drawn(

@@ -22,26 +22,36 @@ from splatdag.workflow.publish import complete, write_json
 _FPS = 10
 
 
-def write_clip(folder: Path, log: Log, scene: ClipScene, moving: Moving, drawn: dict[int, Drawn]) -> None:
-    """Write one clip, in world coordinates of its log.
+def write_splats(folder: Path, log: Log, scene: ClipScene, moving: Moving) -> None:
+    """Write a clip's Gaussians in world coordinates of its log.
 
-    splat_NN.ply are all Gaussians, backdrop included, where they are when image NN was taken; motion.npz holds where
-    they were measured, when, and how they move; pred_NN.jpg and gt_NN.jpg are the images, cameras.json their poses;
-    video.mp4 shows them side by side.
+    splat_NN.ply are all of them, backdrop included, where they are when image NN was taken; motion.npz holds where
+    they were measured, when, and how they move.
 
     Args:
         folder: to write to.
         log: of the clip.
         scene: the clip.
         moving: its Gaussians.
-        drawn: what was rendered, by frame of the clip; each holds one image.
     """
     ego_to_world = log.ego_to_world[scene.clip.start]
     for view in scene.views:
         write_ply(folder / f"splat_{view.frame:02d}.ply", _parameters(moving, view.target.time, ego_to_world), _WORLD)
     _write_motion(folder / "motion.npz", scene, moving, ego_to_world)
-    pairs = []
-    cameras = []
+
+
+def write_pictures(folder: Path, log: Log, scene: ClipScene, drawn: dict[int, Drawn], *, video: bool) -> None:
+    """Write a clip's images: pred_NN.jpg and gt_NN.jpg, cameras.json, and video.mp4, which shows them side by side.
+
+    Args:
+        folder: to write to.
+        log: of the clip.
+        scene: the clip.
+        drawn: what was rendered, by frame of the clip; each holds one image.
+        video: whether to write the video.
+    """
+    ego_to_world = log.ego_to_world[scene.clip.start]
+    pairs, cameras = [], []
     for view in scene.views:
         pair = (pictures.as_uint8(drawn[view.frame].rgb[0]), view.image.cpu().numpy())
         for name, image in zip(("pred", "gt"), pair, strict=True):
@@ -62,9 +72,10 @@ def write_clip(folder: Path, log: Log, scene: ClipScene, moving: Moving, drawn: 
         )
     about = {"clip_id": scene.clip.clip_id, "axes": "OpenCV: x right, y down, z forward", "views": cameras}
     write_json(folder / "cameras.json", about)
-    from splatdag.splats.video import write_video  # half a second of imports that a training does not need
+    if video:
+        from splatdag.splats.video import write_video  # half a second of imports that a training does not need
 
-    write_video(folder / "video.mp4", pairs, _FPS)
+        write_video(folder / "video.mp4", pairs, _FPS)
 
 
 _WORLD = Normalisation(np.zeros(3), 1.0, 1.0)

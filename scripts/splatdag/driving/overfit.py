@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from splatdag.driving.lift_alignment import clip_of
+from splatdag.driving.clips import clip_at
 from splatdag.driving.options import OverfitOptions
 from splatdag.driving.publication import measure_scene, publish_run
 from splatdag.driving.reader import Reader, loader
@@ -38,7 +38,7 @@ def main(
         device_count: CUDA devices to use, each of which has images of its own in a step; 0 is the CPU.
         cache_dir: folder where lifted frames are kept, and made where they are missing.
     """
-    clip = clip_of(index_path, options.clip_index)
+    clip = clip_at(index_path, options.clip_index)
     frame = options.fixed_target_frame
     if frame is not None and frame not in (*clip.inputs, *clip.targets):
         raise UserError(f"fixed_target_frame: {frame} is no input or target frame of clip {clip.clip_id}")
@@ -51,7 +51,7 @@ def main(
     evaluated = measure_scene(
         result.model, reader, [clip], output_dir / clip_folder(options.clip_index), "boxes", 1, device
     )
-    about = {"ckpt": "ckpt_last.pt", "index_path": str(index_path), "camera_name": options.camera}
+    about = {"ckpt": "ckpt_last.pt", "index_path": str(index_path)}
     publish_run(output_dir, [evaluated], about | {"trained_on": "the clip that is measured"})
 
 

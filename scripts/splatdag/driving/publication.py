@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -17,18 +16,19 @@ from splatdag.driving.clips import Clip
 from splatdag.driving.dynamic import DEFINITIONS, Definition
 from splatdag.driving.evaluation import Evaluated, evaluate_clip
 from splatdag.driving.model import Flux4D
-from splatdag.driving.outputs import write_clip
+from splatdag.driving.outputs import write_pictures, write_splats
 from splatdag.driving.reader import Reader
 from splatdag.driving.scores import Row, summary
 from splatdag.splats.devices import device_memory_mb
+from splatdag.splats.pixels import read_pixels
+from splatdag.splats.preview import spread, write_pairs
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import now, write_manifest
-from splatdag.workflow.publish import complete, write_json
+from splatdag.workflow.publish import write_json
 
 logger = logging.getLogger(__name__)
 MEASURED = "metrics.json"
 """Of a log's folder, written last: what was measured, by image and on the whole."""
-_PREVIEW_ROWS = 6
 
 
 def measure_scene(
@@ -49,7 +49,7 @@ def measure_scene(
         clips: of the log.
         folder: of the log, which is emptied first.
         definition: of what is called dynamic.
-        save_max_clips: clips that leave splats, pictures and a video; None is all.
+        save_max_clips: clips that leave splats, motion and a video; None is all. These and the first leave pictures.
         device: of the model.
         strict: stop at a clip that can't be read.
 
@@ -79,8 +79,11 @@ def measure_scene(
         seconds.append(found.seconds)
         gaussians = max(gaussians, len(scene.start))
         logger.info("%s: %s", clip.clip_id, _told(found))
-        if save_max_clips is None or number < save_max_clips:
-            write_clip(folder / clip.clip_id, log, scene, found.moving, found.drawn)
+        saved = save_max_clips is None or number < save_max_clips
+        if saved:
+            write_splats(folder / clip.clip_id, log, scene, found.moving)
+        if saved or len(seconds) == 1:
+            write_pictures(folder / clip.clip_id, log, scene, found.drawn, video=saved)
     rows = {
         "images": images,
         "pairs": pairs,
@@ -129,6 +132,7 @@ def publish_run(run_dir: Path, measured: list[Row], about: dict[str, Any]) -> No
         "seconds": {name: float(np.median([clip[name] for clip in clips])) for name in clips[0]},
         "left_out": left_out,
         "velocity_unit": "metres per second",
+        "camera_name": meta["options"]["camera"],
         **about,
     }
     metrics = summary(images, pairs, about)
@@ -166,24 +170,16 @@ def _figure(value: float | None) -> str:
 
 
 def _write_preview(path: Path, folder: Path) -> None:
-    """Prediction | ground truth of some images that were to be predicted, of all logs."""
-    found = []
-    for cameras in sorted(folder.glob("*/*/cameras.json")):
-        views = json.loads(cameras.read_text(encoding="utf-8"))["views"]
-        found += [(cameras.parent, view["frame"]) for view in views if not view["given"]] or [
-            (cameras.parent, view["frame"]) for view in views
-        ]
-    chosen = [found[index] for index in np.unique(np.linspace(0, len(found) - 1, _PREVIEW_ROWS).round().astype(int))]
-    rows = []
-    for place, frame in chosen:
-        pair = [cv2.imread(str(place / f"{name}_{frame:02d}.jpg")) for name in ("pred", "gt")]
-        row = np.concatenate([image for image in pair if image is not None], axis=1)
-        width = 1280
-        row = cv2.resize(row, (width, round(row.shape[0] * width / row.shape[1])), interpolation=cv2.INTER_AREA)
-        cv2.putText(
-            row, f"{place.name} {frame:02d}: prediction | ground truth", (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5,
-            (255, 255, 255), 1, cv2.LINE_AA,
-        )  # fmt: skip
-        rows.append(row)
-    with complete(path) as temporary:
-        cv2.imwrite(str(temporary), np.concatenate(rows), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    """Prediction | ground truth of some images of all logs; of those to be predicted, where there are any."""
+    found = [
+        (cameras.parent, view)
+        for cameras in sorted(folder.glob("*/*/cameras.json"))
+        for view in json.loads(cameras.read_text(encoding="utf-8"))["views"]
+    ]
+    predicted = [(place, view) for place, view in found if not view["given"]]
+    write_pairs(path, [_pair(place, view["frame"]) for place, view in spread(predicted or found)])
+
+
+def _pair(place: Path, frame: int) -> tuple[np.ndarray, np.ndarray, str]:
+    prediction, truth = (read_pixels(place / f"{kind}_{frame:02d}.jpg").rgb for kind in ("pred", "gt"))
+    return prediction, truth, f"{place.name}, image {frame:02d}"

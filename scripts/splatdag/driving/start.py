@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from splatdag.driving.clips import Clip
-from splatdag.driving.lift import Lifted, evenly, pixels_of, project
+from splatdag.driving.lift import Lifted, pixels_of, project
 from splatdag.driving.options import StartOptions
 from splatdag.driving.pandaset import Camera, Log
+from splatdag.splats.evenly import evenly
 from splatdag.splats.pixels import read_pixels
 
 SWEEP_SECONDS = 0.1

@@ -6,12 +6,10 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from splatdag.driving.clips import Clip, read_index
-from splatdag.driving.lift import evenly
+from splatdag.driving.clips import clips_of
 from splatdag.driving.options import TrainOptions
 from splatdag.driving.reader import Reader, loader
 from splatdag.driving.training_run import learn_run
-from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
@@ -37,22 +35,10 @@ def main(
         device_count: CUDA devices to use, each of which has clips of its own in a step; 0 is the CPU.
         cache_dir: folder where lifted frames are kept, and made where they are missing.
     """
-    clips = training_clips(index_path, options.max_train_clips)
+    clips = clips_of(index_path, "train", options.max_train_clips)
     reader = Reader(data_root, options, cache_dir)
     make_loader = partial(loader, reader, clips, options.cache_max_items, options.strict, job.threads)
     learn_run("driving.train", index_path, make_loader, None, clips, output_dir, options, job, device_count)
-
-
-def training_clips(index_path: Path, most: int | None) -> list[Clip]:
-    """The clips to train on, or so many of them, evenly chosen.
-
-    Raises:
-        UserError: there is none.
-    """
-    clips = [clip for clip in read_index(index_path) if clip.split == "train"]
-    if not clips:
-        raise UserError(f"{index_path}: no clip is to train on; all are of test logs")
-    return [clips[index] for index in evenly(len(clips), most)]
 
 
 if __name__ == "__main__":

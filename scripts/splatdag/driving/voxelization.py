@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from splatdag.driving import pictures
+from splatdag.driving.clips import clip_at
 from splatdag.driving.lift import lift
-from splatdag.driving.lift_alignment import clip_of
 from splatdag.driving.options import VoxelizationOptions
 from splatdag.driving.pandaset import Log
 from splatdag.driving.start import begin
@@ -37,7 +37,7 @@ def main(
         job: how to run.
     """
     torch.set_num_threads(job.threads)
-    clip = clip_of(index_path, options.clip_index)
+    clip = clip_at(index_path, options.clip_index)
     log = Log(data_root / clip.scene_id)
     for frame in clip.inputs:
         if reason := log.reason_against(clip.start + frame, clip.cameras):

@@ -20,6 +20,7 @@ from splatdag.sharing.options import CaptureRecordingOptions
 from splatdag.sharing.plots import log_curve
 from splatdag.sharing.recording import blueprint, recording
 from splatdag.sharing.splats import log_splats
+from splatdag.splats.evenly import evenly
 from splatdag.workflow.errors import UserError
 
 TIMELINE = "step"
@@ -187,7 +188,7 @@ def _layout(run: CaptureRun, model: ColmapModel, entities: list[str]) -> rrb.Blu
 
     Played is from the first evaluation, before which there are no pictures, to the last; all where there is one.
     """
-    shown = set(np.linspace(0, len(entities) - 1, _SHOWN).round().astype(int).tolist())
+    shown = set(evenly(len(entities), _SHOWN).tolist())
     views = [
         rrb.Spatial2DView(origin=f"{entity}/pred_gt", name=f"{name}: prediction | ground truth", visible=index in shown)
         for index, (entity, name) in enumerate(zip(entities, run.held_out, strict=True))

@@ -18,6 +18,7 @@ from splatdag.sharing.options import CaptureRecordingOptions
 from splatdag.sharing.plots import log_curve
 from splatdag.sharing.recording import blueprint, recording
 from splatdag.sharing.splats import gaussians_of, read_splat
+from splatdag.splats.evenly import evenly
 from splatdag.workflow.errors import UserError
 
 TIMELINE = "frame"
@@ -67,7 +68,7 @@ def read_clips(folder: Path) -> list[DrivingClip]:
     Raises:
         UserError: there is none, or a file can't be read.
     """
-    found = [_read_clip(path.parent) for path in sorted(folder.glob("*/cameras.json"))]
+    found = [_read_clip(path.parent) for path in sorted(folder.glob("*/motion.npz"))]
     if not found:
         raise UserError(f"{folder}: no measured clip; evaluate the run with save_renders")
     return sorted(found, key=lambda clip: clip.frames[0])
@@ -161,7 +162,7 @@ def _rows(splat: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndar
 
 def _log_arrows(stream: rr.RecordingStream, clip: DrivingClip) -> None:
     fast = np.flatnonzero(np.linalg.norm(clip.motion["velocities"], axis=1) > _FAST)
-    fast = fast[np.unique(np.linspace(0, max(0, len(fast) - 1), min(_ARROWS, len(fast))).round().astype(int))]
+    fast = fast[evenly(len(fast), _ARROWS)]
     for view in clip.views:
         stream.set_time(TIMELINE, sequence=int(view["log_frame"]))
         arrows = rr.Arrows3D(

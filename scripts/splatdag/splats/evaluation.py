@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from splatdag.splats.metrics import is_measurable, psnr, ssim
 from splatdag.splats.model import SplatModel
+from splatdag.splats.preview import spread, write_pairs
 from splatdag.splats.views import Normalisation, View, camera_tensors
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete
@@ -24,9 +24,6 @@ from splatdag.workflow.publish import complete
 _CPU = torch.device("cpu")
 _LEAST_SIDE = 11
 """Pixels; the window of SSIM."""
-_PREVIEW_VIEWS = 6
-_PREVIEW_WIDTH = 480
-_GAP = 6
 _WRITERS = 4
 """Pictures that are compressed at a time, beside the rendering of the next."""
 _DIMMED = 0.3
@@ -173,31 +170,17 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
 
 
 def write_preview(path: Path, model: SplatModel, views: list[View], frame: Normalisation) -> None:
-    """Write prediction | ground truth, one row per view, of up to six views spread over all; masked parts are dark."""
-    chosen = [views[i] for i in np.unique(np.linspace(0, len(views) - 1, _PREVIEW_VIEWS).round().astype(int))]
+    """Write prediction | ground truth, one row per view, of some views spread over all; masked parts are dark."""
     rows = []
-    for view in (view.to(_CPU) for view in chosen):
+    for view in (view.to(_CPU) for view in spread(views)):
         truth = view.target(model.options.white_bg)
         if view.mask_HW is not None:
             truth = torch.where(view.mask_HW[..., None], truth, truth * _DIMMED)
         pictures = [
             (tensor.cpu().numpy() * 255).round().astype(np.uint8) for tensor in (predict(model, view, frame), truth)
         ]
-        pair = [_labelled(pictures[0], "prediction"), _labelled(pictures[1], f"ground truth: {view.name}")]
-        rows.append(np.concatenate([pair[0], np.full((len(pair[0]), _GAP, 3), 255, np.uint8), pair[1]], axis=1))
-    width = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, _GAP), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    with complete(path) as temporary:
-        cv2.imwrite(str(temporary), np.concatenate(padded)[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-
-
-def _labelled(image: np.ndarray, text: str) -> np.ndarray:
-    scale = _PREVIEW_WIDTH / max(image.shape[:2])
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    picture = Image.fromarray(image)
-    ImageDraw.Draw(picture).text((6, 4), text, fill="white", stroke_width=2, stroke_fill="black")
-    return np.asarray(picture)
+        rows.append((pictures[0], pictures[1], view.name))
+    write_pairs(path, rows)
 
 
 @torch.no_grad()
