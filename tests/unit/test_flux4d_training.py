@@ -14,7 +14,7 @@ import pytest
 import torch
 from flux4d import clip, street, tiny
 
-from splatdag.driving.checkpoints import load_ckpt, options_of
+from splatdag.driving.checkpoints import load_ckpt, load_model
 from splatdag.driving.clips import read_index
 from splatdag.driving.options import LearnOptions
 from splatdag.driving.reader import Reader, loader
@@ -55,7 +55,9 @@ def test_the_loss_falls_and_checkpoints_lie_in_the_run(tmp_path: Path) -> None:
     given = load_ckpt(tmp_path / "ckpt_step_000030.pt", CPU)
     assert given["step"] == 30
     assert "clip time" in given["velocity_unit"]
-    assert options_of(given, tmp_path).channels == options.channels
+    model, learnt, step = load_model(tmp_path / "ckpt_step_000030.pt", CPU)
+    assert (learnt.channels, step) == (options.channels, 30)
+    assert_same(model.state_dict(), numbers(result))
     assert_same(given["model"], numbers(result))
 
 
@@ -113,6 +115,35 @@ def test_a_checkpoint_is_gone_on_from_with_or_without_its_optimiser(tmp_path: Pa
     known = load_ckpt(Path(path), CPU)["model"]
     name = "base.unet.encoder.0.0.convolution.weight"
     torch.testing.assert_close(numbers(taken)[name], known[name], atol=1e-6, rtol=0)
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_its_own_and_loses_none_before_it(tmp_path: Path) -> None:
+    run(tmp_path, tiny(iters=6, save_ckpt_every=2))
+    path = str(tmp_path / "ckpt_step_000004.pt")
+    on = run(tmp_path, tiny(iters=8, save_ckpt_every=4, resume_from=path))
+    assert [row[0] for row in on.curve] == [5, 6, 7, 8]
+    assert {path.name[-5:-3] for path in tmp_path.glob("ckpt_step_*")} == {"02", "04", "08"}
+    run(tmp_path, tiny(iters=2))
+    assert [path.name for path in tmp_path.glob("ckpt_step_*")] == ["ckpt_step_000002.pt"]
+
+
+def test_a_checkpoint_with_all_its_steps_done_is_named(tmp_path: Path) -> None:
+    run(tmp_path / "first", tiny(iters=4))
+    path = str(tmp_path / "first" / "ckpt_step_000004.pt")
+    with pytest.raises(UserError, match="has 4 steps already; make iters more"):
+        run(tmp_path / "on", tiny(iters=4, resume_from=path))
+
+
+def test_too_little_memory_on_the_gpu_names_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from splatdag.driving import trainer
+
+    def learn(*arguments: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trainer, "learn", learn)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1e9, 80e9))
+    with pytest.raises(UserError, match="no memory left on the GPU before the first step .*lower targets_per_step"):
+        run(tmp_path, tiny())
 
 
 def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:

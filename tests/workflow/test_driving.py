@@ -64,10 +64,10 @@ def test_edited_points_rerun_what_reads_them(data, snakemake, project):
     assert all("--index-path own.jsonl " in command for [command] in jobs.values())
     receipts = ["results/driving/lift/001.json", "results/driving/lift/002.json"]
     snakemake("--touch", "--cores", "1", *receipts)
-    done = snakemake("--cores", "1", "--keep-going", *receipts)
-    assert done.returncode == 1, "the tables are empty"
-    assert "lift_log: 1" not in done.stdout
-    assert json.loads((project / receipts[1]).read_text())["frames"] == []
+    done = snakemake("--cores", "1", *receipts)
+    assert done.returncode == 0, done.stderr
+    for receipt in receipts:
+        assert json.loads((project / receipt).read_text())["frames"] == [], "the tables are empty"
     assert rules(snakemake("-n", receipts[1])) == []
     (data / "001" / "lidar" / "07.pkl.gz").write_bytes(b"other points")
     assert rules(snakemake("-n", receipts[1])) == []

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal, get_args
 
-CAMERAS = ("front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera")
+CameraName = Literal[
+    "front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera"
+]
+CAMERAS: tuple[str, ...] = get_args(CameraName)
 TABLES = (".pkl.gz", ".pkl")
 """Suffixes of tables: the archive's form, and that of copies which were unpacked."""
 IMAGES = (".jpg", ".png")

@@ -32,8 +32,12 @@ def main(
         options: whose points.
         job: how to run.
     """
-    log, sensors = Log(data_root / scene), sensors_of(options.lidar_sensor_id)
+    sensors = sensors_of(options.lidar_sensor_id)
     clips = [clip for clip in read_index(index_path) if clip.scene_id == scene]
+    if not clips:  # the index says why; one log that can't be used costs no training
+        write_json(receipt, {"log": scene, "sensors": list(sensors), "frames": [], "left_out": []})
+        return
+    log = Log(data_root / scene)
     wanted = sorted({(clip.start + frame, clip.cameras) for clip in clips for frame in (*clip.inputs, *clip.targets)})
 
     def kept(given: tuple[int, tuple[str, ...]]) -> int | UserError:
@@ -51,8 +55,6 @@ def main(
     errors = {frame: str(error) for (frame, _), error in found.items() if isinstance(error, UserError)}
     for reason in errors.values():
         logger.warning("left out: %s", reason)
-    if errors and not points:
-        raise UserError(f"no frame can be lifted: {next(iter(errors.values()))}")
     files = [cached_at(folder, log, frame, cameras, sensors) for frame, cameras in points]
     size_mb = sum(path.stat().st_size for path in files) / 1e6
     write_json(

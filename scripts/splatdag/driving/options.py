@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from splatdag.driving.layout import CAMERAS
+from splatdag.driving.layout import CAMERAS, CameraName
 from splatdag.workflow.options import Options
 
 
@@ -95,9 +95,7 @@ class AlignmentOptions(Options):
     """Which clip of the index."""
     frame_index: int = Field(0, ge=0)
     """Which frame of the clip."""
-    camera: Literal[
-        "front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera"
-    ] = "front_camera"
+    camera: CameraName = "front_camera"
     """Which camera."""
     lidar_sensor_id: Literal[-1, 0, 1] = 0
     """0 is the spinning Pandar64, 1 the forward-facing PandarGT, -1 both."""
@@ -199,9 +197,7 @@ class LearnOptions(ModelOptions, LossOptions):
 
     iters: int = Field(30_000, ge=1)
     """Steps."""
-    camera: Literal[
-        "front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera"
-    ] = "front_camera"
+    camera: CameraName = "front_camera"
     """Camera whose images are learnt from."""
     data_factor: int = Field(1, ge=1)
     """Images are scaled down by this factor."""

@@ -19,6 +19,7 @@ from splatdag.driving.model import Flux4D
 from splatdag.driving.options import LearnOptions
 from splatdag.driving.pictures import write_step
 from splatdag.splats.checkpoint import Checkpoint
+from splatdag.splats.devices import OutOfDeviceMemory
 from splatdag.splats.optimizers import Adam
 from splatdag.splats.rank_processes import joined
 from splatdag.splats.ranks import Ranks
@@ -27,6 +28,7 @@ from splatdag.workflow.errors import Stopped, UserError
 
 logger = logging.getLogger(__name__)
 _REPORT_SECONDS = 5.0
+_ADVICE = "lower targets_per_step, feedback_views, num_image_points or iterations, or raise data_factor or voxel_size"
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class _Run:
         self.loader = work.make_loader()
         self.place = OnDevice(self.model, device)
         self.frames = work.frames
+        self.taken = 0
+        """Step of the checkpoint that the options name."""
 
     def begin(self, saved: dict[str, Any] | None) -> None:
         """Continue from a state, or from the checkpoint that the options name."""
@@ -80,8 +84,13 @@ class _Run:
         elif self.options.resume_from is not None:
             path = Path(self.options.resume_from)
             given = load_ckpt(path, self.device)
+            self.taken = given["step"]
             if not self.options.resume_no_optim:
                 self.load(given)
+                if self.result.step >= self.options.iters:
+                    raise UserError(
+                        f"resume_from: {path} has {self.result.step} steps already; make iters more than that"
+                    )
                 logger.info("continuing %s, after step %d", path, self.result.step)
             else:
                 known = self.model.state_dict()
@@ -144,6 +153,7 @@ def train(work: Work, run_dir: Path, checkpoint: Checkpoint, device: torch.devic
 
     Raises:
         Stopped: SIGTERM arrived; the state is saved.
+        OutOfDeviceMemory: the GPU is too small.
         UserError: the loss is not finite, or no clip can be read.
         RankFailed: the process of another GPU failed.
     """
@@ -151,14 +161,24 @@ def train(work: Work, run_dir: Path, checkpoint: Checkpoint, device: torch.devic
         run = _Run(work, device, team)
         try:
             saved = checkpoint.load(device)
-            if saved is None:
-                for path in run_dir.glob("ckpt_*.pt"):  # of an older training
-                    path.unlink()
             team.any(saved is not None, device)  # the others read it now
             run.begin(saved)
+            if saved is None:
+                _remove_older(run_dir, run)
             return _steps(run, _Keeper(run_dir, checkpoint))
+        except torch.OutOfMemoryError:
+            raise OutOfDeviceMemory(device, run.result.step, advice=_ADVICE) from None
         finally:
             run.loader.close()
+
+
+def _remove_older(run_dir: Path, run: _Run) -> None:
+    """Remove checkpoints of an older training; where this one goes on from one of them, those that come after it."""
+    source = run.options.resume_from
+    own = source is not None and Path(source).resolve().parent == run_dir.resolve()
+    for path in run_dir.glob("ckpt_step_*.pt"):
+        if not own or int(path.stem.rpartition("_")[2]) > run.taken:
+            path.unlink()
 
 
 def follow(work: Work, device: torch.device, ranks: Ranks) -> None:

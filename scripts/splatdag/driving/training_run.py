@@ -71,7 +71,10 @@ def learn_run(
         inputs = {"index": file_digest(index_path)}
         if options.resume_from is not None:
             if not Path(options.resume_from).is_file():
-                raise UserError(f"resume_from: no such file: {options.resume_from}")
+                raise UserError(
+                    f"resume_from: no such file: {options.resume_from}; of the same run give a ckpt_step_XXXXXX.pt,"
+                    " since ckpt_last.pt is made anew"
+                )
             inputs["resume_from"] = file_digest(Path(options.resume_from))
         key = {"options": repr(sorted(chosen.items())), "code": code_digest(stage), "device": device.type, **inputs}
         checkpoint = Checkpoint(run_dir / "state", key)

@@ -47,17 +47,22 @@ def check_cuda_build() -> None:
         raise UserError("a GPU asked for, but this torch is a CPU build; `make demo TORCH=cuda`, or --resources gpu=0")
 
 
+_ADVICE = (
+    "lower strategy.cap_max, batch_size or max_image_size, raise strategy.grow_grad2d or data_factor, or set packed"
+)
+
+
 class OutOfDeviceMemory(UserError):
     """No memory is left on the GPU; the options ask for too much."""
 
-    def __init__(self, device: torch.device, step: int = 0, gaussians: int = 0) -> None:
-        """Say after which step, with how many Gaussians, and what to lower."""
+    def __init__(self, device: torch.device, step: int = 0, gaussians: int = 0, advice: str = _ADVICE) -> None:
+        """Say after which step, with how many Gaussians if that is known, and what to change."""
         self.step, self.gaussians = step, gaussians
         free, total = torch.cuda.mem_get_info(device)
-        where = f"after step {step} with {gaussians:,} Gaussians" if gaussians else "before the first step"
+        where = f"after step {step}" + (f" with {gaussians:,} Gaussians" if gaussians else "")
+        where = where if step or gaussians else "before the first step"
         super().__init__(
-            f"no memory left on the GPU {where} ({(total - free) / 1e9:.1f} of {total / 1e9:.1f} GB in use): lower"
-            " strategy.cap_max, batch_size or max_image_size, raise strategy.grow_grad2d or data_factor, or set packed"
+            f"no memory left on the GPU {where} ({(total - free) / 1e9:.1f} of {total / 1e9:.1f} GB in use): {advice}"
         )
 
 
