@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import cv2
 import numpy as np
@@ -99,17 +100,33 @@ def load_clip(
     lifted = {frame: lift(log, clip.start + frame) for frame in frames}
     of_inputs = {clip.start + frame: lifted[frame] for frame in clip.inputs}
     clock = Clock.of(log, clip)
-    views = [_view(log, clip, clock, camera, frame, lifted[frame], data_factor) for frame in frames]
+
+    @cache
+    def image(name: str, number: int) -> np.ndarray:
+        return read_pixels(log.cameras[name].images[number]).rgb
+
+    views = [
+        _view(log, clip, clock, camera, frame, image(camera, clip.start + frame), lifted[frame], data_factor)
+        for frame in frames
+    ]
     sizes = sorted({(view.image.shape[1], view.image.shape[0]) for view in views})
     if len(sizes) > 1:
         raise UserError(f"{log.folder}: images of {camera} are of {text(sizes[0])} and {text(sizes[-1])} pixels")
-    start = begin(log, clip, of_inputs, options, seed)
+    start = begin(log, clip, of_inputs, options, seed, image)
     return ClipScene(clip, clock, start, views, sizes[0], stillness(start))
 
 
-def _view(log: Log, clip: Clip, clock: Clock, name: str, frame: int, lifted: Lifted, data_factor: int) -> View:
+def _view(
+    log: Log,
+    clip: Clip,
+    clock: Clock,
+    name: str,
+    frame: int,
+    image: np.ndarray,
+    lifted: Lifted,
+    data_factor: int,
+) -> View:
     camera, number = log.cameras[name], clip.start + frame
-    image = read_pixels(camera.images[number]).rgb
     height, width = image.shape[:2]
     small = (max(1, width // data_factor), max(1, height // data_factor))
     if data_factor > 1:

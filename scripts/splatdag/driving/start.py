@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from scipy.spatial import Delaunay, cKDTree
 from torch import Tensor
 from torch.nn import functional
 
 from splatdag.driving.clips import Clip
-from splatdag.driving.lift import Lifted, pixels_of, project
+from splatdag.driving.depths import Depths
+from splatdag.driving.lift import Lifted
 from splatdag.driving.options import StartOptions
 from splatdag.driving.pandaset import Camera, Log
 from splatdag.splats.evenly import evenly
@@ -32,12 +32,6 @@ _SURE = 0.95
 """Opacity of the backdrop, behind which there is nothing."""
 _SPREAD, _SPREAD_OF_BACKDROP = 0.5, 0.7
 """Standard deviation of a pixel's Gaussian, in distances between pixels; behind the backdrop is nothing."""
-_AROUND = 3
-"""Lidar points that a triangle needs."""
-_REACH = 3.0
-"""How far the nearest may be from a pixel whose depth is told, in typical distances between them."""
-_EDGE = 0.6
-"""By which share their depths may differ; where they do more, the nearest alone counts."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,14 @@ class Gaussians:
         return replace(self, **{field.name: change(getattr(self, field.name)) for field in fields(self)})
 
 
-def begin(log: Log, clip: Clip, lifted: dict[int, Lifted], options: StartOptions, seed: int = 0) -> Gaussians:
+def begin(
+    log: Log,
+    clip: Clip,
+    lifted: dict[int, Lifted],
+    options: StartOptions,
+    seed: int = 0,
+    images: Callable[[str, int], np.ndarray] | None = None,
+) -> Gaussians:
     """The Gaussians that a clip begins with, on the CPU.
 
     Args:
@@ -108,7 +109,9 @@ def begin(log: Log, clip: Clip, lifted: dict[int, Lifted], options: StartOptions
         lifted: the input frames' points, by frame of the log.
         options: how many.
         seed: of rotations and of the backdrop's directions.
+        images: gives the image [H, W, 3] uint8 of a camera and frame of the log; decodes it where it is not given.
     """
+    images = images or (lambda name, frame: read_pixels(log.cameras[name].images[frame]).rgb)
     generator = torch.Generator().manual_seed(seed)
     ego_to_world, clock = log.ego_to_world[clip.start], Clock.of(log, clip)
     inputs = [clip.start + frame for frame in clip.inputs]
@@ -124,10 +127,10 @@ def begin(log: Log, clip: Clip, lifted: dict[int, Lifted], options: StartOptions
     frames = frames[kept] - clip.start
     found = [_gaussians(means, colors[kept], times[kept], frames, sizes, _OPACITY, "lidar", generator)]
     radius = options.sky_radius * float(np.linalg.norm(np.ptp(means, axis=0)))
-    views = [(log.cameras[name], frame) for frame in inputs for name in clip.cameras]
-    for number, (camera, frame) in enumerate(views):
-        image = read_pixels(camera.images[frame]).rgb
-        near = _Depths(camera, frame, lifted[frame], image.shape[1], image.shape[0])
+    views = [(name, frame) for frame in inputs for name in clip.cameras]
+    for number, (name, frame) in enumerate(views):
+        camera, image = log.cameras[name], images(name, frame)
+        near = Depths(camera, frame, lifted[frame], image.shape[1], image.shape[0])
         for kind, count in (("pixels", options.num_image_points), ("backdrop", options.num_sky_points)):
             own = count // len(views) + (number < count % len(views))
             drawn = _drawn(camera, frame, image, near, own, radius if kind == "backdrop" else None, generator)
@@ -150,40 +153,11 @@ def _measured(log: Log, frame: int, given: Lifted, clock: Clock, keep_unseen: bo
     return points, given.colors[seen], times, given.spacings[seen], np.full(len(points), frame)
 
 
-class _Depths:
-    """Depths of an image's pixels, from the lidar points around them."""
-
-    def __init__(self, camera: Camera, frame: int, given: Lifted, width: int, height: int) -> None:
-        points = given.points + given.origin
-        pixels, inside = pixels_of(camera, frame, points, width, height)
-        self.pixels, first = np.unique(pixels[inside], axis=0, return_index=True)
-        self.depths = project(camera, frame, points)[1][inside][first]
-        self.empty = len(self.depths) <= _AROUND
-        if not self.empty:
-            self.triangles, self.tree = Delaunay(self.pixels), cKDTree(self.pixels)
-            self.reach = _REACH * float(np.median(self.tree.query(self.pixels, 2)[0][:, 1]).clip(1))
-
-    def at(self, pixels: np.ndarray) -> np.ndarray:
-        """[N] metres of pixels [N, 2]; infinity where no point is near, or none around."""
-        if self.empty:
-            return np.full(len(pixels), np.inf)
-        away, nearest = self.tree.query(pixels)
-        of_pixels = self.triangles.find_simplex(pixels)
-        known = (of_pixels >= 0) & (away <= self.reach)
-        transform = self.triangles.transform[of_pixels]
-        two = np.einsum("nij,nj->ni", transform[:, :2], pixels - transform[:, 2])
-        weights = np.concatenate([two, 1 - two.sum(axis=1, keepdims=True)], axis=1)
-        depths = self.depths[self.triangles.simplices[of_pixels]]
-        smooth = 1 / np.maximum((weights / depths).sum(axis=1), 1e-6)  # planes are linear in 1 / depth
-        edge = (depths.max(axis=1) > (1 + _EDGE) * depths.min(axis=1)) | ~np.isfinite(smooth)
-        return np.where(known, np.where(edge, self.depths[nearest], smooth), np.inf)
-
-
 def _drawn(
     camera: Camera,
     frame: int,
     image: np.ndarray,
-    near: _Depths,
+    near: Depths,
     count: int,
     radius: float | None,
     generator: torch.Generator,

@@ -25,6 +25,8 @@ _FARTHEST = 3.0
 _AROUND = 3
 _SLACK = 0.1
 """Metres by which a place that is occupied still may be missed."""
+_BEYOND = 3.0
+"""Distances, in those that a frame's points have, that count as infinite: what is left of 1 is 1e-4."""
 _MOST = 8192
 """Points of a frame that are looked at in a step."""
 _ROWS = 2048
@@ -54,17 +56,29 @@ def stillness(start: Gaussians) -> Tensor:
     """
     means, frames = start.means.cpu().numpy(), start.frames.cpu().numpy()
     found = np.zeros(len(means), np.float32)
-    numbers = [number for number in np.unique(frames) if number >= 0]
-    trees = {number: cKDTree(means[frames == number]) for number in numbers}
-    for number in numbers:
-        rows = np.flatnonzero(frames == number)
-        others = [trees[other] for other in numbers if other != number and trees[other].n > _AROUND]
-        if not others or trees[number].n <= _AROUND:
+    cells = np.floor(means / _CELL).astype(np.int64)
+    order = np.lexsort((*cells.T, frames))  # neighbours one after the other: the search then finds them in the cache
+    of_frames = {number: order[frames[order] == number] for number in np.unique(frames) if number >= 0}
+    trees = {number: cKDTree(means[rows]) for number, rows in of_frames.items() if len(rows) > _AROUND}
+    for number, tree in trees.items():
+        others = [other for key, other in trees.items() if key != number]
+        if not others:
             continue
-        usual = trees[number].query(means[rows], _AROUND + 1)[0][:, 1:].mean(axis=1)
-        away = np.median([tree.query(means[rows])[0] for tree in others], axis=0)
-        found[rows] = np.exp(-((away / (usual + _SLACK)) ** 2))
+        rows = of_frames[number]
+        reach = tree.query(means[rows], _AROUND + 1)[0][:, 1:].mean(axis=1) + _SLACK
+        for some in _alike(reach):
+            bound = _BEYOND * float(reach[some].max())
+            away = np.median(
+                [other.query(means[rows[some]], distance_upper_bound=bound)[0] for other in others], axis=0
+            )
+            found[rows[some]] = np.exp(-((away / reach[some]) ** 2))
     return torch.from_numpy(found).to(start.means.device)
+
+
+def _alike(reach: np.ndarray) -> list[np.ndarray]:
+    """Rows in order, in groups whose reach differs by less than a factor of two."""
+    powers = np.floor(np.log2(reach))
+    return [np.flatnonzero(powers == power) for power in np.unique(powers)]
 
 
 def sweep_loss(start: Gaussians, velocities: Tensor, upright: Tensor, rng: np.random.Generator) -> Tensor:
