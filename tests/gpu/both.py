@@ -47,13 +47,16 @@ def rendered(
     leaves = {name: value.detach().clone().to(device).requires_grad_() for name, value in inputs.items()}
     Ks = intrinsics(len(inputs["viewmats"]), width, height, device)
     image, alpha, info = render(**leaves, Ks=Ks, width=width, height=height, **options)
-    info["means2d"].retain_grad()
+    shared = inputs["means"].dim() == 2  # else each camera has means of its own, and means2d no gradient
+    if shared:
+        info["means2d"].retain_grad()
     weights = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(device)
     ((image * weights).sum() + alpha.square().sum()).backward()
     gradients = {
         name: torch.zeros_like(inputs[name]) if leaf.grad is None else leaf.grad.cpu() for name, leaf in leaves.items()
     }
-    gradients["means2d"] = info["means2d"].grad.cpu()
+    if shared:
+        gradients["means2d"] = info["means2d"].grad.cpu()
     if options.get("absgrad"):
         gradients["absgrad"] = info["means2d"].absgrad.cpu()
     return image.detach().cpu(), alpha.detach().cpu(), gradients

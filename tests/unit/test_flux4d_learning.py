@@ -12,7 +12,7 @@ from flux4d import clip, scene, street, tiny
 
 from splatdag.driving.clips import Clip
 from splatdag.driving.learning import chosen_views, feedback_of, learn, rate, solved, unsolved
-from splatdag.driving.loader import Loader, OnDevice
+from splatdag.driving.loader import Lesson, Loader, OnDevice
 from splatdag.driving.losses import clip_loss
 from splatdag.driving.model import Flux4D, Moving
 from splatdag.driving.reader import Reader
@@ -161,7 +161,7 @@ def test_the_learning_rate_rises_then_falls_to_its_last_part() -> None:
 def test_a_step_learns_from_the_velocities_too() -> None:
     given, options = scene(), tiny()
     model = Flux4D(options)
-    loss, *_ = learn(model, OnDevice(model, torch.device("cpu")).of(given), 0, options, ALL)
+    loss, *_ = learn(model, OnDevice(model, torch.device("cpu")).of(Lesson.of(given)), 0, options, ALL)
     loss.backward()
     head = model.base.head.weight.grad
     assert head is not None
@@ -171,7 +171,7 @@ def test_a_step_learns_from_the_velocities_too() -> None:
 
 
 def loader(clips: list[Clip], bad: set[str] = frozenset(), strict: bool = False, keep: int = 1) -> Loader:  # type: ignore[assignment]
-    def load(clip: Clip) -> ClipScene:
+    def load(clip: Clip) -> Lesson:
         if clip.clip_id in bad:
             raise UserError(f"{clip.clip_id} is broken")
         return clip  # type: ignore[return-value]

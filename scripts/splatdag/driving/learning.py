@@ -70,7 +70,7 @@ def learn(
     if options.flow_lambda:
         total = total + options.flow_lambda * sweep_loss(scene.start, velocities, given.upright, rng)
     if options.still_lambda:
-        total = total + options.still_lambda * (scene.still * velocities.flatten(1).norm(dim=1)).mean()
+        total = total + options.still_lambda * (given.still * velocities.flatten(1).norm(dim=1)).mean()
     return total, drawn, weights, views
 
 

@@ -15,13 +15,28 @@ from torch import Tensor
 from splatdag.driving.clips import Clip
 from splatdag.driving.model import Flux4D
 from splatdag.driving.scenes import ClipScene
-from splatdag.driving.sweeps import standing
+from splatdag.driving.sweeps import standing, stillness
 from splatdag.driving.voxels import Voxels
 from splatdag.workflow.errors import UserError
 
 logger = logging.getLogger(__name__)
 _AHEAD = 4
 """Clips that are read before they are needed."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A clip, and what only learning from it needs."""
+
+    scene: ClipScene
+    upright: Tensor
+    """[N] bool: `sweeps.standing`, Gaussians that were measured and are not ground."""
+    still: Tensor
+    """[N]: `sweeps.stillness` of each Gaussian."""
+
+    @classmethod
+    def of(cls, scene: ClipScene) -> Lesson:
+        return cls(scene, standing(scene.start), stillness(scene.start))
 
 
 class Loader:
@@ -33,7 +48,7 @@ class Loader:
     def __init__(
         self,
         clips: list[Clip],
-        load: Callable[[Clip], ClipScene],
+        load: Callable[[Clip], Lesson],
         *,
         seed: int,
         keep: int,
@@ -55,9 +70,9 @@ class Loader:
         """Clips that can't be read, and why."""
         self._load = load
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="clips")
-        self._read: OrderedDict[int, Future[ClipScene]] = OrderedDict()
+        self._read: OrderedDict[int, Future[Lesson]] = OrderedDict()
 
-    def take(self, slot: int, stride: int) -> ClipScene:
+    def take(self, slot: int, stride: int) -> Lesson:
         """The clip of a slot; those of the slots after it, `stride` apart, are being read meanwhile.
 
         Raises:
@@ -85,7 +100,7 @@ class Loader:
         round_, place = divmod(slot, len(self.clips))
         return int(np.random.default_rng([self.seed, 2, round_]).permutation(len(self.clips))[place])
 
-    def _ask(self, number: int) -> Future[ClipScene]:
+    def _ask(self, number: int) -> Future[Lesson]:
         if number not in self._read:
             self._read[number] = self._pool.submit(self._load, self.clips[number])
         self._read.move_to_end(number)
@@ -100,13 +115,10 @@ class Loader:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A clip on the device, and what is worked out of it once."""
+class Prepared(Lesson):
+    """A clip on the device, sorted into voxels."""
 
-    scene: ClipScene
     voxels: Voxels
-    upright: Tensor
-    """[N] bool: Gaussians that were measured and are not ground."""
 
 
 class OnDevice:
@@ -114,11 +126,12 @@ class OnDevice:
 
     def __init__(self, model: Flux4D, device: torch.device) -> None:
         self._model, self._device = model, device
-        self._last: tuple[ClipScene, Prepared] | None = None
+        self._last: tuple[Lesson, Prepared] | None = None
 
-    def of(self, scene: ClipScene) -> Prepared:
-        """The scene, prepared."""
-        if self._last is None or self._last[0] is not scene:
-            there = scene.to(self._device)
-            self._last = scene, Prepared(there, self._model.voxels(there.start), standing(there.start))
+    def of(self, lesson: Lesson) -> Prepared:
+        """The clip, prepared."""
+        if self._last is None or self._last[0] is not lesson:
+            there = lesson.scene.to(self._device)
+            upright, still = lesson.upright.to(self._device), lesson.still.to(self._device)
+            self._last = lesson, Prepared(there, upright, still, self._model.voxels(there.start))
         return self._last[1]

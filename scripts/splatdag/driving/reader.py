@@ -9,7 +9,7 @@ from pathlib import Path
 from splatdag.driving.clips import Clip
 from splatdag.driving.lift import Lifted, lift, sensors_of
 from splatdag.driving.lift_cache import lifted
-from splatdag.driving.loader import Loader
+from splatdag.driving.loader import Lesson, Loader
 from splatdag.driving.options import LearnOptions
 from splatdag.driving.pandaset import Log
 from splatdag.driving.scenes import ClipScene, load_clip
@@ -46,7 +46,9 @@ class Reader:
 
 def loader(reader: Reader, clips: list[Clip], keep: int, strict: bool, threads: int) -> Loader:
     """A loader of these clips, as the reader's options have it."""
-    return Loader(clips, reader, seed=reader.options.seed, keep=keep, strict=strict, threads=threads)
+    return Loader(
+        clips, lambda clip: Lesson.of(reader(clip)), seed=reader.options.seed, keep=keep, strict=strict, threads=threads
+    )
 
 
 @cache

@@ -17,7 +17,6 @@ from splatdag.driving.options import StartOptions
 from splatdag.driving.pandaset import PANDAR64, Log
 from splatdag.driving.rendering import Target
 from splatdag.driving.start import Clock, Gaussians, begin
-from splatdag.driving.sweeps import stillness
 from splatdag.splats.pixels import read_pixels, text
 from splatdag.workflow.errors import UserError
 
@@ -58,8 +57,6 @@ class ClipScene:
     """Of all input and target frames, by frame."""
     size: tuple[int, int]
     """Width and height of the images (pixels)."""
-    still: Tensor
-    """[N]: `sweeps.stillness` of each Gaussian."""
 
     @property
     def given(self) -> list[View]:
@@ -73,7 +70,7 @@ class ClipScene:
 
     def to(self, device: torch.device) -> ClipScene:
         """The same with its Gaussians on a device; views follow when they are drawn."""
-        return replace(self, start=self.start.each(lambda tensor: tensor.to(device)), still=self.still.to(device))
+        return replace(self, start=self.start.each(lambda tensor: tensor.to(device)))
 
 
 def load_clip(
@@ -113,7 +110,7 @@ def load_clip(
     if len(sizes) > 1:
         raise UserError(f"{log.folder}: images of {camera} are of {text(sizes[0])} and {text(sizes[-1])} pixels")
     start = begin(log, clip, of_inputs, options, seed, image)
-    return ClipScene(clip, clock, start, views, sizes[0], stillness(start))
+    return ClipScene(clip, clock, start, views, sizes[0])
 
 
 def _view(

@@ -1,7 +1,8 @@
 """Sparse 3D convolutions in plain torch: a U-Net over the voxels that hold something.
 
 Which voxels are neighbours is found once for all layers of a level (`Level`), by binary search in sorted keys. A
-convolution then gathers rows, multiplies them with the weight of each offset and adds them up.
+convolution gathers the rows of all neighbours, zeros where there is none, and is one product of matrices then; so is
+its gradient, since whoever is a neighbour has one. Nothing is added up in an order that could change.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +28,11 @@ class Level:
     """[N, 3] int64, sorted by `_keys`, at least 0."""
     shape: tuple[int, int, int]
     """Voxels of the grid along each axis."""
-    neighbours: list[tuple[Tensor, Tensor]]
-    """For each of OFFSETS: rows that have such a neighbour, and the neighbours' rows."""
-    parents: Tensor | None
-    """[N] int64: row in the next level, whose voxels are twice as long; None at the last."""
-    corners: list[Tensor] | None
-    """For each of the 8 places in a parent: the rows that are there."""
+    neighbours: Tensor
+    """[N, 27] int64: rows of the neighbours in the order of OFFSETS; N where there is none."""
+    places: Tensor | None
+    """[N] int64: 8 times the row in the next level, whose voxels are twice as long, and which of its eight parts this
+    voxel is; None at the last."""
 
 
 def levels(coordinates: Tensor, shape: tuple[int, int, int], count: int) -> list[Level]:
@@ -46,14 +47,12 @@ def levels(coordinates: Tensor, shape: tuple[int, int, int], count: int) -> list
     coordinates = coordinates[torch.argsort(_keys(coordinates, shape))]
     for number in range(count):
         half = ((shape[0] + 1) // 2, (shape[1] + 1) // 2, (shape[2] + 1) // 2)
-        parents = corners = above = None
+        places = above = None
         if number + 1 < count:
-            upper = _keys(coordinates // 2, half)
-            keys, parents = torch.unique(upper, return_inverse=True)
+            keys, parents = torch.unique(_keys(coordinates // 2, half), return_inverse=True)
             above = _coordinates(keys, half)
-            place = (coordinates % 2 * torch.tensor([4, 2, 1], device=coordinates.device)).sum(1)
-            corners = [torch.nonzero(place == corner)[:, 0] for corner in range(8)]
-        found.append(Level(coordinates, shape, _neighbours(coordinates, shape), parents, corners))
+            places = 8 * parents + (coordinates % 2 * coordinates.new_tensor([4, 2, 1])).sum(1)
+        found.append(Level(coordinates, shape, _neighbours(coordinates, shape), places))
         if above is not None:
             coordinates, shape = above, half
     return found
@@ -69,21 +68,46 @@ def _coordinates(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.stack([rest // shape[1], rest % shape[1], z], dim=1)
 
 
-def _neighbours(coordinates: Tensor, shape: tuple[int, int, int]) -> list[tuple[Tensor, Tensor]]:
+def _neighbours(coordinates: Tensor, shape: tuple[int, int, int]) -> Tensor:
     keys = _keys(coordinates, shape)
-    size = torch.tensor(shape, device=keys.device)
-    found: dict[int, tuple[Tensor, Tensor]] = {}
+    size, count = coordinates.new_tensor(shape), len(keys)
+    found = torch.full((count, len(OFFSETS)), count, device=keys.device)
+    found[:, _CENTER] = torch.arange(count, device=keys.device)
     for number, offset in enumerate(OFFSETS[:_CENTER]):
-        there = coordinates + torch.tensor(offset, device=keys.device)
+        there = coordinates + coordinates.new_tensor(offset)
         inside = ((there >= 0) & (there < size)).all(dim=1)
         wanted = _keys(there, shape)
-        at = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+        at = torch.searchsorted(keys, wanted).clamp_max(count - 1)
         rows = torch.nonzero(inside & (keys[at] == wanted))[:, 0]
-        found[number] = rows, at[rows]
-        found[len(OFFSETS) - 1 - number] = at[rows], rows  # the opposite neighbour
-    everywhere = torch.arange(len(keys), device=keys.device)
-    found[_CENTER] = everywhere, everywhere
-    return [found[number] for number in range(len(OFFSETS))]
+        found[rows, number] = at[rows]
+        found[at[rows], len(OFFSETS) - 1 - number] = rows  # the opposite neighbour
+    return found
+
+
+class _Convolve(torch.autograd.Function):
+    """Product of the neighbours' rows [N, 27 C] with a weight [27, C, D]."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
+        ctx.save_for_backward(features, weight, neighbours)
+        return _around(features, neighbours) @ weight.flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        features, weight, neighbours = ctx.saved_tensors
+        (gradient,) = gradients
+        of_features = of_weight = None
+        if ctx.needs_input_grad[0]:  # a voxel is to its neighbour what the opposite neighbour is to it
+            of_features = _around(gradient, neighbours) @ weight.flip(0).transpose(1, 2).flatten(0, 1)
+        if ctx.needs_input_grad[1]:
+            of_weight = (_around(features, neighbours).T @ gradient).reshape(weight.shape)
+        return of_features, of_weight, None
+
+
+def _around(features: Tensor, neighbours: Tensor) -> Tensor:
+    """[N, 27 C]: of each voxel the rows [N, C] of its neighbours."""
+    padded = torch.cat([features, features.new_zeros((1, features.shape[1]))])
+    return padded.index_select(0, neighbours.flatten()).reshape(len(features), -1)
 
 
 class SubmanifoldConv(nn.Module):
@@ -95,10 +119,7 @@ class SubmanifoldConv(nn.Module):
 
     def forward(self, features: Tensor, level: Level) -> Tensor:
         """[N, channels_in] to [N, channels_out]."""
-        out = features @ self.weight[_CENTER]
-        for number, (rows, neighbours) in enumerate(level.neighbours):
-            if number != _CENTER and len(rows):
-                out = out.index_add(0, rows, features[neighbours] @ self.weight[number])
+        out: Tensor = _Convolve.apply(features, self.weight, level.neighbours)
         return out
 
 
@@ -111,12 +132,9 @@ class Down(nn.Module):
 
     def forward(self, features: Tensor, level: Level, count: int) -> Tensor:
         """[N, channels_in] of a level to [count, channels_out] of the next."""
-        assert level.parents is not None
-        assert level.corners is not None
-        out = features.new_zeros((count, self.weight.shape[2]))
-        for corner, rows in enumerate(level.corners):
-            out = out.index_add(0, level.parents[rows], features[rows] @ self.weight[corner])
-        return out
+        assert level.places is not None
+        parts = features.new_zeros((8 * count, features.shape[1])).index_copy(0, level.places, features)
+        return parts.reshape(count, -1) @ self.weight.flatten(0, 1)
 
 
 class Up(nn.Module):
@@ -128,12 +146,9 @@ class Up(nn.Module):
 
     def forward(self, features: Tensor, level: Level) -> Tensor:
         """[M, channels_in] of the next level to [N, channels_out] of a level."""
-        assert level.parents is not None
-        assert level.corners is not None
-        out = features.new_zeros((len(level.parents), self.weight.shape[2]))
-        for corner, rows in enumerate(level.corners):
-            out = out.index_copy(0, rows, features[level.parents[rows]] @ self.weight[corner])
-        return out
+        assert level.places is not None
+        parts = features @ self.weight.transpose(0, 1).flatten(1)
+        return parts.reshape(8 * len(features), -1).index_select(0, level.places)
 
 
 def _weight(places: int, channels_in: int, channels_out: int) -> nn.Parameter:

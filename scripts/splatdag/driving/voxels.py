@@ -41,12 +41,16 @@ class Voxels:
     def mean(self, features: Tensor) -> Tensor:
         """[V, C]: means over the points of each voxel, of features [N, C] of all points."""
         count = len(self.pyramid[0].coordinates)
-        sums = features.new_zeros((count, features.shape[1])).index_add(0, self.of_rows, features[self.rows])
+        sums = features.new_zeros((count, features.shape[1])).index_add(
+            0, self.of_rows, features.index_select(0, self.rows)
+        )
         return sums / torch.bincount(self.of_rows, minlength=count).clamp_min(1)[:, None]
 
     def spread(self, features: Tensor, count: int) -> Tensor:
         """[count, C]: each point has what its voxel has, of features [V, C]; zero outside of the grid."""
-        return features.new_zeros((count, features.shape[1])).index_copy(0, self.rows, features[self.of_rows])
+        return features.new_zeros((count, features.shape[1])).index_copy(
+            0, self.rows, features.index_select(0, self.of_rows)
+        )
 
 
 def voxelised(means: Tensor, grid: Grid, depth: int) -> Voxels:
