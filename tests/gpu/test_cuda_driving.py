@@ -59,17 +59,17 @@ def test_a_sparse_u_net_has_the_same_values_and_gradients() -> None:
     generator = torch.Generator().manual_seed(0)
     cells = torch.randint(0, 24, (4000, 3), generator=generator).unique(dim=0)
     features = torch.randn((len(cells), 6), generator=generator)
-    torch.manual_seed(0)
-    net = SparseUNet(6, 5, (16, 24, 32), 2)
     found = {}
     for device in (CPU, CUDA):
-        own = net.to(device)
-        own.zero_grad()
+        torch.manual_seed(0)
+        net = SparseUNet(6, 5, (16, 24, 32), 2).to(device)
         given = features.clone().to(device).requires_grad_()
-        out = own(given, levels(cells.to(device), (24, 24, 24), 3))
+        out = net(given, levels(cells.to(device), (24, 24, 24), 3))
         out.square().mean().backward()
-        grads = {name: parameter.grad.cpu() for name, parameter in own.named_parameters() if parameter.grad is not None}
-        found[device] = {"out": out.detach().cpu(), "features": given.grad.cpu()} | grads
+        gradients = {
+            name: parameter.grad.cpu() for name, parameter in net.named_parameters() if parameter.grad is not None
+        }
+        found[device] = {"out": out.detach().cpu(), "features": given.grad.cpu()} | gradients
     assert_alike(found[CPU], found[CUDA], BOUND)
 
 

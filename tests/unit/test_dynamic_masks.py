@@ -172,7 +172,7 @@ def test_the_reproduction_s_mask_are_points_in_boxes_that_move_in_two_of_three_f
 def test_points_in_boxes_of_the_real_frame_lie_in_the_boxes_hulls():
     log = Log(real_frame())
     camera, boxes, sweep = log.cameras["front_camera"], log.boxes(0), log.sweep(0)
-    pixels, inside = pixels_of(camera, 0, sweep.points, 1920, 1080)
+    pixels, _, inside = pixels_of(camera, 0, sweep.points, 1920, 1080)
     covered = 0
     for box in range(len(boxes.ids)):
         held = inside & boxes.inside(sweep.points, box)
@@ -194,7 +194,7 @@ def test_on_a_sample_what_moves_is_in_the_mask_and_what_is_parked_is_not(tmp_pat
     for name in ("001", "002"):
         log, truth = Log(tmp_path / name), Truth.read(tmp_path, name)
         sweep, things = log.sweep(0), truth.of_points(0)
-        pixels, inside = pixels_of(log.cameras["front_camera"], 0, sweep.points, 192, 108)
+        pixels, _, inside = pixels_of(log.cameras["front_camera"], 0, sweep.points, 192, 108)
         speeds = np.linalg.norm(truth.velocities(sweep.points, sweep.times, things), axis=1)
         mask = dynamic_mask(log, 0, "front_camera", 192, 108)
         column, row = pixels[inside & (sweep.sensors == PANDAR64) & (speeds > 1.2)].astype(int).T

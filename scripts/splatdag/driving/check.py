@@ -12,7 +12,7 @@ import numpy as np
 
 from splatdag.driving import pictures
 from splatdag.driving.layout import CAMERAS
-from splatdag.driving.lift import pixels_of, project
+from splatdag.driving.lift import pixels_of
 from splatdag.driving.log_check import measured
 from splatdag.driving.options import CheckOptions
 from splatdag.driving.pandaset import PANDAR64, Log, sequences
@@ -100,11 +100,11 @@ def _tile(log: Log, frame: int, name: str, points: np.ndarray, problems: list[st
         problems.append(str(error))
         return "can't be decoded"
     height, width = image.shape[:2]
-    pixels, inside = pixels_of(camera, frame, points, width, height)
-    depths = project(camera, frame, points)[1][inside]
+    pixels, depths, inside = pixels_of(camera, frame, points, width, height)
+    pixels, depths = pixels[inside], depths[inside]
     scale = min(1.0, _TILE[0] / width, _TILE[1] / height)
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return pictures.with_points(small, pixels[inside] * scale, depths, pictures.by_value(depths, 0, FARTHEST), 1)
+    return pictures.with_points(small, pixels * scale, depths, pictures.by_value(depths, 0, FARTHEST), 1)
 
 
 def _card(size: tuple[int, int], words: str) -> np.ndarray:

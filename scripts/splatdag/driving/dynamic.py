@@ -132,7 +132,7 @@ def fill(mask: np.ndarray, polygon: np.ndarray) -> None:
 def _point_mask(log: Log, camera: Camera, frame: int, width: int, height: int) -> np.ndarray:
     """[H, W] bool: around points of the Pandar64 in boxes that move in most of three frames."""
     points = log.sweep(frame).of(PANDAR64).points
-    pixels, inside = pixels_of(camera, frame, points, width, height)
+    pixels, _, inside = pixels_of(camera, frame, points, width, height)
     points, pixels = points[inside], pixels[inside]
     boxes = log.boxes(frame)
     moving = np.zeros(len(points), bool)

@@ -64,7 +64,7 @@ def lift(
     for name in cameras:
         camera = log.cameras[name]
         image = read_pixels(camera.images[frame]).rgb
-        pixels, inside = pixels_of(camera, frame, points, image.shape[1], image.shape[0])
+        pixels, _, inside = pixels_of(camera, frame, points, image.shape[1], image.shape[0])
         new = inside & ~seen
         column, row = pixels[new].astype(np.int64).T
         colors[new] = image[row, column]
@@ -85,19 +85,20 @@ def sensors_of(lidar_sensor_id: int) -> tuple[int, ...]:
     return (PANDAR64, PANDARGT) if lidar_sensor_id == -1 else (lidar_sensor_id,)
 
 
-def pixels_of(camera: Camera, frame: int, points: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where points [N, 3] of the world lie in an image: pixels [N, 2] (x, y), and which [N] are inside of it."""
-    pixels, depths = project(camera, frame, points)
-    return pixels, (depths > NEAR) & (pixels >= 0).all(axis=1) & (pixels < (width, height)).all(axis=1)
+def pixels_of(
+    camera: Camera, frame: int, points: np.ndarray, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where points [N, 3] of the world lie in an image.
 
-
-def project(camera: Camera, frame: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [N, 2] (x, y) and depths [N] (m) of points [N, 3] of the world; pixels of those behind mean nothing."""
+    Returns:
+        pixels [N, 2] (x, y), which mean nothing behind the camera; depths [N] (m); and which [N] are inside the image.
+    """
     world_to_camera = np.linalg.inv(camera.camera_to_world[frame])
-    x, y, z = (points @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]).T
-    safe = np.where(z > NEAR, z, NEAR)
-    K = camera.K
-    return np.stack([K[0, 0] * x / safe + K[0, 2], K[1, 1] * y / safe + K[1, 2]], axis=1), z
+    x, y, z = world_to_camera[:3, :3] @ points.T + world_to_camera[:3, 3:]
+    ahead = z > NEAR
+    safe, K = np.where(ahead, z, NEAR), camera.K
+    x, y = K[0, 0] * x / safe + K[0, 2], K[1, 1] * y / safe + K[1, 2]
+    return np.stack([x, y], axis=1), z, ahead & (x >= 0) & (x < width) & (y >= 0) & (y < height)
 
 
 def neighbour_distances(points: np.ndarray, workers: int = 1) -> np.ndarray:

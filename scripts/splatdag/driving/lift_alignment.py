@@ -11,7 +11,7 @@ from plyfile import PlyData, PlyElement
 
 from splatdag.driving import pictures
 from splatdag.driving.clips import clip_at
-from splatdag.driving.lift import lift, neighbour_distances, pixels_of, project, sensors_of, thinned
+from splatdag.driving.lift import lift, neighbour_distances, pixels_of, sensors_of, thinned
 from splatdag.driving.options import AlignmentOptions
 from splatdag.driving.pandaset import Camera, Log
 from splatdag.splats.evenly import evenly
@@ -78,8 +78,7 @@ def _drawn(
 ) -> dict[str, int]:
     """The pictures of points [N, 3] of the world, and how many there are and lie in the image."""
     height, width = image.shape[:2]
-    pixels, inside = pixels_of(camera, frame, points, width, height)
-    depths = project(camera, frame, points)[1]
+    pixels, depths, inside = pixels_of(camera, frame, points, width, height)
     pixels, depths = pixels[inside], depths[inside]
     column, row = pixels.astype(np.int64).T
     colors = {

@@ -229,7 +229,7 @@ def seen(log: Log, frame: int, name: str, size: Size, sweep: Sweep, problems: li
     camera = log.cameras[name]
     if log.reason_against(frame, (name,)):
         return {}
-    _, inside = pixels_of(camera, frame, sweep.points, *size)
+    *_, inside = pixels_of(camera, frame, sweep.points, *size)
     found: dict[str, Any] = {}
     for sensor in (PANDAR64, PANDARGT):
         of_sensor = sweep.sensors == sensor

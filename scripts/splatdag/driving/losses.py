@@ -41,6 +41,7 @@ def clip_loss(
         hits = sum(len(error) for error in errors)
         loss = loss + options.depth_lambda * torch.cat(errors).sum() / max(1, hits)
     if options.velocity_lambda:
-        measured = moving.velocities[~moving.gaussians.backdrop]
-        loss = loss + options.velocity_lambda * measured.flatten(1).norm(dim=1).sum() / max(1, len(measured))
+        measured = (~moving.gaussians.backdrop).to(loss.dtype)
+        speeds = moving.velocities.flatten(1).norm(dim=1)
+        loss = loss + options.velocity_lambda * (measured * speeds).sum() / measured.sum().clamp_min(1)
     return loss, drawn, weights

@@ -21,17 +21,19 @@ def moved(means: Tensor, velocities: Tensor, times: Tensor, at: float | Tensor) 
     Returns:
         [N, 3] metres.
     """
-    powers = torch.arange(1, velocities.shape[1] + 1, dtype=means.dtype, device=means.device)
-    there = torch.as_tensor(at, dtype=means.dtype, device=means.device)
-    spans = (there[..., None] ** powers - times[:, None] ** powers) / powers
-    return means + (velocities * spans[..., None]).sum(dim=1)
+    places = means
+    for power, own in enumerate(velocities.unbind(1), start=1):
+        places = places + own * ((at**power - times**power) / power)[:, None]
+    return places
 
 
 def velocity(velocities: Tensor, at: float | Tensor) -> Tensor:
     """[N, 3] metres per clip time at a time, one for all or [N] of each, of coefficients [N, D, 3]."""
-    powers = torch.arange(velocities.shape[1], dtype=velocities.dtype, device=velocities.device)
-    times = torch.as_tensor(at, dtype=velocities.dtype, device=velocities.device)
-    return (velocities * (times[..., None] ** powers)[..., None]).sum(dim=1)
+    times = at[:, None] if isinstance(at, Tensor) else at
+    speed, *others = velocities.unbind(1)
+    for power, own in enumerate(others, start=1):
+        speed = speed + own * times**power
+    return speed
 
 
 def image_velocity(points: Tensor, velocities: Tensor, world_to_camera: Tensor, K: Tensor, step: float) -> Tensor:

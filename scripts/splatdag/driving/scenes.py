@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from splatdag.driving.clips import Clip
-from splatdag.driving.lift import Lifted, pixels_of, project
+from splatdag.driving.lift import Lifted, pixels_of
 from splatdag.driving.options import StartOptions
 from splatdag.driving.pandaset import PANDAR64, Log
 from splatdag.driving.rendering import Target
@@ -129,10 +129,9 @@ def _view(
     if data_factor > 1:
         image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
     points = lifted.points[lifted.sensors == PANDAR64] + lifted.origin
-    pixels, inside = pixels_of(camera, number, points, width, height)
-    depths = project(camera, number, points)[1][inside].astype(np.float32)
+    pixels, depths, inside = pixels_of(camera, number, points, width, height)
     column, row = (pixels[inside] * (small[0] / width, small[1] / height)).astype(np.int64).T
-    hits, nearest = _nearest(row * small[0] + column, depths)
+    hits, nearest = _nearest(row * small[0] + column, depths[inside].astype(np.float32))
     K = camera.K.copy()
     K[0], K[1] = K[0] * small[0] / width, K[1] * small[1] / height
     viewmat = np.linalg.inv(camera.camera_to_world[number]) @ log.ego_to_world[clip.start]

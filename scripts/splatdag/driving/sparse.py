@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 OFFSETS = tuple(product((-1, 0, 1), repeat=3))
 """Neighbours of a 3×3×3 kernel, in the order of its weights."""
-_CENTER = OFFSETS.index((0, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -70,18 +69,11 @@ def _coordinates(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def _neighbours(coordinates: Tensor, shape: tuple[int, int, int]) -> Tensor:
     keys = _keys(coordinates, shape)
-    size, count = coordinates.new_tensor(shape), len(keys)
-    found = torch.full((count, len(OFFSETS)), count, device=keys.device)
-    found[:, _CENTER] = torch.arange(count, device=keys.device)
-    for number, offset in enumerate(OFFSETS[:_CENTER]):
-        there = coordinates + coordinates.new_tensor(offset)
-        inside = ((there >= 0) & (there < size)).all(dim=1)
-        wanted = _keys(there, shape)
-        at = torch.searchsorted(keys, wanted).clamp_max(count - 1)
-        rows = torch.nonzero(inside & (keys[at] == wanted))[:, 0]
-        found[rows, number] = at[rows]
-        found[at[rows], len(OFFSETS) - 1 - number] = rows  # the opposite neighbour
-    return found
+    there = (coordinates[:, None] + coordinates.new_tensor(OFFSETS)).flatten(0, 1)
+    wanted = _keys(there, shape)
+    at = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+    inside = ((there >= 0) & (there < coordinates.new_tensor(shape))).all(dim=1)
+    return torch.where(inside & (keys[at] == wanted), at, len(keys)).reshape(len(keys), -1)
 
 
 class _Convolve(torch.autograd.Function):

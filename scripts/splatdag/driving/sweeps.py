@@ -13,6 +13,7 @@ from torch import Tensor
 
 from splatdag.driving.motion import moved
 from splatdag.driving.start import Gaussians
+from splatdag.splats.evenly import evenly
 
 _CELL = 2.0
 """Length (m) of the squares whose lower points tell the ground's height."""
@@ -28,7 +29,7 @@ _SLACK = 0.1
 _BEYOND = 3.0
 """Distances, in those that a frame's points have, that count as infinite: what is left of 1 is 1e-4."""
 _MOST = 8192
-"""Points of a frame that are looked at in a step."""
+"""Points of a frame that are looked at."""
 _ROWS = 2048
 
 
@@ -52,7 +53,8 @@ def stillness(start: Gaussians) -> Tensor:
     """[N] in 0 to 1: how sure it is that a place is occupied in the other frames, too; 0 of the backdrop.
 
     Where most other frames have a point within the distance that a frame's own points have, what is there stands still,
-    or others like it pass by without a gap.
+    or others like it pass by without a gap. Of frames with many points some are looked at, evenly spread; these count
+    for the others, which have 0, and may be above 1.
     """
     means, frames = start.means.cpu().numpy(), start.frames.cpu().numpy()
     found = np.zeros(len(means), np.float32)
@@ -64,14 +66,12 @@ def stillness(start: Gaussians) -> Tensor:
         others = [other for key, other in trees.items() if key != number]
         if not others:
             continue
-        rows = of_frames[number]
+        rows = of_frames[number][evenly(tree.n, _MOST)]
         reach = tree.query(means[rows], _AROUND + 1)[0][:, 1:].mean(axis=1) + _SLACK
         for some in _alike(reach):
-            bound = _BEYOND * float(reach[some].max())
-            away = np.median(
-                [other.query(means[rows[some]], distance_upper_bound=bound)[0] for other in others], axis=0
-            )
-            found[rows[some]] = np.exp(-((away / reach[some]) ** 2))
+            bound, places = _BEYOND * float(reach[some].max()), means[rows[some]]
+            away = [other.query(places, distance_upper_bound=bound)[0] for other in others]
+            found[rows[some]] = np.exp(-((np.median(away, axis=0) / reach[some]) ** 2)) * tree.n / len(rows)
     return torch.from_numpy(found).to(start.means.device)
 
 

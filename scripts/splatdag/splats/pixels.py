@@ -108,8 +108,9 @@ def read_pixels(path: Path) -> Pixels:
                 grey = np.asarray(image).astype(np.uint32)
                 rgb, alpha = np.repeat(((grey + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2), None
             elif image.mode in _EIGHT_BIT:
-                whole = np.asarray(image.convert("RGBA" if transparent else "RGB"))
-                rgb, alpha = whole[:, :, :3].copy(), whole[:, :, 3].copy() if transparent else None
+                kind = "RGBA" if transparent else "RGB"
+                whole = np.array(image if image.mode == kind else image.convert(kind))
+                rgb, alpha = (whole[:, :, :3].copy(), whole[:, :, 3].copy()) if transparent else (whole, None)
             else:
                 raise UserError(f"{path}: pixels of kind {image.mode} have no set white; save it with 8 or 16 bits")
         except (OSError, SyntaxError, ValueError, EOFError) as error:
