@@ -137,6 +137,8 @@ class Log:
         try:
             given = _json(folder / "intrinsics.json")
             K = np.array([[given["fx"], 0, given["cx"]], [0, given["fy"], given["cy"]], [0, 0, 1]], dtype=np.float64)
+            if not np.isfinite(K).all():
+                raise ValueError("NaN or infinity")
             poses, times = _poses(folder / "poses.json"), _times(folder / "timestamps.json")
         except (KeyError, TypeError, ValueError):
             self.problems.append(f"{name}: intrinsics.json has not fx, fy, cx, cy")
@@ -196,16 +198,20 @@ class Log:
         """The annotated boxes of a frame.
 
         Raises:
-            UserError: there is no such table, or it is damaged.
+            UserError: there is no such table, it is damaged, or has values that are no numbers.
         """
         path = self._table(self.box_tables, frame, CUBOIDS)
         table = read_table(path)
 
         def numbers(*names: str) -> np.ndarray:
             try:
-                return np.stack([column(table, name, path).to_numpy(np.float64) for name in names], axis=1)
+                values = np.stack([column(table, name, path).to_numpy(np.float64) for name in names], axis=1)
             except (TypeError, ValueError) as error:
                 raise UserError(f"{path}: {names[0]} is not of numbers ({error})") from None
+            if not np.isfinite(values).all():
+                wrong = int((~np.isfinite(values)).any(axis=1).sum())
+                raise UserError(f"{path}: {wrong} boxes have values that are no number in {', '.join(names)}")
+            return values
 
         def words(name: str) -> list[str]:
             """Empty where there is none: the column may be missing, its value NaN, None or a dash."""

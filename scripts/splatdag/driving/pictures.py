@@ -34,6 +34,8 @@ def write_jpg(path: Path, rgb: np.ndarray) -> None:
 
 def by_value(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """[N, 3] uint8: colours of values [N] from low (blue) to high (red)."""
+    if not len(values):  # which OpenCV refuses
+        return np.empty((0, 3), np.uint8)
     scaled = np.clip(255 * (values - low) / max(high - low, 1e-9), 0, 255).astype(np.uint8)
     return cv2.applyColorMap(scaled[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
 
