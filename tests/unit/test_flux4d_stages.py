@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from flux4d import INDEX, TINY, overfitted, scene, street, tiny, trained
+from pandaset_logs import pack, table
 from PIL import Image
 from plyfile import PlyData
 
@@ -23,6 +25,7 @@ from splatdag.driving.model import Flux4D
 from splatdag.driving.options import EvaluateOptions, FlowOptions
 from splatdag.driving.reader import Reader
 from splatdag.driving.scene_flow import pair_of
+from splatdag.driving.tables import read_table
 from splatdag.samples.street_truth import Truth
 from splatdag.splats.ply import read_ply
 from splatdag.workflow.errors import UserError
@@ -165,6 +168,23 @@ def test_a_log_without_test_clips_leaves_no_rows_and_a_run_needs_some(tmp_path: 
         merge.main(tmp_path, ckpt, street() / INDEX, ("002",), Job())
     with pytest.raises(UserError, match=r"001.metrics\.json: No such file"):
         merge.main(tmp_path, ckpt, street() / INDEX, ("001",), Job())
+
+
+def test_a_clip_that_cannot_be_measured_is_left_out_with_its_reason_or_stops(tmp_path: Path) -> None:
+    """One of its tables of boxes has a place that is no number, which only the measuring reads."""
+    logs = shutil.copytree(street(), tmp_path / "logs")
+    (path,) = (logs / "001" / "annotations" / "cuboids").glob("03.pkl*")
+    given = {name: list(column) for name, column in read_table(path).items()}
+    given["position.x"][0] = float("nan")
+    path.write_bytes(pack(table(given)) if path.suffix == ".gz" else table(given))
+    ckpt = trained() / "ckpt_last.pt"
+    evaluate.main(logs / INDEX, logs, ckpt, "001", tmp_path / "001", EvaluateOptions(), Job())
+    rows = json_of(tmp_path / "001" / "metrics.json")["rows"]
+    (reason,) = rows["left_out"].values()
+    assert "1 boxes have values that are no number in position.x" in reason
+    assert rows["images"] == []
+    with pytest.raises(UserError, match="1 boxes have values"):
+        evaluate.main(logs / INDEX, logs, ckpt, "001", tmp_path / "strict", EvaluateOptions(strict=True), Job())
 
 
 def test_a_frame_to_learn_from_is_of_the_clip(tmp_path: Path) -> None:

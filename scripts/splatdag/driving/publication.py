@@ -51,10 +51,13 @@ def measure_scene(
         definition: of what is called dynamic.
         save_max_clips: clips that leave splats, motion and a video; None is all. These and the first leave pictures.
         device: of the model.
-        strict: stop at a clip that can't be read.
+        strict: stop at a clip that can't be read or measured.
 
     Returns:
         what was measured, of which `metrics.json` has the whole as `rows`.
+
+    Raises:
+        UserError: a clip can't be read or measured, and `strict` is set.
     """
     shutil.rmtree(folder, ignore_errors=True)
     begin = time.perf_counter()
@@ -65,15 +68,14 @@ def measure_scene(
     gaussians = 0
     for number, clip in enumerate(clips):
         try:
-            scene = reader(clip).to(device)
+            scene, log = reader(clip).to(device), reader.log(clip)
+            found = evaluate_clip(model, scene, log, reader.options, definition)
         except UserError as error:
             if strict:
                 raise
             left_out[clip.clip_id] = str(error)
             logger.warning("clip %s left out: %s", clip.clip_id, error)
             continue
-        log = reader.log(clip)
-        found = evaluate_clip(model, scene, log, reader.options, definition)
         images += found.images
         pairs += found.pairs
         seconds.append(found.seconds)
