@@ -18,7 +18,7 @@ from pandaset_logs import pack, table
 from PIL import Image
 from plyfile import PlyData
 
-from splatdag.driving import evaluate, flow, merge, overfit
+from splatdag.driving import evaluate, flow, merge, overfit, trainer
 from splatdag.driving.evaluation import flow_of
 from splatdag.driving.learning import unsolved
 from splatdag.driving.model import Flux4D
@@ -168,6 +168,20 @@ def test_a_log_without_test_clips_leaves_no_rows_and_a_run_needs_some(tmp_path: 
         merge.main(tmp_path, ckpt, street() / INDEX, ("002",), Job())
     with pytest.raises(UserError, match=r"001.metrics\.json: No such file"):
         merge.main(tmp_path, ckpt, street() / INDEX, ("001",), Job())
+
+
+def test_a_kill_while_the_clip_is_measured_costs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(overfit, "measure_scene", killed)
+    with pytest.raises(KeyboardInterrupt):
+        overfit.main(street() / INDEX, street(), tmp_path, tiny(iters=2), Job())
+    monkeypatch.undo()
+    monkeypatch.setattr(trainer, "learn", None)
+    overfit.main(street() / INDEX, street(), tmp_path, tiny(iters=2), Job())
+    assert json_of(tmp_path / "manifest.json")["steps"] == 2
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_clip_that_cannot_be_measured_is_left_out_with_its_reason_or_stops(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ class LearnOptions(ModelOptions, LossOptions):
     checkpoint_every: int = Field(200, ge=1)
     """Steps between two saves of the state that a training continues from after a kill."""
     resume_from: str | None = None
-    """Begin with the network, optimiser and step of this checkpoint."""
+    """Begin with the network, optimiser and step of this checkpoint, whose time is not counted."""
     resume_no_optim: bool = False
     """Of resume_from take the network alone, as far as its parts are the same; steps count from 0."""
     seed: int = Field(0, ge=0)
@@ -288,7 +288,7 @@ class TrainOptions(LearnOptions):
     max_train_clips: int | None = Field(None, ge=1)
     """Take at most so many clips, evenly chosen."""
     cache_max_items: int = Field(2, ge=1)
-    """Clips that are kept in memory."""
+    """Clips that stay in memory, of each process, besides that of the step and those that are read ahead."""
     strict: bool = False
     """Stop at a clip that can't be read, instead of leaving it out and saying why."""
 
