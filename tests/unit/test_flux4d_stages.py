@@ -170,6 +170,21 @@ def test_a_log_without_test_clips_leaves_no_rows_and_a_run_needs_some(tmp_path: 
         merge.main(tmp_path, ckpt, street() / INDEX, ("001",), Job())
 
 
+def test_without_the_pandar64_no_depth_is_learnt_or_measured_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    overfit.main(street() / INDEX, street(), tmp_path, tiny(iters=1, lidar_sensor_id=1), Job())
+    reason = "since lidar_sensor_id is 1, and depths are those that the Pandar64 (0) measures"
+    said = [record.message for record in caplog.records]
+    assert f"projected_depth: without effect, {reason}" in said
+    assert f"depth_rmse is null, {reason}" in said
+    metrics = json_of(tmp_path / "metrics.json")
+    assert metrics["mean"]["depth_rmse"] is None
+    assert metrics["mean"]["psnr"] > 5
+    assert tiny().notices() == []
+
+
 def test_a_kill_while_the_clip_is_measured_costs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*arguments: Any) -> Any:
         raise KeyboardInterrupt

@@ -79,6 +79,9 @@ class CheckOptions(Options):
     _split = field_validator("scenes", mode="before")(_listed)
 
 
+NO_DEPTH = "lidar_sensor_id is 1, and depths are those that the Pandar64 (0) measures"
+
+
 class LiftOptions(Options):
     """Lidar points with colours, kept for the trainings."""
 
@@ -237,6 +240,8 @@ class LearnOptions(ModelOptions, LossOptions):
             found.append("resume_no_optim: without effect, since resume_from is not set")
         if not self.projected_depth and "depth_lambda" in self.model_fields_set:
             found.append("depth_lambda: without effect, since projected_depth is off")
+        if self.projected_depth and self.lidar_sensor_id == 1:
+            found.append(f"projected_depth: without effect, since {NO_DEPTH}")
         return found
 
 
@@ -288,7 +293,7 @@ class TrainOptions(LearnOptions):
     max_train_clips: int | None = Field(None, ge=1)
     """Take at most so many clips, evenly chosen."""
     cache_max_items: int = Field(2, ge=1)
-    """Clips that stay in memory, of each process, besides that of the step and those that are read ahead."""
+    """Clips that each process keeps in memory, besides that of the step and those that are read ahead."""
     strict: bool = False
     """Stop at a clip that can't be read, instead of leaving it out and saying why."""
 

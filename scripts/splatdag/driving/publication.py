@@ -16,7 +16,9 @@ from splatdag.driving.clips import Clip
 from splatdag.driving.dynamic import DEFINITIONS, Definition
 from splatdag.driving.evaluation import Evaluated, evaluate_clip
 from splatdag.driving.model import Flux4D
+from splatdag.driving.options import NO_DEPTH
 from splatdag.driving.outputs import write_pictures, write_splats
+from splatdag.driving.pandaset import PANDARGT
 from splatdag.driving.reader import Reader
 from splatdag.driving.scores import Row, summary
 from splatdag.splats.devices import device_memory_mb
@@ -66,6 +68,8 @@ def measure_scene(
     seconds: list[dict[str, float]] = []
     left_out: dict[str, str] = {}
     gaussians = 0
+    if reader.options.lidar_sensor_id == PANDARGT:
+        logger.info("depth_rmse is null, since %s", NO_DEPTH)
     for number, clip in enumerate(clips):
         try:
             scene, log = reader(clip).to(device), reader.log(clip)

@@ -40,6 +40,13 @@ class View:
     depths: Tensor
     """[M] metres of the nearest such point."""
 
+    def depth_image(self) -> Tensor:
+        """[H, W] metres; 0 where nothing was measured."""
+        height, width = self.image.shape[:2]
+        image = self.depths.new_zeros(height * width)
+        image[self.hits] = self.depths
+        return image.reshape(height, width)
+
     def to(self, device: torch.device) -> View:
         """The same with its tensors on a device."""
         image, hits, depths = (tensor.to(device) for tensor in (self.image, self.hits, self.depths))
