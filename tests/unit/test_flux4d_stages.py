@@ -22,10 +22,10 @@ from splatdag.driving import evaluate, flow, merge, overfit, trainer
 from splatdag.driving.evaluation import flow_of
 from splatdag.driving.learning import unsolved
 from splatdag.driving.model import Flux4D
-from splatdag.driving.options import EvaluateOptions, FlowOptions
 from splatdag.driving.reader import Reader
 from splatdag.driving.scene_flow import pair_of
 from splatdag.driving.tables import read_table
+from splatdag.driving.training_options import EvaluateOptions, FlowOptions
 from splatdag.samples.street_truth import Truth
 from splatdag.splats.ply import read_ply
 from splatdag.workflow.errors import UserError

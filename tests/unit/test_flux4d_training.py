@@ -16,9 +16,9 @@ from flux4d import clip, street, tiny
 
 from splatdag.driving.checkpoints import load_ckpt, load_model
 from splatdag.driving.clips import read_index
-from splatdag.driving.options import LearnOptions
 from splatdag.driving.reader import Reader, loader
 from splatdag.driving.trainer import Trained, Work, train
+from splatdag.driving.training_options import LearnOptions
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.workflow.errors import Stopped, UserError
 

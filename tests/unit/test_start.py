@@ -9,7 +9,7 @@ from PIL import Image
 
 from splatdag.driving.clips import Clip
 from splatdag.driving.lift import Lifted
-from splatdag.driving.options import StartOptions
+from splatdag.driving.network_options import StartOptions
 from splatdag.driving.pandaset import Log
 from splatdag.driving.start import Gaussians, begin
 from splatdag.workflow.errors import UserError

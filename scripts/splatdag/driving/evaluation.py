@@ -14,12 +14,12 @@ from splatdag.driving.dynamic import Definition, dynamic_mask
 from splatdag.driving.learning import solved, unsolved
 from splatdag.driving.model import Flux4D, Moving
 from splatdag.driving.motion import moved
-from splatdag.driving.options import LearnOptions
 from splatdag.driving.pandaset import Log
 from splatdag.driving.rendering import Drawn, draw
 from splatdag.driving.scene_flow import Pair, pair_of, pair_row
 from splatdag.driving.scenes import ClipScene, View
 from splatdag.driving.scores import Kind, Row, Seen, Shown, image_row
+from splatdag.driving.training_options import LearnOptions
 
 
 @dataclass

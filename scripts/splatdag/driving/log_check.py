@@ -15,7 +15,8 @@ import numpy as np
 from splatdag.driving.clips import measured_rate
 from splatdag.driving.layout import CUBOIDS, SEMSEG, TABLES, by_frame
 from splatdag.driving.lift import pixels_of
-from splatdag.driving.pandaset import PANDAR64, PANDARGT, Boxes, Log, Sweep, read_list
+from splatdag.driving.lists import read_list
+from splatdag.driving.pandaset import PANDAR64, PANDARGT, Boxes, Log, Sweep
 from splatdag.splats.evenly import evenly
 from splatdag.splats.pixels import read_header, text
 from splatdag.workflow.errors import UserError

@@ -10,10 +10,10 @@ import torch
 
 from splatdag.driving.clips import clip_at
 from splatdag.driving.model import Flux4D
-from splatdag.driving.options import OverfitOptions
 from splatdag.driving.publication import measure_scene, publish_run
 from splatdag.driving.reader import Reader, loader
 from splatdag.driving.targets import clip_folder
+from splatdag.driving.training_options import OverfitOptions
 from splatdag.driving.training_run import learn_run
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job, run

@@ -16,11 +16,11 @@ from splatdag.driving.clips import Clip
 from splatdag.driving.dynamic import DEFINITIONS, Definition
 from splatdag.driving.evaluation import Evaluated, evaluate_clip
 from splatdag.driving.model import Flux4D
-from splatdag.driving.options import NO_DEPTH
 from splatdag.driving.outputs import write_pictures, write_splats
 from splatdag.driving.pandaset import PANDARGT
 from splatdag.driving.reader import Reader
 from splatdag.driving.scores import Row, summary
+from splatdag.driving.training_options import NO_DEPTH
 from splatdag.splats.devices import device_memory_mb
 from splatdag.splats.pixels import read_pixels
 from splatdag.splats.preview import spread, write_pairs

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from splatdag.driving.clips import Clip
 from splatdag.driving.lift import Lifted, pixels_of, project
-from splatdag.driving.options import StartOptions
+from splatdag.driving.network_options import StartOptions
 from splatdag.driving.pandaset import PANDAR64, Log
 from splatdag.driving.rendering import Target
 from splatdag.driving.start import Clock, Gaussians, begin

@@ -17,7 +17,7 @@ from torch.nn import functional
 from splatdag.driving.clips import Clip
 from splatdag.driving.depths import Depths
 from splatdag.driving.lift import Lifted
-from splatdag.driving.options import StartOptions
+from splatdag.driving.network_options import StartOptions
 from splatdag.driving.pandaset import Camera, Log
 from splatdag.splats.evenly import evenly
 from splatdag.splats.pixels import read_pixels

@@ -18,8 +18,8 @@ from splatdag.driving.checkpoints import load_ckpt, save_ckpt
 from splatdag.driving.learning import learn, psnr_of, rate
 from splatdag.driving.loader import Loader, OnDevice
 from splatdag.driving.model import Flux4D
-from splatdag.driving.options import LearnOptions
 from splatdag.driving.pictures import write_step
+from splatdag.driving.training_options import LearnOptions
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.splats.devices import OutOfDeviceMemory
 from splatdag.splats.optimizers import Adam
@@ -71,7 +71,7 @@ class _Run:
         self.options, self.device, self.ranks = work.options, device, ranks
         torch.manual_seed(work.options.seed)
         self.model = Flux4D(work.options).to(device)
-        self.parameters = list(self.model.parameters())
+        self.parameters: list[Tensor] = list(self.model.parameters())
         self.optimizers = [Adam(parameter, work.options.lr, (0.9, 0.999), 1e-8) for parameter in self.parameters]
         self.result = Trained(self.model)
         self.loader = work.make_loader()

@@ -17,8 +17,8 @@ from splatdag.driving.checkpoints import VELOCITY_UNIT
 from splatdag.driving.clips import Clip
 from splatdag.driving.loader import Loader
 from splatdag.driving.model import Flux4D
-from splatdag.driving.options import LearnOptions
 from splatdag.driving.trainer import Trained, Work, train
+from splatdag.driving.training_options import LearnOptions
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.splats.devices import device_memory_mb, device_name, use_device
 from splatdag.splats.evaluation import write_curves
