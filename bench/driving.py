@@ -63,22 +63,28 @@ def _overfitted(folder: Path, name: str, flags: list[str]) -> str:
         key: value["nvs"] for key, value in metrics["baselines"].items() if "nvs" in value
     }
     told = [
-        f"{key} " + " | ".join(f"{nvs[kind]['full']['psnr_mean']:.1f}" for kind in ("interpolation", "future", "input"))
+        f"{key} " + " | ".join(_figure(nvs[kind]["full"]["psnr_mean"]) for kind in ("interpolation", "future", "input"))
         for key, nvs in parts.items()
     ]
     rows = json.loads((run / "clip_0" / "metrics.json").read_text())["rows"]["images"]
     image = next(row for row in rows if row["frame"] == 1)
     flow, zero = metrics["scene_flow"], metrics["baselines"]["zero_flow"]["scene_flow"]
-    moving = f"{flow['epe_3way']['FD']['epe']:.2f} m (none {zero['epe_3way']['FD']['epe']:.2f})"
-    dynamic = metrics["mean"]["dynamic_psnr"]
+    moves, still, unmoved = (part["epe_3way"][of]["epe"] for part, of in ((flow, "FD"), (flow, "BS"), (zero, "FD")))
     return (
-        f"{seconds:.0f} s; PSNR {'; '.join(told)}; image 1 {image['psnr']:.1f}; what moves {dynamic:.1f};"
-        f" EPE of moving points {moving}, of background {flow['epe_3way']['BS']['epe']:.2f}"
+        f"{seconds:.0f} s; PSNR {'; '.join(told)}; image 1 {_figure(image['psnr'])};"
+        f" what moves {_figure(metrics['mean']['dynamic_psnr'])}; EPE of moving points {_figure(moves, 2)} m"
+        f" (none {_figure(unmoved, 2)}), of background {_figure(still, 2)}"
     )
 
 
 def _run(stage: str, *words: str) -> None:
-    subprocess.run([sys.executable, "-m", f"splatdag.{stage}", *words], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-m", f"splatdag.{stage}", *words], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{done.stderr}{stage} ended with {done.returncode}")
+
+
+def _figure(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 if __name__ == "__main__":

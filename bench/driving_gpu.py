@@ -32,13 +32,13 @@ from splatdag.driving.clips import Clip, read_index
 from splatdag.driving.learning import learn
 from splatdag.driving.loader import Lesson, OnDevice
 from splatdag.driving.model import Flux4D
-from splatdag.driving.options import TrainOptions
 from splatdag.driving.pandaset import PANDAR64, Log
 from splatdag.driving.reader import Reader
 from splatdag.driving.scores import summary
 from splatdag.driving.sparse import Level, SubmanifoldConv
 from splatdag.driving.start import SWEEP_SECONDS, Clock
 from splatdag.driving.tracks import matches
+from splatdag.driving.training_options import TrainOptions
 from splatdag.samples.options import SEQUENCES
 from splatdag.workflow.publish import write_json
 

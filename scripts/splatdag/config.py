@@ -10,17 +10,12 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
-from splatdag.driving.options import (
-    AlignmentOptions,
-    CheckOptions,
-    FlowOptions,
-    IndexOptions,
-    OverfitOptions,
-    VoxelizationOptions,
-)
-from splatdag.driving.options import EvaluateOptions as FluxEvaluateOptions
-from splatdag.driving.options import TrainOptions as FluxTrainOptions
+from splatdag.driving.network_options import VoxelizationOptions
+from splatdag.driving.options import AlignmentOptions, CheckOptions, IndexOptions
 from splatdag.driving.targets import RESERVED
+from splatdag.driving.training_options import EvaluateOptions as FluxEvaluateOptions
+from splatdag.driving.training_options import FlowOptions, OverfitOptions
+from splatdag.driving.training_options import TrainOptions as FluxTrainOptions
 from splatdag.samples.humans_options import HumansOptions
 from splatdag.samples.options import RoomOptions, StreetOptions
 from splatdag.sharing.options import CaptureRecordingOptions, RunSelection

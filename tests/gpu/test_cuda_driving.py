@@ -14,8 +14,8 @@ from splatdag.driving import overfit
 from splatdag.driving.learning import learn
 from splatdag.driving.loader import Lesson, OnDevice
 from splatdag.driving.model import Flux4D
-from splatdag.driving.options import OverfitOptions
 from splatdag.driving.sparse import SparseUNet, levels
+from splatdag.driving.training_options import OverfitOptions
 from splatdag.workflow.stage import Job
 
 pytestmark = NEEDS_CUDA

@@ -10,9 +10,10 @@ from typing import Any
 from splatdag.driving import evaluate, merge, overfit, train
 from splatdag.driving.clips import Clip, read_index
 from splatdag.driving.index import main as make_index
-from splatdag.driving.options import EvaluateOptions, IndexOptions, OverfitOptions, TrainOptions
+from splatdag.driving.options import IndexOptions
 from splatdag.driving.reader import Reader
 from splatdag.driving.scenes import ClipScene
+from splatdag.driving.training_options import EvaluateOptions, OverfitOptions, TrainOptions
 from splatdag.samples.options import StreetOptions
 from splatdag.samples.street import make_street
 from splatdag.workflow.stage import Job

@@ -57,6 +57,14 @@ def test_speeds_are_by_the_times_of_the_frames_forwards_where_that_is_known(fold
     assert steps(log, 3).speeds == pytest.approx([0.0])
 
 
+@pytest.mark.parametrize("seconds", [np.nan, 0.0])
+def test_a_next_frame_without_a_usable_time_tells_no_speed_and_the_one_before_does(folder, seconds):
+    write_json(folder / "lidar" / "timestamps.json", [START, START + 0.1, START + 0.1 + seconds, START + 0.3])
+    for frame in range(4):
+        write_boxes(folder, frame, at(10.0 + 0.2 * frame))
+    assert steps(Log(folder), 1).speeds == pytest.approx([2.0])
+
+
 def test_a_moving_box_is_filled_at_the_size_that_is_asked_for(folder):
     """A quarter turn lays its length of 4 m along x, so that its near face of 2 x 2 m is 7 m away."""
     write_boxes(folder, 0, at(9.0, yaw=np.pi / 2), at(10.0, 6.0, uuid="parked"))

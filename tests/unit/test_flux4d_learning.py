@@ -12,11 +12,13 @@ from flux4d import clip, scene, street, tiny
 
 from splatdag.driving.clips import Clip
 from splatdag.driving.learning import chosen_views, feedback_of, learn, rate, solved, unsolved
+from splatdag.driving.lift import lift
 from splatdag.driving.loader import Lesson, Loader, OnDevice
 from splatdag.driving.losses import clip_loss
 from splatdag.driving.model import Flux4D, Moving
+from splatdag.driving.pandaset import Log
 from splatdag.driving.reader import Reader
-from splatdag.driving.scenes import ClipScene
+from splatdag.driving.scenes import ClipScene, load_clip
 from splatdag.workflow.errors import UserError
 
 ALL = tuple(range(16))
@@ -30,6 +32,17 @@ def test_a_clip_has_the_views_of_its_input_and_target_frames_with_their_own_time
     assert 0 < times[0] < 0.05  # the front camera looks half a sweep after the sweep's begin
     np.testing.assert_allclose(np.diff(times), 1 / 16, atol=1e-4)
     np.testing.assert_allclose([view.target.step for view in given.views], 1 / 16, atol=1e-4)
+
+
+@pytest.mark.parametrize("after", [0.1, 0.0, float("nan"), float("inf")])
+def test_a_frame_after_the_clip_counts_only_with_a_time(after: float) -> None:
+    log = Log(street() / "001")
+    times = log.cameras["front_camera"].times
+    times[4] = times[3] + after
+    short = replace(clip(), length=4, inputs=(0, 2), targets=(1, 3))
+    given = load_clip(log, short, "front_camera", lambda log, frame: lift(log, frame, short.cameras), tiny())
+    seconds = [view.target.step * given.clock.seconds for view in given.views]
+    np.testing.assert_allclose(seconds, [0.1] * 4, atol=2e-3)
 
 
 def test_depths_are_those_of_the_nearest_points_in_their_pixels() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,16 +14,18 @@ import numpy as np
 import pytest
 import torch
 from flux4d import INDEX, TINY, overfitted, scene, street, tiny, trained
+from pandaset_logs import pack, table
 from PIL import Image
 from plyfile import PlyData
 
-from splatdag.driving import evaluate, flow, merge, overfit
+from splatdag.driving import evaluate, flow, merge, overfit, trainer
 from splatdag.driving.evaluation import flow_of
 from splatdag.driving.learning import unsolved
 from splatdag.driving.model import Flux4D
-from splatdag.driving.options import EvaluateOptions, FlowOptions
 from splatdag.driving.reader import Reader
 from splatdag.driving.scene_flow import pair_of
+from splatdag.driving.tables import read_table
+from splatdag.driving.training_options import EvaluateOptions, FlowOptions
 from splatdag.samples.street_truth import Truth
 from splatdag.splats.ply import read_ply
 from splatdag.workflow.errors import UserError
@@ -165,6 +168,52 @@ def test_a_log_without_test_clips_leaves_no_rows_and_a_run_needs_some(tmp_path: 
         merge.main(tmp_path, ckpt, street() / INDEX, ("002",), Job())
     with pytest.raises(UserError, match=r"001.metrics\.json: No such file"):
         merge.main(tmp_path, ckpt, street() / INDEX, ("001",), Job())
+
+
+def test_without_the_pandar64_no_depth_is_learnt_or_measured_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    overfit.main(street() / INDEX, street(), tmp_path, tiny(iters=1, lidar_sensor_id=1), Job())
+    reason = "since lidar_sensor_id is 1, and depths are those that the Pandar64 (0) measures"
+    said = [record.message for record in caplog.records]
+    assert f"projected_depth: without effect, {reason}" in said
+    assert f"depth_rmse is null, {reason}" in said
+    metrics = json_of(tmp_path / "metrics.json")
+    assert metrics["mean"]["depth_rmse"] is None
+    assert metrics["mean"]["psnr"] > 5
+    assert tiny().notices() == []
+
+
+def test_a_kill_while_the_clip_is_measured_costs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(overfit, "measure_scene", killed)
+    with pytest.raises(KeyboardInterrupt):
+        overfit.main(street() / INDEX, street(), tmp_path, tiny(iters=2), Job())
+    monkeypatch.undo()
+    monkeypatch.setattr(trainer, "learn", None)
+    overfit.main(street() / INDEX, street(), tmp_path, tiny(iters=2), Job())
+    assert json_of(tmp_path / "manifest.json")["steps"] == 2
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_clip_that_cannot_be_measured_is_left_out_with_its_reason_or_stops(tmp_path: Path) -> None:
+    """One of its tables of boxes has a place that is no number, which only the measuring reads."""
+    logs = shutil.copytree(street(), tmp_path / "logs")
+    (path,) = (logs / "001" / "annotations" / "cuboids").glob("03.pkl*")
+    given = {name: list(column) for name, column in read_table(path).items()}
+    given["position.x"][0] = float("nan")
+    path.write_bytes(pack(table(given)) if path.suffix == ".gz" else table(given))
+    ckpt = trained() / "ckpt_last.pt"
+    evaluate.main(logs / INDEX, logs, ckpt, "001", tmp_path / "001", EvaluateOptions(), Job())
+    rows = json_of(tmp_path / "001" / "metrics.json")["rows"]
+    (reason,) = rows["left_out"].values()
+    assert "1 boxes have values that are no number in position.x" in reason
+    assert rows["images"] == []
+    with pytest.raises(UserError, match="1 boxes have values"):
+        evaluate.main(logs / INDEX, logs, ckpt, "001", tmp_path / "strict", EvaluateOptions(strict=True), Job())
 
 
 def test_a_frame_to_learn_from_is_of_the_clip(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from flux4d import clip, street, tiny
 
 from splatdag.driving.checkpoints import load_ckpt, load_model
 from splatdag.driving.clips import read_index
-from splatdag.driving.options import LearnOptions
 from splatdag.driving.reader import Reader, loader
 from splatdag.driving.trainer import Trained, Work, train
+from splatdag.driving.training_options import LearnOptions
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.workflow.errors import Stopped, UserError
 
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 def run(folder: Path, options: LearnOptions, ranks: int = 1, frames: tuple[int, ...] | None = None) -> Trained:
     clips = [clip for clip in read_index(street() / "full.pkl") if clip.split == "train"] + [clip()]
     make_loader = partial(loader, Reader(street(), options), clips, 2, True, 1)
-    checkpoint = Checkpoint(folder / "state", {"options": "same"})
+    checkpoint = Checkpoint(folder / "state", {"options": repr(options)})
     folder.mkdir(parents=True, exist_ok=True)
     return train(Work(make_loader, frames, options, checkpoint.path), folder, checkpoint, CPU, ranks)
 
@@ -105,8 +105,10 @@ def test_a_checkpoint_is_gone_on_from_with_or_without_its_optimiser(tmp_path: Pa
     path = str(tmp_path / "first" / "ckpt_step_000004.pt")
     on = run(tmp_path / "on", tiny(iters=6, resume_from=path))
     assert [row[0] for row in on.curve] == [5, 6]
+    assert (on.step, on.before) == (6, 4)
     anew = run(tmp_path / "anew", tiny(iters=1, lr=1e-9, resume_from=path, resume_no_optim=True))
     assert [row[0] for row in anew.curve] == [1]
+    assert (anew.step, anew.before) == (1, 0)
     assert_same(numbers(anew), load_ckpt(Path(path), CPU)["model"], atol=1e-6)
     more = tiny(iters=1, lr=1e-9, iterations=1, motion_degree=0, resume_from=path)
     with pytest.raises(UserError, match="resume_from: its network is another one"):
@@ -177,6 +179,54 @@ class _Touch:
 def test_a_loss_that_is_no_number_stops(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the loss is not finite any more; lower lr"):
         run(tmp_path, tiny(iters=30, lr=1e8, grad_clip=0.0, warmup_iters=0))
+
+
+def test_a_network_that_is_no_number_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two losses that are noted a step makes it so, of a loss that is finite still."""
+    from splatdag.driving import trainer
+
+    learn, calls = trainer.learn, []
+
+    def learn_badly(*arguments: Any) -> Any:
+        calls.append(1)
+        loss, *others = learn(*arguments)
+        return (loss + 0 * torch.sqrt(loss - loss.detach()) if len(calls) == 4 else loss), *others
+
+    monkeypatch.setattr(trainer, "learn", learn_badly)
+    options = tiny(iters=20, log_every=10, save_ckpt_every=1, checkpoint_every=1)
+    with pytest.raises(UserError, match="step 4: the loss is not finite any more; lower lr"):
+        run(tmp_path, options)
+    assert sorted(path.name for path in tmp_path.glob("ckpt_step_*")) == [
+        f"ckpt_step_00000{step}.pt" for step in (1, 2, 3)
+    ]
+    saved = Checkpoint(tmp_path / "state", {"options": repr(options)}).load(CPU)
+    assert saved is not None
+    assert saved["step"] == 3
+    assert all(tensor.isfinite().all() for tensor in saved["model"].values())
+
+
+def test_seconds_and_steps_of_a_training_that_goes_on_are_counted_from_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path / "first", tiny(iters=20))
+    options = tiny(iters=22, resume_from=str(tmp_path / "first" / "ckpt_step_000020.pt"))
+    caplog.set_level("INFO")
+    on = run(tmp_path / "on", options)
+    (line,) = [record.message for record in caplog.records if record.message.startswith("step 22 of 22")]
+    told = float(line.split(" ms a step")[0].split()[-1])
+    assert told == pytest.approx(1e3 * on.seconds / 2, rel=0.5)
+
+
+def test_a_training_that_has_ended_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = tiny(iters=3)
+    whole = run(tmp_path, options)
+    from splatdag.driving import trainer
+
+    monkeypatch.setattr(trainer, "learn", None)
+    again = run(tmp_path, options)
+    assert (again.step, again.curve, again.seconds) == (3, whole.curve, whole.seconds)
+    assert_same(numbers(again), numbers(whole))
+    assert (tmp_path / "ckpt_step_000003.pt").is_file()
 
 
 def test_no_thread_is_left(tmp_path: Path) -> None:

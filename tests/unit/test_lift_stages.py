@@ -13,7 +13,8 @@ from pandaset_logs import pack, points, real_frame, table, write_lines, write_st
 from plyfile import PlyData
 
 from splatdag.driving import lift_alignment, lift_logs, voxelization
-from splatdag.driving.options import AlignmentOptions, LiftOptions, VoxelizationOptions
+from splatdag.driving.network_options import VoxelizationOptions
+from splatdag.driving.options import AlignmentOptions, LiftOptions
 from splatdag.driving.pandaset import Log
 from splatdag.driving.targets import alignment_files
 from splatdag.workflow.errors import UserError

@@ -134,6 +134,20 @@ def test_boxes_count_once_for_each_lidar_and_dashes_and_missing_columns_are_empt
     assert (found.siblings, found.motions) == (["", "a"], ["", ""])
 
 
+@pytest.mark.parametrize("name", ["position.y", "dimensions.z", "yaw", "cuboids.sensor_id"])
+def test_boxes_that_cannot_be_used_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match=rf"00\.pkl: 1 boxes have values that are no number in .*{name}"):
+        written(tmp_path, boxes(**{name: [1.0, np.nan]}))
+
+
+def test_intrinsics_that_are_no_numbers_cost_their_camera(tmp_path):
+    folder = write_metadata(tmp_path, frames=1)
+    write_json(folder / "camera" / "left_camera" / "intrinsics.json", {"fx": np.nan, "fy": 1.0, "cx": 1.0, "cy": 1.0})
+    log = Log(folder)
+    assert log.problems == ["left_camera: intrinsics.json has not fx, fy, cx, cy"]
+    assert "left_camera" not in log.cameras
+
+
 def test_cameras_have_their_own_times_and_a_missing_one_is_told(tmp_path):
     folder = write_metadata(tmp_path, frames=3)
     for path in sorted((folder / "camera" / "left_camera").iterdir()):

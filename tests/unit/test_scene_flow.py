@@ -65,6 +65,17 @@ def test_without_boxes_in_both_frames_there_is_no_pair(root):
     assert pair_of(Log(real_frame()), 0) is None
 
 
+@pytest.mark.parametrize("seconds", [np.nan, np.inf, 0.0])
+def test_a_next_frame_without_a_usable_time_or_pose_gives_no_truth(root, seconds):
+    log = Log(root / "001")
+    log.lidar_times[2] = log.lidar_times[1] + seconds
+    assert pair_of(log, 0) is not None
+    assert pair_of(log, 1) is None
+    log = Log(root / "001")
+    log.ego_to_world[2] = np.nan
+    assert pair_of(log, 1) is None
+
+
 def boxes(*given):
     """Of id, label, x, y, yaw and size, all at height 0."""
     ids, labels, x, y, yaws, sizes = zip(*given, strict=True) if given else ((),) * 6

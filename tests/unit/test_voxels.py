@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from splatdag.driving.model import NUMBERS, Flux4D, numbers, with_numbers
-from splatdag.driving.options import ModelOptions
+from splatdag.driving.network_options import ModelOptions
 from splatdag.driving.rendering import Target, draw
 from splatdag.driving.start import LARGEST_SCALE, Gaussians
 from splatdag.driving.voxels import Grid, voxelised
@@ -80,6 +82,21 @@ def test_every_weight_is_reached_by_the_loss_and_the_backdrop_stays_and_does_not
     assert result.velocities[~far].any()
     shift = (result.gaussians.means - given.means).abs().max()
     assert 0 < shift < 2 * SMALL["voxel_size"]
+
+
+@pytest.mark.filterwarnings("ignore:var_mean")
+@pytest.mark.parametrize("inside", [0, 1])
+def test_a_clip_with_hardly_a_point_in_the_grid_has_finite_gradients(inside):
+    given = gaussians()
+    away = torch.arange(len(given)) >= inside
+    given = replace(given, means=given.means + 1000 * away[:, None])
+    net = Flux4D(ModelOptions(**SMALL, iterations=2))
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    assert len(net.voxels(given).rows) == inside
+    (_, last) = net(given, lambda moving: torch.randn((len(given), NUMBERS)))
+    (numbers(last.gaussians).square().sum() + last.velocities.square().sum()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
 def test_scales_have_a_bound_but_those_of_the_backdrop():

@@ -22,8 +22,6 @@ from splatdag.workflow.publish import write_json, write_text
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
-FARTHEST = 80.0
-"""Depth (m) that is reddest."""
 _ROWS = (
     ("front_left_camera", "front_camera", "front_right_camera"),
     ("left_camera", "back_camera", "right_camera"),
@@ -97,14 +95,15 @@ def _tile(log: Log, frame: int, name: str, points: np.ndarray, problems: list[st
     try:
         image = read_pixels(camera.images[frame]).rgb
     except UserError as error:
-        problems.append(str(error))
+        if str(error) not in problems:  # its header has told as much
+            problems.append(str(error))
         return "can't be decoded"
     height, width = image.shape[:2]
     pixels, depths, inside = pixels_of(camera, frame, points, width, height)
     pixels, depths = pixels[inside], depths[inside]
     scale = min(1.0, _TILE[0] / width, _TILE[1] / height)
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return pictures.with_points(small, pixels * scale, depths, pictures.by_value(depths, 0, FARTHEST), 1)
+    return pictures.with_points(small, pixels * scale, depths, pictures.by_value(depths, 0, pictures.FARTHEST), 1)
 
 
 def _card(size: tuple[int, int], words: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from splatdag.driving.model import Flux4D
-from splatdag.driving.options import LearnOptions
+from splatdag.driving.training_options import LearnOptions
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import validated
 from splatdag.workflow.publish import complete

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from splatdag.driving.checkpoints import load_model
 from splatdag.driving.clips import clips_of
-from splatdag.driving.options import EvaluateOptions
 from splatdag.driving.publication import measure_scene
 from splatdag.driving.reader import Reader
+from splatdag.driving.training_options import EvaluateOptions
 from splatdag.splats.devices import use_device
 from splatdag.workflow.stage import Job, run
 

@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
-from torch import Tensor
 
 from splatdag.driving.dynamic import Definition, dynamic_mask
 from splatdag.driving.learning import solved, unsolved
 from splatdag.driving.model import Flux4D, Moving
 from splatdag.driving.motion import moved
-from splatdag.driving.options import LearnOptions
 from splatdag.driving.pandaset import Log
 from splatdag.driving.rendering import Drawn, draw
 from splatdag.driving.scene_flow import Pair, pair_of, pair_row
 from splatdag.driving.scenes import ClipScene, View
 from splatdag.driving.scores import Kind, Row, Seen, Shown, image_row
+from splatdag.driving.training_options import LearnOptions
 
 
 @dataclass
@@ -64,7 +63,7 @@ def evaluate_clip(
         _wait(device)
         spent.append(time.perf_counter() - begin)
         mask = dynamic_mask(log, clip.start + view.frame, options.camera, *scene.size, definition)
-        seen = Seen(there.image.float() / 255, _depth(there, scene.size), torch.from_numpy(mask).to(device))
+        seen = Seen(there.image.float() / 255, there.depth_image(), torch.from_numpy(mask).to(device))
         row = image_row(
             clip.clip_id, clip.scene_id, view.frame, _kind(view, scene), seen, _shown(shown),
             _shown(_drawn(first, there, scene)), mean_colour,
@@ -83,13 +82,6 @@ def _drawn(moving: Moving, view: View, scene: ClipScene) -> Drawn:
 
 def _shown(drawn: Drawn) -> Shown:
     return Shown(drawn.rgb[0], drawn.depth[0])
-
-
-def _depth(view: View, size: tuple[int, int]) -> Tensor:
-    """[H, W] metres; 0 where nothing was measured."""
-    image = torch.zeros(size[0] * size[1], device=view.depths.device)
-    image[view.hits] = view.depths
-    return image.reshape(size[1], size[0])
 
 
 def _kind(view: View, scene: ClipScene) -> Kind:

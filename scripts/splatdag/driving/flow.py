@@ -20,12 +20,12 @@ from splatdag.driving.dynamic import box_mask
 from splatdag.driving.learning import solved
 from splatdag.driving.model import Moving
 from splatdag.driving.motion import LARGEST_PIXELS
-from splatdag.driving.options import FlowOptions
 from splatdag.driving.pandaset import Camera, Log
 from splatdag.driving.reader import Reader
 from splatdag.driving.rendering import Target, draw
 from splatdag.driving.scenes import ClipScene
 from splatdag.driving.tracks import has_boxes, steps
+from splatdag.driving.training_options import FlowOptions
 from splatdag.splats.devices import use_device
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import write_json

@@ -11,10 +11,10 @@ from torch import Tensor
 from splatdag.driving.loader import Prepared
 from splatdag.driving.losses import clip_loss
 from splatdag.driving.model import Feedback, Flux4D, Moving, numbers, with_numbers
-from splatdag.driving.options import LearnOptions, LossOptions
 from splatdag.driving.rendering import Drawn
 from splatdag.driving.scenes import ClipScene, View
 from splatdag.driving.sweeps import sweep_loss
+from splatdag.driving.training_options import LearnOptions, LossOptions
 from splatdag.driving.voxels import Voxels
 from splatdag.workflow.errors import UserError
 

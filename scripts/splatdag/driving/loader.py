@@ -61,7 +61,7 @@ class Loader:
             clips: to choose from.
             load: reads one, on the CPU.
             seed: of the order.
-            keep: clips that stay in memory, at least.
+            keep: clips that stay in memory after their use, besides the one in use and those that are read ahead.
             strict: stop at a clip that can't be read.
             threads: that read.
         """

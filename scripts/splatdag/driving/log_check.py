@@ -1,10 +1,11 @@
 """What can be measured of one log: lengths of lists, clocks, poses, lidars, cameras and boxes; nothing is assumed.
 
-Every function returns figures and adds what is wrong to `problems`, a line each.
+What can't be measured is null. Every function returns figures and adds what is wrong to `problems`, a line each.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,8 @@ import numpy as np
 from splatdag.driving.clips import measured_rate
 from splatdag.driving.layout import CUBOIDS, SEMSEG, TABLES, by_frame
 from splatdag.driving.lift import pixels_of
-from splatdag.driving.pandaset import PANDAR64, PANDARGT, Boxes, Log, Sweep, read_list
+from splatdag.driving.lists import read_list
+from splatdag.driving.pandaset import PANDAR64, PANDARGT, Boxes, Log, Sweep
 from splatdag.splats.evenly import evenly
 from splatdag.splats.pixels import read_header, text
 from splatdag.workflow.errors import UserError
@@ -47,7 +49,7 @@ def measured(log: Log, most: int | None) -> dict[str, Any]:
     frames = sorted(frame for frame in log.tables if frame < log.frames)
     chosen = [frames[row] for row in evenly(len(frames), most)] if frames else []
     facts["opened"] = [opened(log, frame, sizes, problems) for frame in chosen]
-    return {"log": log.name, "frames": log.frames, **facts, "problems": problems}
+    return {"log": log.name, "frames": log.frames, **_plain(facts), "problems": problems}
 
 
 def lengths(log: Log, problems: list[str]) -> dict[str, Any]:
@@ -141,9 +143,10 @@ def ego(log: Log, problems: list[str]) -> dict[str, Any]:
     """How the vehicle moves by its poses and by GPS."""
     count = log.frames
     positions, times = log.ego_to_world[:count, :3, 3], log.lidar_times[:count]
-    found: dict[str, Any] = {"first_position_m": _plain(positions[0]) if count else None}
+    found: dict[str, Any] = {"first_position_m": positions[0].tolist() if count else None}
     steps, seconds = np.diff(positions, axis=0), np.diff(times)
-    usable = np.isfinite(steps).all(axis=1) & (seconds > 0)
+    posed = np.isfinite(log.ego_to_world[:count].reshape(count, 16)).all(axis=1)
+    usable = posed[1:] & posed[:-1] & np.isfinite(seconds) & (seconds > 0)
     if not usable.any():
         return found
     speeds = np.linalg.norm(steps[usable], axis=1) / seconds[usable]
@@ -163,10 +166,15 @@ def ego(log: Log, problems: list[str]) -> dict[str, Any]:
         problems.append("meta/gps.json: expected a list of lat, long, height, xvel, yvel")
         return found
     if len(measured_speeds) == count:
+        wrong = ~np.isfinite(measured_speeds).all(axis=1)
+        _tell(problems, np.flatnonzero(wrong).tolist(), "meta/gps.json has values that are no number in frames")
         by_gps = np.linalg.norm(measured_speeds, axis=1)[:-1][usable]
-        apart = float(np.median(np.abs(by_gps - speeds)))
-        found |= {"gps_speed_mps": float(np.median(by_gps)), "apart_mps": apart}
-        if not apart <= _SPEED:
+        known = np.isfinite(by_gps)
+        if not known.any():
+            return found
+        apart = float(np.median(np.abs(by_gps - speeds)[known]))
+        found |= {"gps_speed_mps": float(np.median(by_gps[known])), "apart_mps": apart}
+        if apart > _SPEED:
             problems.append(f"meta/gps.json: its speeds are {apart:.2f} m/s from those of lidar/poses.json")
     return found
 
@@ -184,14 +192,14 @@ def opened(log: Log, frame: int, sizes: dict[str, Size], problems: list[str]) ->
         times = sweep.of(sensor).times - log.lidar_times[frame]
         found["points"][str(sensor)] = len(times)
         found["seconds_after_timestamp"][str(sensor)] = [float(times.min()), float(times.max())]
-        if not np.abs(times).max() < _SWEEP:
+        if _SWEEP < np.abs(times).max() < np.inf:
             problems.append(f"{where}: points of lidar {sensor} are more than {_SWEEP} s from lidar/timestamps.json")
         if sensor not in (PANDAR64, PANDARGT):
             problems.append(f"{where}: lidar {sensor} in column d; expected 0 or 1")
     if str(PANDAR64) not in found["points"]:
         problems.append(f"{where}: no points of lidar {PANDAR64}")
     found["ground_m"] = ground(log, frame, sweep)
-    if found["ground_m"] is not None and not abs(found["ground_m"]) <= _GROUND:
+    if found["ground_m"] is not None and abs(found["ground_m"]) > _GROUND:
         problems.append(f"{where}: the ground lies at {found['ground_m']:.2f} m of lidar/poses.json, not near 0")
     found["images"] = {name: seen(log, frame, name, size, sweep, problems) for name, size in sizes.items()}
     try:
@@ -237,8 +245,8 @@ def seen(log: Log, frame: int, name: str, size: Size, sweep: Sweep, problems: li
         found[str(sensor)] = {"points": count, "share": count / max(1, int(of_sensor.sum()))}
         if count:
             after = np.percentile(sweep.times[inside & of_sensor] - camera.times[frame], [1, 50, 99])
-            found[str(sensor)]["seconds_after_image"] = _plain(after)
-            if sensor == PANDAR64 and not abs(after[1]) <= _APART:
+            found[str(sensor)]["seconds_after_image"] = after.tolist()
+            if sensor == PANDAR64 and abs(after[1]) > _APART:
                 problems.append(f"frame {frame}: {name} is {1000 * after[1]:.0f} ms from the points that it sees")
     if not found[str(PANDAR64)]["points"]:
         problems.append(f"frame {frame}: {name} sees no point of lidar {PANDAR64}")
@@ -266,6 +274,10 @@ def boxes(found: Boxes, sweep: Sweep, where: str, problems: list[str]) -> dict[s
     return facts
 
 
-def _plain(values: np.ndarray) -> list[float] | None:
-    """For JSON, which has no NaN."""
-    return [float(value) for value in values] if np.isfinite(values).all() else None
+def _plain(figures: Any) -> Any:
+    """The same with null for what is no number: JSON has no NaN."""
+    if isinstance(figures, dict):
+        return {name: _plain(value) for name, value in figures.items()}
+    if isinstance(figures, list | tuple):
+        return [_plain(value) for value in figures]
+    return None if isinstance(figures, float) and not math.isfinite(figures) else figures

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from splatdag.driving.model import Moving
-from splatdag.driving.options import LossOptions
 from splatdag.driving.rendering import Drawn, draw
 from splatdag.driving.scenes import View
+from splatdag.driving.training_options import LossOptions
 from splatdag.splats.losses import photometric_loss
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from splatdag.driving.options import ModelOptions
+from splatdag.driving.network_options import ModelOptions
 from splatdag.driving.sparse import SparseUNet
 from splatdag.driving.start import Gaussians
 from splatdag.driving.voxels import Grid, Voxels, voxelised

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from splatdag.driving import pictures
+from splatdag.driving.clips import RATE
 from splatdag.driving.model import Moving
 from splatdag.driving.motion import moved, velocity
 from splatdag.driving.pandaset import Log
@@ -18,8 +19,6 @@ from splatdag.splats.gaussians import SH_C0
 from splatdag.splats.ply import write_ply
 from splatdag.splats.views import Normalisation
 from splatdag.workflow.publish import complete, write_json
-
-_FPS = 10
 
 
 def write_splats(folder: Path, log: Log, scene: ClipScene, moving: Moving) -> None:
@@ -55,7 +54,7 @@ def write_pictures(folder: Path, log: Log, scene: ClipScene, drawn: dict[int, Dr
     for view in scene.views:
         pair = (pictures.as_uint8(drawn[view.frame].rgb[0]), view.image.cpu().numpy())
         for name, image in zip(("pred", "gt"), pair, strict=True):
-            _write_jpeg(folder / f"{name}_{view.frame:02d}.jpg", image)
+            pictures.write_jpg(folder / f"{name}_{view.frame:02d}.jpg", image)
         pairs.append(np.concatenate(pair, axis=1))
         camera_to_world = ego_to_world @ np.linalg.inv(view.target.viewmat.cpu().numpy().astype(np.float64))
         cameras.append(
@@ -75,7 +74,7 @@ def write_pictures(folder: Path, log: Log, scene: ClipScene, drawn: dict[int, Dr
     if video:
         from splatdag.splats.video import write_video  # half a second of imports that a training does not need
 
-        write_video(folder / "video.mp4", pairs, _FPS)
+        write_video(folder / "video.mp4", pairs, round(RATE))
 
 
 _WORLD = Normalisation(np.zeros(3), 1.0, 1.0)
@@ -99,19 +98,8 @@ def _parameters(moving: Moving, time: float, ego_to_world: np.ndarray) -> dict[s
 
 def _turned(quats: torch.Tensor, rotation: np.ndarray) -> torch.Tensor:
     """Quaternions [N, 4] (wxyz) after a rotation [3, 3]."""
-    from scipy.spatial.transform import Rotation
-
-    x, y, z, w = Rotation.from_matrix(rotation).as_quat()
-    a, b = torch.tensor([w, x, y, z], dtype=quats.dtype), quats.T
-    return torch.stack(
-        [
-            a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3],
-            a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2],
-            a[0] * b[2] - a[1] * b[3] + a[2] * b[0] + a[3] * b[1],
-            a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0],
-        ],
-        dim=1,
-    )
+    after = Rotation.from_matrix(rotation) * Rotation.from_quat(quats.numpy(), scalar_first=True)
+    return torch.from_numpy(after.as_quat(scalar_first=True)).to(quats.dtype)
 
 
 def _write_motion(path: Path, scene: ClipScene, moving: Moving, ego_to_world: np.ndarray) -> None:
@@ -131,8 +119,3 @@ def _write_motion(path: Path, scene: ClipScene, moving: Moving, ego_to_world: np
             velocities=own @ turn[:3, :3].T,
             coefficients=coefficients @ turn[:3, :3].T,
         )
-
-
-def _write_jpeg(path: Path, image: np.ndarray) -> None:
-    with complete(path) as temporary:
-        cv2.imwrite(str(temporary), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])

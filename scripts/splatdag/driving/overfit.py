@@ -6,11 +6,14 @@ import logging
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from splatdag.driving.clips import clip_at
-from splatdag.driving.options import OverfitOptions
+from splatdag.driving.model import Flux4D
 from splatdag.driving.publication import measure_scene, publish_run
 from splatdag.driving.reader import Reader, loader
 from splatdag.driving.targets import clip_folder
+from splatdag.driving.training_options import OverfitOptions
 from splatdag.driving.training_run import learn_run
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job, run
@@ -45,14 +48,16 @@ def main(
     reader = Reader(data_root, options, cache_dir)
     make_loader = partial(loader, reader, [clip], 1, True, job.threads)
     frames = None if frame is None else (frame,)
-    result, device = learn_run(
-        "driving.overfit", index_path, make_loader, frames, [clip], output_dir, options, job, device_count
+
+    def measure(model: Flux4D, device: torch.device) -> None:
+        folder = output_dir / clip_folder(options.clip_index)
+        evaluated = measure_scene(model, reader, [clip], folder, "boxes", 1, device)
+        about = {"ckpt": "ckpt_last.pt", "index_path": str(index_path), "trained_on": "the clip that is measured"}
+        publish_run(output_dir, [evaluated], about)
+
+    learn_run(
+        "driving.overfit", index_path, make_loader, frames, [clip], output_dir, options, job, device_count, measure
     )
-    evaluated = measure_scene(
-        result.model, reader, [clip], output_dir / clip_folder(options.clip_index), "boxes", 1, device
-    )
-    about = {"ckpt": "ckpt_last.pt", "index_path": str(index_path)}
-    publish_run(output_dir, [evaluated], about | {"trained_on": "the clip that is measured"})
 
 
 if __name__ == "__main__":

@@ -7,16 +7,15 @@ Formats and their pitfalls: https://github.com/scaleapi/pandaset-devkit and its 
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from splatdag.driving.layout import CAMERAS, CUBOIDS, IMAGES, SEMSEG, TABLES, by_frame, log_names
+from splatdag.driving.lists import read_json, read_poses, read_times
 from splatdag.driving.tables import column, read_table
 from splatdag.workflow.errors import UserError
 
@@ -111,9 +110,9 @@ class Log:
         self.name = folder.name
         self.problems: list[str] = []
         """What is missing or unusable, a line each."""
-        self.ego_to_world = _poses(folder / "lidar" / "poses.json")
+        self.ego_to_world = read_poses(folder / "lidar" / "poses.json")
         """[F, 4, 4] float64: the ego vehicle at ground level, x right, y forward, z up; not the pose of a lidar."""
-        self.lidar_times = _times(folder / "lidar" / "timestamps.json")
+        self.lidar_times = read_times(folder / "lidar" / "timestamps.json")
         """[F] float64: the end of each sweep of the Pandar64."""
         self.tables = by_frame(folder / "lidar", TABLES)
         self.box_tables = by_frame(folder / CUBOIDS, TABLES)
@@ -135,9 +134,11 @@ class Log:
             self.problems.append(f"{name} is missing")
             return None
         try:
-            given = _json(folder / "intrinsics.json")
+            given = read_json(folder / "intrinsics.json")
             K = np.array([[given["fx"], 0, given["cx"]], [0, given["fy"], given["cy"]], [0, 0, 1]], dtype=np.float64)
-            poses, times = _poses(folder / "poses.json"), _times(folder / "timestamps.json")
+            if not np.isfinite(K).all():
+                raise ValueError("NaN or infinity")
+            poses, times = read_poses(folder / "poses.json"), read_times(folder / "timestamps.json")
         except (KeyError, TypeError, ValueError):
             self.problems.append(f"{name}: intrinsics.json has not fx, fy, cx, cy")
             return None
@@ -196,16 +197,20 @@ class Log:
         """The annotated boxes of a frame.
 
         Raises:
-            UserError: there is no such table, or it is damaged.
+            UserError: there is no such table, it is damaged, or has values that are no numbers.
         """
         path = self._table(self.box_tables, frame, CUBOIDS)
         table = read_table(path)
 
         def numbers(*names: str) -> np.ndarray:
             try:
-                return np.stack([column(table, name, path).to_numpy(np.float64) for name in names], axis=1)
+                values = np.stack([column(table, name, path).to_numpy(np.float64) for name in names], axis=1)
             except (TypeError, ValueError) as error:
                 raise UserError(f"{path}: {names[0]} is not of numbers ({error})") from None
+            if not np.isfinite(values).all():
+                wrong = int((~np.isfinite(values)).any(axis=1).sum())
+                raise UserError(f"{path}: {wrong} boxes have values that are no number in {', '.join(names)}")
+            return values
 
         def words(name: str) -> list[str]:
             """Empty where there is none: the column may be missing, its value NaN, None or a dash."""
@@ -259,60 +264,3 @@ def sequences(data_root: Path) -> list[Path]:
             f"data_root: {data_root} has no PandaSet sequences (folders such as 001 with lidar/ and camera/)"
         )
     return found
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: no JSON ({error})") from None
-
-
-def read_list(path: Path) -> list[Any]:
-    """A JSON list of a log.
-
-    Raises:
-        UserError: the file is missing or holds something else.
-    """
-    found = _json(path)
-    if not isinstance(found, list):
-        raise UserError(f"{path}: expected a list")
-    return found
-
-
-def _times(path: Path) -> np.ndarray:
-    try:
-        return np.array(_json(path), dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        raise UserError(f"{path}: expected a list of numbers") from None
-
-
-def _poses(path: Path) -> np.ndarray:
-    """[F, 4, 4] sensor to world; NaN where a rotation has no length."""
-    listed = _json(path)
-    try:
-        positions = np.array([[pose["position"][axis] for axis in "xyz"] for pose in listed], dtype=np.float64)
-        headings = np.array([[pose["heading"][part] for part in "wxyz"] for pose in listed], dtype=np.float64)
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: expected a list of position {{x, y, z}} and heading {{w, x, y, z}}") from None
-    matrices = np.zeros((len(positions), 4, 4))
-    matrices[:, :3, :3] = rotations(headings.reshape(-1, 4))
-    matrices[:, :3, 3] = positions.reshape(-1, 3)
-    matrices[:, 3, 3] = 1
-    return matrices
-
-
-def rotations(quaternions: np.ndarray) -> np.ndarray:
-    """[N, 3, 3] from quaternions [N, 4] (w, x, y, z) of any length; NaN for one of length 0."""
-    with np.errstate(invalid="ignore"):
-        w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
-    return np.stack(
-        [
-            1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-        ],
-        axis=1,
-    ).reshape(-1, 3, 3)  # fmt: skip

@@ -29,11 +29,13 @@ def write_png(path: Path, rgb: np.ndarray) -> None:
 def write_jpg(path: Path, rgb: np.ndarray) -> None:
     """Write an image [H, W, 3] uint8 with some loss."""
     with complete(path) as temporary:
-        cv2.imwrite(str(temporary), rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+        cv2.imwrite(str(temporary), rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
 
 
 def by_value(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """[N, 3] uint8: colours of values [N] from low (blue) to high (red)."""
+    if not len(values):  # which OpenCV refuses
+        return np.empty((0, 3), np.uint8)
     scaled = np.clip(255 * (values - low) / max(high - low, 1e-9), 0, 255).astype(np.uint8)
     return cv2.applyColorMap(scaled[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
 
@@ -84,13 +86,10 @@ def birds_eye(points: np.ndarray, values: np.ndarray, window: float, size: int =
 def write_step(folder: Path, drawn: Drawn, weights: Tensor, views: list[View]) -> None:
     """Write pred_rgb, gt_rgb, pred_depth, gt_depth and rgb_weight .png of the first image that a step drew."""
     view = views[0]
-    height, width = view.image.shape[:2]
-    truth = torch.zeros(height * width)
-    truth[view.hits.cpu()] = view.depths.cpu()
     write_png(folder / "pred_rgb.png", as_uint8(drawn.rgb[0]))
     write_png(folder / "gt_rgb.png", view.image.cpu().numpy())
     write_png(folder / "pred_depth.png", depth_gray(drawn.depth[0].detach().cpu().numpy(), FARTHEST))
-    write_png(folder / "gt_depth.png", depth_gray(truth.reshape(height, width).numpy(), FARTHEST))
+    write_png(folder / "gt_depth.png", depth_gray(view.depth_image().cpu().numpy(), FARTHEST))
     write_png(folder / "rgb_weight.png", as_uint8((weights[0] - 1) / LARGEST_PIXELS))
 
 

@@ -17,8 +17,10 @@ from splatdag.driving.dynamic import DEFINITIONS, Definition
 from splatdag.driving.evaluation import Evaluated, evaluate_clip
 from splatdag.driving.model import Flux4D
 from splatdag.driving.outputs import write_pictures, write_splats
+from splatdag.driving.pandaset import PANDARGT
 from splatdag.driving.reader import Reader
 from splatdag.driving.scores import Row, summary
+from splatdag.driving.training_options import NO_DEPTH
 from splatdag.splats.devices import device_memory_mb
 from splatdag.splats.pixels import read_pixels
 from splatdag.splats.preview import spread, write_pairs
@@ -51,10 +53,13 @@ def measure_scene(
         definition: of what is called dynamic.
         save_max_clips: clips that leave splats, motion and a video; None is all. These and the first leave pictures.
         device: of the model.
-        strict: stop at a clip that can't be read.
+        strict: stop at a clip that can't be read or measured.
 
     Returns:
         what was measured, of which `metrics.json` has the whole as `rows`.
+
+    Raises:
+        UserError: a clip can't be read or measured, and `strict` is set.
     """
     shutil.rmtree(folder, ignore_errors=True)
     begin = time.perf_counter()
@@ -63,17 +68,18 @@ def measure_scene(
     seconds: list[dict[str, float]] = []
     left_out: dict[str, str] = {}
     gaussians = 0
+    if reader.options.lidar_sensor_id == PANDARGT:
+        logger.info("depth_rmse is null, since %s", NO_DEPTH)
     for number, clip in enumerate(clips):
         try:
-            scene = reader(clip).to(device)
+            scene, log = reader(clip).to(device), reader.log(clip)
+            found = evaluate_clip(model, scene, log, reader.options, definition)
         except UserError as error:
             if strict:
                 raise
             left_out[clip.clip_id] = str(error)
             logger.warning("clip %s left out: %s", clip.clip_id, error)
             continue
-        log = reader.log(clip)
-        found = evaluate_clip(model, scene, log, reader.options, definition)
         images += found.images
         pairs += found.pairs
         seconds.append(found.seconds)

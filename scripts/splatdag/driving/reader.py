@@ -10,9 +10,9 @@ from splatdag.driving.clips import Clip
 from splatdag.driving.lift import Lifted, lift, sensors_of
 from splatdag.driving.lift_cache import lifted
 from splatdag.driving.loader import Lesson, Loader
-from splatdag.driving.options import LearnOptions
 from splatdag.driving.pandaset import Log
 from splatdag.driving.scenes import ClipScene, load_clip
+from splatdag.driving.training_options import LearnOptions
 
 
 @dataclass(frozen=True)

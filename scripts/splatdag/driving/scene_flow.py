@@ -49,7 +49,7 @@ class Pair:
 
 
 def pair_of(log: Log, frame: int, camera: str = "front_camera") -> Pair | None:
-    """The points of a frame that a camera sees; None unless this frame and the next have tables of boxes.
+    """The points of a frame that a camera sees; None unless this frame and the next are usable and have boxes.
 
     Returns of the recording vehicle are left out: it moves, and has no box. So these are, in their order, the points
     that `lift` of this camera and lidar has as seen.
@@ -59,13 +59,15 @@ def pair_of(log: Log, frame: int, camera: str = "front_camera") -> Pair | None:
     """
     if not (has_boxes(log, frame) and has_boxes(log, frame + 1)):
         return None
+    seconds = float(log.lidar_times[frame + 1] - log.lidar_times[frame])
+    if seconds <= 0:
+        return None
     points = log.sweep(frame).of(PANDAR64).points
     view = log.cameras[camera]
     *_, seen = pixels_of(view, frame, points, *read_header(view.images[frame]).size)
     seen &= np.hypot(*(points - log.ego_to_world[frame, :3, 3])[:, :2].T) >= EGO_RADIUS
     boxes, later = log.boxes(frame), log.boxes(frame + 1)
     flow, valid, labels = rigid_flow(points[seen], boxes, later)
-    seconds = float(log.lidar_times[frame + 1] - log.lidar_times[frame])
     return Pair(frame, seconds, np.flatnonzero(seen), points[seen], flow, valid, labels)
 
 

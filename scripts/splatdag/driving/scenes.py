@@ -13,7 +13,7 @@ from torch import Tensor
 
 from splatdag.driving.clips import Clip
 from splatdag.driving.lift import Lifted, pixels_of
-from splatdag.driving.options import StartOptions
+from splatdag.driving.network_options import StartOptions
 from splatdag.driving.pandaset import PANDAR64, Log
 from splatdag.driving.rendering import Target
 from splatdag.driving.start import Clock, Gaussians, begin
@@ -39,6 +39,13 @@ class View:
     """[M] int64: pixels, row by row, that a point of the Pandar64 falls on."""
     depths: Tensor
     """[M] metres of the nearest such point."""
+
+    def depth_image(self) -> Tensor:
+        """[H, W] metres; 0 where nothing was measured."""
+        height, width = self.image.shape[:2]
+        image = self.depths.new_zeros(height * width)
+        image[self.hits] = self.depths
+        return image.reshape(height, width)
 
     def to(self, device: torch.device) -> View:
         """The same with its tensors on a device."""
@@ -135,17 +142,23 @@ def _view(
     K = camera.K.copy()
     K[0], K[1] = K[0] * small[0] / width, K[1] * small[1] / height
     viewmat = np.linalg.inv(camera.camera_to_world[number]) @ log.ego_to_world[clip.start]
-    after = min(number + 1, len(camera.times) - 1)
-    step = float(camera.times[after] - camera.times[after - 1]) / clock.seconds
     target = Target(
         f"{name}/{frame:02d}",
         float(clock.at(camera.times[number])),
         torch.from_numpy(viewmat.astype(np.float32)),
         torch.from_numpy(K.astype(np.float32)),
-        step,
+        _step(camera.times, number) / clock.seconds,
     )
     image_tensor = torch.from_numpy(np.ascontiguousarray(image))
     return View(target, frame, frame in clip.inputs, image_tensor, torch.from_numpy(hits), torch.from_numpy(nearest))
+
+
+def _step(times: np.ndarray, frame: int) -> float:
+    """Seconds from a frame to the next; since the one before, where the next has no time; 0 where neither has one."""
+    for later in (frame + 1, frame):
+        if 0 < later < len(times) and 0 < times[later] - times[later - 1] < np.inf:
+            return float(times[later] - times[later - 1])
+    return 0.0
 
 
 def _nearest(pixels: np.ndarray, depths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

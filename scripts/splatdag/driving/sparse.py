@@ -99,7 +99,7 @@ class _Convolve(torch.autograd.Function):
 def _around(features: Tensor, neighbours: Tensor) -> Tensor:
     """[N, 27 C]: of each voxel the rows [N, C] of its neighbours."""
     padded = torch.cat([features, features.new_zeros((1, features.shape[1]))])
-    return padded.index_select(0, neighbours.flatten()).reshape(len(features), -1)
+    return padded.index_select(0, neighbours.flatten()).reshape(len(features), neighbours.shape[1] * features.shape[1])
 
 
 class SubmanifoldConv(nn.Module):
@@ -126,7 +126,7 @@ class Down(nn.Module):
         """[N, channels_in] of a level to [count, channels_out] of the next."""
         assert level.places is not None
         parts = features.new_zeros((8 * count, features.shape[1])).index_copy(0, level.places, features)
-        return parts.reshape(count, -1) @ self.weight.flatten(0, 1)
+        return parts.reshape(count, 8 * features.shape[1]) @ self.weight.flatten(0, 1)
 
 
 class Up(nn.Module):
@@ -140,7 +140,7 @@ class Up(nn.Module):
         """[M, channels_in] of the next level to [N, channels_out] of a level."""
         assert level.places is not None
         parts = features @ self.weight.transpose(0, 1).flatten(1)
-        return parts.reshape(8 * len(features), -1).index_select(0, level.places)
+        return parts.reshape(8 * len(features), self.weight.shape[2]).index_select(0, level.places)
 
 
 def _weight(places: int, channels_in: int, channels_out: int) -> nn.Parameter:

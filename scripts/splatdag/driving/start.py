@@ -17,10 +17,11 @@ from torch.nn import functional
 from splatdag.driving.clips import Clip
 from splatdag.driving.depths import Depths
 from splatdag.driving.lift import Lifted
-from splatdag.driving.options import StartOptions
+from splatdag.driving.network_options import StartOptions
 from splatdag.driving.pandaset import Camera, Log
 from splatdag.splats.evenly import evenly
 from splatdag.splats.pixels import read_pixels
+from splatdag.workflow.errors import UserError
 
 SWEEP_SECONDS = 0.1
 LARGEST_SCALE = 1.0
@@ -110,6 +111,9 @@ def begin(
         options: how many.
         seed: of rotations and of the backdrop's directions.
         images: gives the image [H, W, 3] uint8 of a camera and frame of the log; decodes it where it is not given.
+
+    Raises:
+        UserError: none of the points counts, or an image can't be used.
     """
     images = images or (lambda name, frame: read_pixels(log.cameras[name].images[frame]).rgb)
     generator = torch.Generator().manual_seed(seed)
@@ -121,6 +125,9 @@ def begin(
             *(_measured(log, frame, lifted[frame], clock, options.keep_unseen) for frame in inputs), strict=True
         )
     )
+    if not len(points):
+        listed = ", ".join(map(str, inputs))
+        raise UserError(f"{log.folder}: clip {clip.clip_id}: no lidar point lies in an image of its frames {listed}")
     kept = evenly(len(points), options.max_gaussians)
     sizes = options.lidar_scale * spacings[kept]
     means = (points[kept] - ego_to_world[:3, 3]) @ ego_to_world[:3, :3]

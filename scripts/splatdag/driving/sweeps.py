@@ -31,6 +31,8 @@ _BEYOND = 3.0
 _MOST = 8192
 """Points of a frame that are looked at."""
 _ROWS = 2048
+_EXACT = "donot_use_mm_for_euclid_dist"
+"""Products of matrices lose centimetres at a hundred metres."""
 
 
 def standing(start: Gaussians) -> Tensor:
@@ -115,5 +117,7 @@ def _chosen(mask: Tensor, rng: np.random.Generator) -> Tensor:
 def _nearest(places: Tensor, targets: Tensor) -> Tensor:
     """[N] int64: the target [M, 3] nearest to each place [N, 3]."""
     if places.is_cuda:
-        return torch.cat([torch.cdist(part, targets).argmin(dim=1) for part in places.split(_ROWS)])
+        return torch.cat(
+            [torch.cdist(part, targets, compute_mode=_EXACT).argmin(dim=1) for part in places.split(_ROWS)]
+        )
     return torch.from_numpy(cKDTree(targets.numpy()).query(places.numpy())[1])

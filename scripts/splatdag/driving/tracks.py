@@ -24,8 +24,8 @@ class Steps:
 
 
 def has_boxes(log: Log, frame: int) -> bool:
-    """Whether a frame of a log is there and has a table of boxes."""
-    return 0 <= frame < log.frames and frame in log.box_tables
+    """Whether a frame of a log is there, with its pose and time, and has a table of boxes."""
+    return frame in log.box_tables and log.reason_against(frame, ()) is None
 
 
 def matches(boxes: Boxes, other: Boxes) -> np.ndarray:
@@ -54,13 +54,16 @@ def steps(log: Log, frame: int) -> Steps:
     for number in (frame + 1, frame - 1):
         if not np.isnan(metres).any() or not has_boxes(log, number):
             continue
+        apart = abs(log.lidar_times[number] - log.lidar_times[frame])
+        if not apart:
+            continue
         other = log.boxes(number)
         rows = matches(boxes, other)
         new = np.isnan(metres) & (rows >= 0)
         there = rows[new]
         metres[new] = np.linalg.norm(other.centers[there] - boxes.centers[new], axis=1)
         radians[new] = np.abs((other.yaws[there] - boxes.yaws[new] + np.pi) % (2 * np.pi) - np.pi)
-        seconds[new] = abs(log.lidar_times[number] - log.lidar_times[frame])
+        seconds[new] = apart
     return Steps(boxes, metres, radians, metres / seconds)
 
 

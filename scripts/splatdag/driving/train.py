@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from splatdag.driving.clips import clips_of
-from splatdag.driving.options import TrainOptions
 from splatdag.driving.reader import Reader, loader
+from splatdag.driving.training_options import TrainOptions
 from splatdag.driving.training_run import learn_run
 from splatdag.workflow.stage import Job, run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from splatdag.driving.checkpoints import load_ckpt, save_ckpt
 from splatdag.driving.learning import learn, psnr_of, rate
 from splatdag.driving.loader import Loader, OnDevice
 from splatdag.driving.model import Flux4D
-from splatdag.driving.options import LearnOptions
 from splatdag.driving.pictures import write_step
+from splatdag.driving.training_options import LearnOptions
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.splats.devices import OutOfDeviceMemory
 from splatdag.splats.optimizers import Adam
@@ -49,11 +51,14 @@ class Trained:
 
     model: Flux4D
     step: int = 0
-    """Steps done."""
+    """Steps that the network has behind it, those of a checkpoint that it went on from among them."""
+    before: int = 0
+    """Steps of that checkpoint: curve and seconds begin after them."""
     curve: list[list[float]] = field(default_factory=list)
-    """Rows of step, loss and PSNR (dB) of the images learnt from."""
+    """Rows of step, loss and PSNR (dB): the loss is the mean over the step's clips and the model's iterations; the
+    PSNR that of the last iteration on the images drawn of the last clip (of the first rank), before the step."""
     seconds: float = 0.0
-    """Of the loop, over all attempts."""
+    """Of the loop, over all attempts of this training."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Clips that could not be read, and why."""
     rank_memory_mb: float = 0.0
@@ -66,7 +71,7 @@ class _Run:
         self.options, self.device, self.ranks = work.options, device, ranks
         torch.manual_seed(work.options.seed)
         self.model = Flux4D(work.options).to(device)
-        self.parameters = list(self.model.parameters())
+        self.parameters: list[Tensor] = list(self.model.parameters())
         self.optimizers = [Adam(parameter, work.options.lr, (0.9, 0.999), 1e-8) for parameter in self.parameters]
         self.result = Trained(self.model)
         self.loader = work.make_loader()
@@ -79,7 +84,8 @@ class _Run:
         """Continue from a state, or from the checkpoint that the options name."""
         if saved is not None:
             self.load(saved)
-            self.result.curve, self.result.seconds = saved["curve"], saved["seconds"]
+            for name in ("before", "curve", "seconds", "left_out"):
+                setattr(self.result, name, saved[name])
             logger.info("continuing after step %d", self.result.step)
         elif self.options.resume_from is not None:
             path = Path(self.options.resume_from)
@@ -87,6 +93,7 @@ class _Run:
             self.taken = given["step"]
             if not self.options.resume_no_optim:
                 self.load(given)
+                self.result.before = self.result.step
                 if self.result.step >= self.options.iters:
                     raise UserError(
                         f"resume_from: {path} has {self.result.step} steps already; make iters more than that"
@@ -123,8 +130,8 @@ class _Run:
         ]
         result = self.result
         return {
-            "model": self.model.state_dict(), "moments": moments, "step": result.step, "curve": result.curve,
-            "seconds": result.seconds,
+            "model": self.model.state_dict(), "moments": moments, "step": result.step, "before": result.before,
+            "curve": result.curve, "seconds": result.seconds, "left_out": result.left_out | self.loader.left_out,
         }  # fmt: skip
 
     def optimise(self, lr: float) -> None:
@@ -140,6 +147,19 @@ class _Run:
             optimizer.step()
             optimizer.zero_grad()
 
+    def checked(self, loss: Tensor) -> float:
+        """The loss of the last step, averaged over all ranks.
+
+        Raises:
+            UserError: it, or what the step made of the network, is not finite.
+        """
+        mean = float(self.ranks.total(loss)) / self.ranks.count
+        with torch.no_grad():
+            largest = torch.stack(torch._foreach_norm(self.parameters, torch.inf)).max()
+        if not math.isfinite(mean) or not math.isfinite(largest):
+            raise UserError(f"step {self.result.step}: the loss is not finite any more; lower lr")
+        return mean
+
 
 def train(work: Work, run_dir: Path, checkpoint: Checkpoint, device: torch.device, ranks: int = 1) -> Trained:
     """Train; continues from the checkpoint if there is one.
@@ -147,7 +167,7 @@ def train(work: Work, run_dir: Path, checkpoint: Checkpoint, device: torch.devic
     Args:
         work: what to learn from, and how.
         run_dir: where pictures and ckpt_step_XXXXXX.pt go.
-        checkpoint: where the state is saved, every `checkpoint_every` steps and on SIGTERM.
+        checkpoint: where the state is saved: every `checkpoint_every` steps, after the last, and on SIGTERM.
         device: where to train.
         ranks: GPUs; in each step every one has clips of its own. (On the CPU, for tests, processes.)
 
@@ -216,20 +236,21 @@ def _steps(run: _Run, keeper: _Keeper | None) -> Trained:
         run.optimise(rate(step, options))
         result.step = step + 1
         last = result.step == options.iters
-        if step % options.log_every == 0 or last:
-            mean = float(ranks.total(total)) / ranks.count
-            if not torch.isfinite(torch.tensor(mean)):
-                raise UserError(f"step {result.step}: the loss is not finite any more; lower lr")
-            result.curve.append([float(result.step), mean, psnr_of(drawn, views)])
+        logged = step % options.log_every == 0 or last
+        if logged:
             stop.agree(ranks, device)
+        stopping = stop.seen(ranks) and not last
+        pictures = bool(options.save_every) and result.step % options.save_every == 0
+        ckpt = last or result.step % options.save_ckpt_every == 0
+        state = last or stopping or result.step % options.checkpoint_every == 0
+        saved = pictures or ckpt or state
+        mean = run.checked(total) if logged or saved else 0.0
+        if logged:
+            result.curve.append([float(result.step), mean, psnr_of(drawn, views)])
         if keeper is not None and (time.perf_counter() - reported > _REPORT_SECONDS or last):
             reported = time.perf_counter()
             _report(result, options, result.seconds + reported - clock)
-        pictures = bool(options.save_every) and result.step % options.save_every == 0
-        ckpt = last or result.step % options.save_ckpt_every == 0
-        stopping = stop.seen(ranks) and not last
-        state = stopping or (result.step % options.checkpoint_every == 0 and not last)
-        if not (pictures or ckpt or state):
+        if not saved:
             continue
         ranks.check_equal(run.parameters, result.step)
         now = time.perf_counter()
@@ -247,14 +268,14 @@ def _steps(run: _Run, keeper: _Keeper | None) -> Trained:
             ranks.part(device)
             raise Stopped(f"state saved after step {result.step}; run the same command again to continue")
         clock = time.perf_counter()
-    result.left_out = run.loader.left_out
+    result.left_out |= run.loader.left_out
     result.rank_memory_mb = ranks.part(device)
     return result
 
 
 def _report(result: Trained, options: LearnOptions, seconds: float) -> None:
     loss, psnr = result.curve[-1][1:] if result.curve else (float("nan"), float("nan"))
-    each = seconds / max(result.step, 1)
+    each = seconds / max(result.step - result.before, 1)
     logger.info(
         "step %d of %d, loss %.4f, %.1f dB, %.0f ms a step, %.0f s left",
         result.step, options.iters, loss, psnr, 1e3 * each, each * (options.iters - result.step),

@@ -16,8 +16,9 @@ import torch
 from splatdag.driving.checkpoints import VELOCITY_UNIT
 from splatdag.driving.clips import Clip
 from splatdag.driving.loader import Loader
-from splatdag.driving.options import LearnOptions
+from splatdag.driving.model import Flux4D
 from splatdag.driving.trainer import Trained, Work, train
+from splatdag.driving.training_options import LearnOptions
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.splats.devices import device_memory_mb, device_name, use_device
 from splatdag.splats.evaluation import write_curves
@@ -44,8 +45,14 @@ def learn_run(
     options: LearnOptions,
     job: Job,
     device_count: int,
-) -> tuple[Trained, torch.device]:
+    measure: Callable[[Flux4D, torch.device], None] | None = None,
+) -> None:
     """Train, and publish the network: ckpt_last.pt, curves.png, curves.json and, last, meta.json.
+
+    In meta.json `steps` are all that the network has behind it, and `steps_before` those of `resume_from`. Seconds are
+    of this training alone: `train` over all its attempts, `startup` of the last.
+
+    The state of the training is kept until all is done, `measure` too: after a kill nothing is trained again.
 
     Args:
         stage: module that trains, such as `driving.train`.
@@ -57,9 +64,7 @@ def learn_run(
         options: of the training.
         job: how to run.
         device_count: CUDA devices; 0 is the CPU.
-
-    Returns:
-        the training, and its device.
+        measure: what else there is to do with the network, on its device.
     """
     with lease(run_dir / "state"):
         device = use_device(device_count, job.threads)
@@ -94,6 +99,7 @@ def learn_run(
             "left_out": result.left_out,
             "velocity_unit": VELOCITY_UNIT,
             "steps": result.step,
+            "steps_before": result.before,
             "parameters": sum(parameter.numel() for parameter in result.model.parameters()),
             "seconds": {"startup": round(startup, 2), "train": round(result.seconds, 2)},
             "peak_memory_mb": {
@@ -102,8 +108,9 @@ def learn_run(
             },
         }
         _publish(run_dir, result, meta)
+        if measure is not None:
+            measure(result.model, device)
         checkpoint.remove()
-    return result, device
 
 
 def _publish(run_dir: Path, result: Trained, meta: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import torch
 from splatdag.driving import pictures
 from splatdag.driving.clips import clip_at
 from splatdag.driving.lift import lift
-from splatdag.driving.options import VoxelizationOptions
+from splatdag.driving.network_options import VoxelizationOptions
 from splatdag.driving.pandaset import Log
 from splatdag.driving.start import begin
 from splatdag.driving.voxels import Grid, voxelised

@@ -1,0 +1,82 @@
+"""JSON files of a PandaSet log: a pose and a time for each frame."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splatdag.workflow.errors import UserError
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of a log holds.
+
+    Raises:
+        UserError: the file is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: no JSON ({error})") from None
+
+
+def read_list(path: Path) -> list[Any]:
+    """A JSON list of a log.
+
+    Raises:
+        UserError: the file is missing or holds something else.
+    """
+    found = read_json(path)
+    if not isinstance(found, list):
+        raise UserError(f"{path}: expected a list")
+    return found
+
+
+def read_times(path: Path) -> np.ndarray:
+    """[F] float64 seconds since 1970.
+
+    Raises:
+        UserError: the file is missing or holds something else.
+    """
+    try:
+        return np.array(read_json(path), dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise UserError(f"{path}: expected a list of numbers") from None
+
+
+def read_poses(path: Path) -> np.ndarray:
+    """[F, 4, 4] float64, sensor to world (m); NaN where a rotation has no length.
+
+    Raises:
+        UserError: the file is missing or holds something else.
+    """
+    listed = read_json(path)
+    try:
+        positions = np.array([[pose["position"][axis] for axis in "xyz"] for pose in listed], dtype=np.float64)
+        headings = np.array([[pose["heading"][part] for part in "wxyz"] for pose in listed], dtype=np.float64)
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: expected a list of position {{x, y, z}} and heading {{w, x, y, z}}") from None
+    matrices = np.zeros((len(positions), 4, 4))
+    matrices[:, :3, :3] = rotations(headings.reshape(-1, 4))
+    matrices[:, :3, 3] = positions.reshape(-1, 3)
+    matrices[:, 3, 3] = 1
+    return matrices
+
+
+def rotations(quaternions: np.ndarray) -> np.ndarray:
+    """[N, 3, 3] from quaternions [N, 4] (w, x, y, z) of any length; NaN for one of length 0."""
+    with np.errstate(invalid="ignore"):
+        w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
+    return np.stack(
+        [
+            1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+        ],
+        axis=1,
+    ).reshape(-1, 3, 3)  # fmt: skip
