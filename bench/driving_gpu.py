@@ -229,9 +229,13 @@ def many(arguments: argparse.Namespace) -> dict[str, Any]:
         "logs": count, "making s": making, "lifting s": lifting, "clips": len(read_index(index)),
         "training s": learnt, "pieces": pieces, "checkpoint": last.name,
     }  # fmt: skip
-    for scene in tests:
+
+    def measure(scene: str) -> None:
         words = ["--ckpt", str(last), "--scene", scene, "--out-dir", str(run_dir / scene), "--save-max-clips=1"]
         run("driving.evaluate", *shared, *words, "--cache-dir", str(root / "lift"))
+
+    with ThreadPoolExecutor(len(tests)) as pool:
+        list(pool.map(measure, tests))
     found["metrics"] = merged([run_dir / scene / "metrics.json" for scene in tests])
     large = made(arguments.folder / "large", 1, 24, 1920, 115_200)
     words = ["--ckpt", str(last), "--scene", "001", "--out-dir", str(run_dir / "large"), "--save-max-clips=1"]

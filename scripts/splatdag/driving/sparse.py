@@ -73,7 +73,7 @@ def _neighbours(coordinates: Tensor, shape: tuple[int, int, int]) -> Tensor:
     wanted = _keys(there, shape)
     at = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
     inside = ((there >= 0) & (there < coordinates.new_tensor(shape))).all(dim=1)
-    return torch.where(inside & (keys[at] == wanted), at, len(keys)).reshape(len(keys), -1)
+    return torch.where(inside & (keys[at] == wanted), at, len(keys)).reshape(len(keys), len(OFFSETS))
 
 
 class _Convolve(torch.autograd.Function):
