@@ -200,7 +200,9 @@ def test_one_run_by_two_ways_is_published_once(tmp_path):
 
 def test_the_plan_names_what_is_still_to_be_recorded():
     path = Path("results/captures/room/single/rerun/capture.rrd")
-    found, _ = uploads([path], Path("results"), None, UploadOptions(selection="eval_all"), RunSelection())
+    found, _ = uploads(
+        [path], Path("results"), Path("results/humans"), UploadOptions(selection="eval_all"), RunSelection()
+    )
     assert list(plan_lines(found, UploadOptions(repo_id="a/b", branch="x"), "hub")) == [
         "upload: 1 recording of 1 scene, 0 B, to a/b (dataset), branch x",
         "  experiments/single/room: capture.rrd (to be recorded)",
