@@ -80,6 +80,13 @@ def test_the_latest_epoch_is_each_runs_and_tasks_own(tree):
     }
 
 
+def test_epochs_count_by_number(tree):
+    for epoch in ("epoch_9999", "epoch_10000"):
+        (tree / "hi4d_pair16_jump/new/evaluation" / epoch / "nvs").mkdir(parents=True)
+    latest = files(tree, epoch="latest", tasks="nvs", exp_name="new")
+    assert latest == {"hi4d_pair16_jump/new/rerun/evaluation_nvs_epoch_10000.rrd"}
+
+
 def test_an_epoch_that_a_run_lacks_is_asked_for_so_that_its_job_says_so(tree):
     asked = files(tree, epoch="10", tasks=["pose", "trn_nv_generation"], scene_name_includes="pair17")
     assert asked == {"hi4d_pair17_dance/old/rerun/evaluation_pose_epoch_0010.rrd"}

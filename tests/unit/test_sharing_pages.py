@@ -152,6 +152,14 @@ def test_metrics_of_epochs_leave_the_source_camera_out(tmp_path):
     ]  # fmt: skip
 
 
+def test_epochs_are_in_the_order_of_their_numbers(tmp_path):
+    for name in ("epoch_10000", "epoch_9999", "epoch_0500", "epoch_last"):
+        folder = tmp_path / "evaluation" / name / "pose_smplx" / "metrics"
+        folder.mkdir(parents=True)
+        (folder / "smplx_pose_estimation_overall_results.txt").write_text("pcdr: 0.9\n")
+    assert [row for row, _ in metrics_table(tmp_path, None)] == ["epoch 500", "epoch 9999", "epoch 10000", "epoch last"]
+
+
 def test_pose_metrics_per_frame_stand_in_for_a_missing_overall_file(tmp_path):
     folder = tmp_path / "evaluation/epoch_0000/pose_smplx/metrics"
     folder.mkdir(parents=True)

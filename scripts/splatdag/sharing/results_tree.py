@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from splatdag.sharing.options import Task
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.publish import read_json
 from splatdag.workflow.sheets import NAME
 
 GENERATION = "input_data/train/misc/nv_generation"
@@ -99,11 +98,13 @@ def read_epoch(run: Path, task: Task, epoch: str, scenes_dir: Path) -> RunEpoch:
 
 def epoch_name(epoch: str) -> str:
     """`epoch_0010` for `10` as for `epoch_0010`."""
-    return f"epoch_{_number(epoch):04d}"
+    return f"epoch_{int(epoch.removeprefix('epoch_')):04d}"
 
 
-def _number(epoch: str) -> int:
-    return int(epoch.removeprefix("epoch_"))
+def by_number(name: str) -> tuple[bool, int, str]:
+    """Sort key of epochs (`epoch_0100`) and cameras (`28`): by number, then those whose name is none."""
+    number = name.removeprefix("epoch_")
+    return (False, int(number), "") if number.isdecimal() else (True, 0, name)
 
 
 def runs_in(root: Path) -> list[tuple[str, str]]:
@@ -117,11 +118,11 @@ def runs_in(root: Path) -> list[tuple[str, str]]:
 
 
 def epochs_in(run: Path, task: Task) -> list[str]:
-    """The epochs that a run has something of."""
+    """The epochs that a run has something of, in order."""
     above, below = _FOLDERS[task]
     return [
         name
-        for name in _folders(run / above)
+        for name in sorted(_folders(run / above), key=by_number)
         if re.fullmatch(r"epoch_\d+", name) and (run / above / name / below).is_dir()
     ]
 
@@ -178,20 +179,10 @@ def source_camera(run: Path, scene: str, scenes_dir: Path | None) -> str | None:
     """
     file = scenes_dir / f"{scene}.json" if scenes_dir else None
     if file is not None and file.is_file():
-        camera = _json(file).get("cam_id")
+        camera = read_json(file).get("cam_id")
         if camera is None:
             raise UserError(f"{file}: no cam_id, the number of the source camera")
         return str(camera)
     manifest = run / "manifest.json"
-    camera = _json(manifest).get("source_camera_id") if manifest.is_file() else None
+    camera = read_json(manifest).get("source_camera_id") if manifest.is_file() else None
     return None if camera is None else str(camera)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise UserError(f"{path}: not an object of names and values")
-    return given

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from splatdag.sharing.layout import Scene
-from splatdag.sharing.results_tree import FILES, Recording
+from splatdag.sharing.results_tree import FILES, Recording, by_number
 from splatdag.workflow.plan import PlannedStage, shown_as
 
 
@@ -23,7 +23,7 @@ def recording_stages(of_captures: Iterable[str], of_people: Iterable[Recording],
         area, capture, variant, *_ = Path(file).parts
         log = f"{area}/{capture}/{variant}/recording.log"
         stages.append(PlannedStage(area, shown_as(capture, variant), "record", log, file))
-    for recording in sorted(of_people, key=lambda recording: (recording.run, recording.epoch)):
+    for recording in sorted(of_people, key=lambda recording: (recording.run, by_number(recording.epoch))):
         log = f"humans/{recording.run}/{FILES[recording.task]}_{recording.epoch}.log"
         scene, output = f"{recording.run}/{recording.epoch}", str(root.absolute() / recording.file)
         stages.append(PlannedStage("humans", scene, f"record {recording.task}", log, output))
