@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,24 +144,33 @@ def inputs_digest(root: Path, recording: Recording, scenes_dir: Path) -> str:
     above, below = _FOLDERS[recording.task]
     run = root / recording.run
     folders = [f"{above}/{recording.epoch}/{below}", *_ALSO_READ[recording.task]]
-    lines = [line for folder in folders for line in _names_and_sizes(run / folder, folder)]
+    lines = [f"{folder}/{line}" for folder in folders for line in names_and_sizes(run / folder)]
     lines += [_read(path) for path in (scenes_dir / f"{recording.scene}.json", run / "manifest.json")]
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 
-def _names_and_sizes(folder: Path, name: str) -> Iterator[str]:
-    below = []
+@functools.cache
+def names_and_sizes(folder: Path) -> tuple[str, ...]:
+    """`name size` of every file below a folder; a link to nothing has no size. Looked at once in a process."""
     try:
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_dir():
-                    below.append(entry.name)
-                else:
-                    yield f"{name}/{entry.name} {entry.stat().st_size}"
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
-        return
-    for inner in below:
-        yield from _names_and_sizes(folder / inner, f"{name}/{inner}")
+        return ()
+    lines, below = [], []
+    for entry in entries:
+        if entry.is_dir():
+            below += [f"{entry.name}/{line}" for line in names_and_sizes(folder / entry.name)]
+        else:
+            lines.append(f"{entry.name} {_size(entry)}")
+    return (*lines, *below)
+
+
+def _size(entry: os.DirEntry[str]) -> str:
+    try:
+        return str(entry.stat().st_size)
+    except FileNotFoundError:
+        return "-"
 
 
 def _read(path: Path) -> str:
