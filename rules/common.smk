@@ -5,11 +5,10 @@ import shlex
 import sys
 from pathlib import Path
 
+from splatdag import asked
 from splatdag.captures import targets
 from splatdag.captures.sheet import Stages, read_captures, row_notices
 from splatdag.config import notice_lines, notices, read_config
-from splatdag.driving.targets import driving_logs
-from splatdag.samples.options import SEQUENCES
 from splatdag.sharing.targets import human_results
 from splatdag.splats.kernels import COMPILED_WITH
 from splatdag.workflow import snakefile
@@ -45,7 +44,7 @@ with snakefile.one_line_errors():
     STAGES = Stages(CONFIG.captures.frames, CONFIG.captures.pose, CONFIG.captures.train)
     CAPTURES = read_captures(CAPTURES_SHEET, STAGES, Path(RESULTS), files=workflow.is_main_process)
     HUMANS = human_results(CONFIG.sharing, RESULTS)
-    DRIVING = driving_logs(CONFIG.driving.data_root, RESULTS, SEQUENCES[: CONFIG.samples.street.logs])
+    DRIVING = asked.logs_of(CONFIG, Path(RESULTS))
     if workflow.is_main_process:
         snakefile.tell(notice_lines([*notices(CONFIG), *row_notices(CAPTURES, STAGES)]))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from splatdag.driving.layout import CAMERAS
 from splatdag.driving.options import LiftOptions
-from splatdag.driving.targets import alignment_files, checked_index, clip_folder, lines_of, logs_digest, split_logs
+from splatdag.driving.targets import alignment_files, checked_index, clip_folder, lines_of, logs_digest
 from splatdag.workflow.inventory import contents_digest
 
 INDEX_FULL = CONFIG.driving.out_full or "<results>/driving/index/pandaset_full_clips.pkl"
@@ -115,7 +115,7 @@ def driving_split():
     with snakefile.one_line_errors():
         if not CONFIG.driving.index_path:
             DRIVING.checked()
-        return split_logs(DRIVING, CONFIG.driving.index, CONFIG.driving.index_path)
+        return asked.split_of(CONFIG, DRIVING)
 
 
 def training_points(wildcards):

@@ -3,20 +3,17 @@
 import functools
 from pathlib import Path
 
-from splatdag.driving.targets import recorded_logs
-from splatdag.samples.humans_options import HUMANS_EPOCHS, HUMANS_RUN
 from splatdag.sharing import results_tree, upload_targets
 from splatdag.sharing.layout import Scene
 from splatdag.sharing.options import RecordingOptions
-from splatdag.sharing.targets import wanted
 
 TASK_OF = {name: task for task, name in results_tree.FILES.items()}
 
 
 def recording_files(wildcards):
     """What `recordings` asks for: runs of captures and driving that are asked for or there, and of people."""
-    of_captures, of_people = wanted_recordings()
-    files = [*(f"{RESULTS}/{file}" for file in of_captures), *of_people]
+    of_runs, of_people = wanted_recordings()
+    files = [*(f"{RESULTS}/{file}" for file in of_runs), *of_people]
     return kernels_for(untrained(files)) + files
 
 
@@ -28,19 +25,13 @@ def untrained(recordings):
 
 @functools.cache
 def wanted_recordings():
-    """Those of captures and driving, relative to the results, and those of people."""
-    runs = targets.recorded_runs(CAPTURES, Path(RESULTS))
-    if CONFIG.driving.data_root:
-        runs += recorded_logs(
-            CONFIG.driving.run,
-            driving_split()[1],
-            CONFIG.driving.overfit_run,
-            CONFIG.driving.overfit.clip_index,
-            Path(RESULTS),
-        )
+    """Those of captures and driving, relative to the results, and those of people; says what is left out."""
+    measured = driving_split()[1] if CONFIG.driving.data_root else []
     with snakefile.one_line_errors():
-        of_captures, of_people = wanted(CONFIG.sharing, runs, HUMANS, HUMANS_RUN, HUMANS_EPOCHS)
-    return of_captures, [f"{HUMANS.root}/{recording.file}" for recording in of_people]
+        of_runs, of_people, left_out = asked.recordings_of(CONFIG, CAPTURES, measured, Path(RESULTS))
+    if workflow.is_main_process:
+        snakefile.tell(left_out)
+    return of_runs, [f"{HUMANS.root}/{recording.file}" for recording in of_people]
 
 
 @for_every_job
@@ -72,28 +63,15 @@ def made_recordings():
     """The recordings of the target `recordings`, if `upload` makes them."""
     if not CONFIG.sharing.export:
         return frozenset()
-    of_captures, of_people = wanted_recordings()
-    return frozenset([*(Path(RESULTS) / file for file in of_captures), *map(Path, of_people)])
-
-
-def recordings():
-    """The recordings that there are, and those that are made."""
-    on_disk = upload_targets.recordings_on_disk(Path(RESULTS), Path(HUMANS.root))
-    return sorted({*on_disk, *made_recordings()})
+    of_runs, of_people = wanted_recordings()
+    return frozenset([*(Path(RESULTS) / file for file in of_runs), *map(Path, of_people)])
 
 
 @functools.cache
 def uploads():
     """What `upload` publishes, by scene; says what it has to leave out."""
-    sharing = CONFIG.sharing
     with snakefile.one_line_errors():
-        found, troubles = upload_targets.uploads(
-            recordings(),
-            Path(RESULTS),
-            Path(HUMANS.root),
-            sharing.resolved_upload(),
-            sharing,
-        )
+        found, troubles = asked.uploads_of(CONFIG, made_recordings(), Path(RESULTS))
     if workflow.is_main_process:
         snakefile.tell(troubles)
     return found

@@ -91,7 +91,7 @@ def test_fewer_frames_and_points_instead_of_gaussians(log: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda clip: shutil.rmtree(clip), "no measured clip; evaluate the run with save_renders"),
+        (lambda clip: shutil.rmtree(clip), "no clip was measured and kept; it has no test clip"),
         (lambda clip: (clip / "motion.npz").write_bytes(b"PK"), "not what an evaluation leaves"),
         (lambda clip: (clip / "pred_03.jpg").write_bytes(b"\xff\xd8"), "pred_03.jpg: can't be decoded"),
         (lambda clip: (clip / "splat_05.ply").unlink(), "splat_05.ply: not a PLY file of Gaussians"),

@@ -72,7 +72,7 @@ def read_clips(folder: Path) -> list[DrivingClip]:
     """
     found = [_read_clip(path.parent) for path in sorted(folder.glob("*/motion.npz"))]
     if not found:
-        raise UserError(f"{folder}: no measured clip; evaluate the run with save_renders")
+        raise UserError(f"{folder}: no clip was measured and kept; it has no test clip, or save_renders was off")
     return sorted(found, key=lambda clip: clip.frames[0])
 
 
