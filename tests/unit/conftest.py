@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,3 +18,25 @@ def _threads_and_signals() -> Iterator[None]:
     yield
     signal.signal(signal.SIGTERM, handler)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def shared_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small results tree of the human trainer, to read."""
+    from human_trees import make_tree
+
+    return make_tree(tmp_path_factory.mktemp("humans"))
+
+
+@pytest.fixture
+def tree(shared_tree: Path, tmp_path: Path) -> Path:
+    """A small results tree of the human trainer, to break; no file of ours is in it."""
+    return Path(shutil.copytree(shared_tree, tmp_path / "humans"))
+
+
+@pytest.fixture(scope="session")
+def street_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sample logs of driving, 001 and 002, to read."""
+    from streets import make
+
+    return make(tmp_path_factory.mktemp("street"))

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -87,6 +88,22 @@ def test_the_lease_of_a_folder_that_was_removed_is_no_trouble(folder: Path) -> N
         (folder / "lease.json").unlink()
         folder.rmdir()
     assert not folder.exists()
+
+
+def test_a_folder_that_another_process_removes_just_then_is_made_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, removed = Path.mkdir, []
+
+    def made_and_removed_once(self: Path, *args: Any, **options: Any) -> None:
+        mkdir(self, *args, **options)
+        if self == folder and not removed:
+            removed.append(folder.rmdir())
+
+    monkeypatch.setattr(Path, "mkdir", made_and_removed_once)
+    with lease(folder):
+        assert json.loads((folder / "lease.json").read_text())["process"] == os.getpid()
+    assert removed
 
 
 def test_a_second_process_is_stopped_while_the_first_lives(folder: Path, other: subprocess.Popen[str]) -> None:

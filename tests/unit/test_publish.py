@@ -2,7 +2,8 @@
 
 import pytest
 
-from splatdag.workflow.publish import complete, write_json
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.publish import complete, read_json, write_json
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -34,3 +35,27 @@ def test_json_without_a_number_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "out.json", {"psnr": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "No such file or directory"),
+        (b'{"psnr": ', "not JSON: Expecting value"),
+        (b"\xff", "not JSON: 'utf-8' codec"),
+        (b"[" * 100_000, "not JSON: maximum recursion depth"),
+        (b"[1, 2]", "not an object of names and values"),
+    ],
+)
+def test_json_that_cannot_be_read_is_one_line_with_its_path(tmp_path, data, message):
+    path = tmp_path / "metrics.json"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(UserError) as error:
+        read_json(path)
+    assert str(error.value).startswith(f"{path}: {message}")
+
+
+def test_json_is_read_as_it_was_written(tmp_path):
+    write_json(tmp_path / "out.json", {"camera": "Straße", "psnr": [20.5, None]})
+    assert read_json(tmp_path / "out.json") == {"camera": "Straße", "psnr": [20.5, None]}

@@ -63,6 +63,16 @@ def record(capture, name="capture.rrd", **options):
     return out
 
 
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def older(run, figures):
+    """A run without curves.json, whose first evaluation says this."""
+    (run / "curves.json").unlink()
+    (run / "stats" / "val_step0199.json").write_text(figures)
+
+
 def pixels(row):
     return np.asarray(Image.open(io.BytesIO(bytes(row[0])))).astype(float)
 
@@ -155,11 +165,19 @@ def test_a_run_that_was_finished_before_curves_were_numbers_has_its_evaluations(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda run: (run / "manifest.json").unlink(), "manifest.json: No such file or directory; the run is not"),
+        (lambda run: (run / "manifest.json").unlink(), "single: the run is not finished, it has no manifest.json"),
         (lambda run: shutil.rmtree(run / "renders"), "renders: no pictures of all 2 held-out views; train the run"),
         (lambda run: (run / "splat.ply").write_text("no"), "splat.ply: not a PLY file of Gaussians"),
         (lambda run: (run / "metrics.json").write_text('{"views": [{"name": "x"}]}'), "no pictures of all 1 held-out"),
         (lambda run: shutil.rmtree(run.parent / "sparse"), "can't read the COLMAP model"),
+        (
+            lambda run: cut_short(run.parent / "sparse/0/images.bin"),
+            "images.bin: damaged or cut short, it has only 200",
+        ),
+        (lambda run: (run / "curves.json").write_text("{}"), "curves.json: not what a training writes (KeyError"),
+        (lambda run: (run / "curves.json").write_text("[]"), "curves.json: not an object of names and values"),
+        (lambda run: older(run, '{"ssim": 0.5}'), "val_step0199.json: not what a training writes (KeyError: 'psnr')"),
+        (lambda run: older(run, '{"psnr": "x"}'), "val_step0199.json: not what a training writes (ValueError"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(capture, spoil, message):

@@ -12,8 +12,10 @@ from flux4d import trained
 from rrd import entities, layout
 from scipy.spatial import cKDTree
 
+from splatdag.sharing import drive
 from splatdag.sharing.drive import read_clips, record_drive
 from splatdag.sharing.options import CaptureRecordingOptions
+from splatdag.sharing.splats import read_splat
 from splatdag.splats.ply import read_ply
 from splatdag.workflow.errors import UserError
 
@@ -68,6 +70,18 @@ def test_the_curves_are_those_of_metrics_json(log: Path) -> None:
     assert layout(record(log))["time_panel"]["fps"] == 10
 
 
+def test_each_splat_is_read_once(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(drive, "read_splat", lambda path: read.append(path.name) or read_splat(path))
+    record(log)
+    assert sorted(read) == [f"splat_{frame:02d}.ply" for frame in range(16)]
+
+
+def test_one_frame_alone_is_recorded(log: Path) -> None:
+    found = entities(record(log, frame_stride=100))
+    assert list(found["world/splat/still"]["frame"]) == [0]
+
+
 def test_fewer_frames_and_points_instead_of_gaussians(log: Path) -> None:
     found = entities(record(log, frame_stride=4, gaussians=False))
     assert [int(frame) for frame in found["pictures/pred_gt"]["frame"]] == [0, 4, 8, 12]
@@ -77,11 +91,15 @@ def test_fewer_frames_and_points_instead_of_gaussians(log: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda clip: shutil.rmtree(clip), "no measured clip; evaluate the run with save_renders"),
+        (lambda clip: shutil.rmtree(clip), "no clip was measured and kept; it has no test clip"),
         (lambda clip: (clip / "motion.npz").write_bytes(b"PK"), "not what an evaluation leaves"),
         (lambda clip: (clip / "pred_03.jpg").write_bytes(b"\xff\xd8"), "pred_03.jpg: can't be decoded"),
         (lambda clip: (clip / "splat_05.ply").unlink(), "splat_05.ply: not a PLY file of Gaussians"),
         (lambda clip: (clip / "cameras.json").write_text('{"views": []}'), "cameras.json: no views"),
+        (lambda clip: (clip / "cameras.json").write_text('{"views": [{"K": []}]}'), "KeyError: 'camera_to_world"),
+        (lambda clip: (clip / "cameras.json").write_text("[3]"), "cameras.json: not an object of names and values"),
+        (lambda clip: (clip.parent / "metrics.json").write_text('{"rows": {"images": [{}]}}'),
+         "metrics.json: not what an evaluation leaves"),
     ],
 )  # fmt: skip
 def test_what_is_damaged_is_named_and_leaves_no_recording(log: Path, spoil: object, message: str) -> None:

@@ -1,9 +1,11 @@
 """Which recordings are asked for."""
 
+import os
+
 import pytest
 
 from splatdag.sharing.options import RunSelection
-from splatdag.sharing.results_tree import Recording, inputs_digest
+from splatdag.sharing.results_tree import Recording, inputs_digest, names_and_sizes
 from splatdag.sharing.targets import human_results, wanted
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import validated
@@ -80,6 +82,13 @@ def test_the_latest_epoch_is_each_runs_and_tasks_own(tree):
     }
 
 
+def test_epochs_count_by_number(tree):
+    for epoch in ("epoch_9999", "epoch_10000"):
+        (tree / "hi4d_pair16_jump/new/evaluation" / epoch / "nvs").mkdir(parents=True)
+    latest = files(tree, epoch="latest", tasks="nvs", exp_name="new")
+    assert latest == {"hi4d_pair16_jump/new/rerun/evaluation_nvs_epoch_10000.rrd"}
+
+
 def test_an_epoch_that_a_run_lacks_is_asked_for_so_that_its_job_says_so(tree):
     asked = files(tree, epoch="10", tasks=["pose", "trn_nv_generation"], scene_name_includes="pair17")
     assert asked == {"hi4d_pair17_dance/old/rerun/evaluation_pose_epoch_0010.rrd"}
@@ -109,21 +118,46 @@ def test_without_results_nothing_is_asked_for(tmp_path, monkeypatch):
     assert files("results/humans") == set()
 
 
+def digest(tree, recording):
+    names_and_sizes.cache_clear()  # as in the next run of Snakemake
+    return inputs_digest(tree, recording, tree / "scenes")
+
+
 def test_the_digest_is_of_names_sizes_and_the_source_camera(tree):
     recording = Recording("hi4d_pair16_jump", "old", "nvs", "epoch_0010")
     image = tree / recording.run / "evaluation/epoch_0010/nvs/pred/000001.jpg"
-    scenes = tree / "scenes"
-    seen = [inputs_digest(tree, recording, scenes)]
+    seen = [digest(tree, recording)]
     image.parent.mkdir()
     image.write_text("one")
-    seen.append(inputs_digest(tree, recording, scenes))
+    seen.append(digest(tree, recording))
     image.write_text("two")
-    assert inputs_digest(tree, recording, scenes) == seen[-1], "same size"
+    assert digest(tree, recording) == seen[-1], "same size"
     (tree / recording.run / "evaluation/epoch_0000/nvs/other.jpg").touch()
-    assert inputs_digest(tree, recording, scenes) == seen[-1], "another epoch"
+    assert digest(tree, recording) == seen[-1], "another epoch"
     image.write_text("three")
-    seen.append(inputs_digest(tree, recording, scenes))
-    scenes.mkdir()
-    (scenes / "hi4d_pair16_jump.json").write_text('{"cam_id": 4}')
-    seen.append(inputs_digest(tree, recording, scenes))
+    seen.append(digest(tree, recording))
+    (tree / "scenes").mkdir()
+    (tree / "scenes" / "hi4d_pair16_jump.json").write_text('{"cam_id": 4}')
+    seen.append(digest(tree, recording))
     assert len(set(seen)) == len(seen)
+
+
+def test_a_link_to_nothing_hides_no_other_file(tree):
+    recording = Recording("hi4d_pair16_jump", "old", "nvs", "epoch_0010")
+    folder = tree / recording.run / "evaluation/epoch_0010/nvs"
+    (folder / "000001.jpg").symlink_to(tree / "gone.jpg")
+    (folder / "000002.jpg").write_text("one")
+    seen = digest(tree, recording)
+    (folder / "000002.jpg").write_text("three")
+    changed = digest(tree, recording)
+    (tree / "gone.jpg").write_text("back")
+    assert len({seen, changed, digest(tree, recording)}) == 3
+
+
+def test_what_several_epochs_are_made_from_is_looked_at_once(tree, monkeypatch):
+    names_and_sizes.cache_clear()
+    looked, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: looked.append(str(folder)) or scandir(folder))
+    for epoch in ("epoch_0006", "epoch_0007"):
+        inputs_digest(tree, Recording("hi4d_pair16_jump", "old", "trn_nv_generation", epoch), tree)
+    assert sum(folder.endswith("input_data/train/images") for folder in looked) == 1

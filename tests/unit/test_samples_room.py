@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from splatdag.samples import room, scene, solids
+from splatdag.samples.photography import look_at
 
 SIZE, PHOTOS = (160, 120), 8
 
@@ -115,7 +116,7 @@ def test_a_sphere_appears_where_colmap_projects_its_outline(corner: tuple[float,
     dark = scene.Solid("room", solids.BOX, (0, 0, 1.3), (2.5, 2.0, 1.3), (black,))
     ball = scene.Solid("ball", solids.SPHERE, tuple(centre), (radius,) * 3, (white,), glow=1.0)
     eye = np.array([0.5, -1.9, 1.3])
-    pose = room.look_at(eye, centre, roll=0.1)
+    pose = look_at(eye, centre, (0.0, 0.0, 1.0), roll=0.1)
     pose[:3, 3] += np.linalg.norm(centre - eye) * np.array([*corner, 0.0])
     lens = room.Lens(320, 240)
     photo = room.Photo("ball.jpg", 1.0, pose)

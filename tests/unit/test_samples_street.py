@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 from PIL import Image
+from streets import NAMES, OPTIONS
 
 from splatdag.driving.clips import read_index
 from splatdag.driving.index import main as write_clip_index
@@ -19,24 +20,14 @@ from splatdag.samples import street_sensors
 from splatdag.samples.options import CAMERAS, StreetOptions
 from splatdag.samples.solids import distance_to
 from splatdag.samples.street import make_street, world_of
-from splatdag.samples.street_paths import Path as Drive
 from splatdag.samples.street_render import measure
 from splatdag.samples.street_scene import CLASSES, Materials, World
-from splatdag.samples.street_truth import STATIC, Truth
+from splatdag.samples.street_truth import Truth
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job
 
-OPTIONS = StreetOptions(frames=5, width=160, points=6000)
-NAMES = ("001", "002")
 FRAMES = range(OPTIONS.frames)
 SMALL = StreetOptions(logs=2, frames=2, width=48, points=200)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("street")
-    make_street(out, OPTIONS)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +71,13 @@ def test_threads_change_no_byte_and_the_seed_does(tmp_path: Path) -> None:
     assert one[Path("001/camera/front_camera/00.jpg")] != other[Path("001/camera/front_camera/00.jpg")]
 
 
-def test_the_reader_of_real_logs_finds_everything_in_its_place(root: Path) -> None:
-    logs = [Log(folder) for folder in sequences(root)]
+def test_the_reader_of_real_logs_finds_everything_in_its_place(street_root: Path) -> None:
+    logs = [Log(folder) for folder in sequences(street_root)]
     assert [(log.name, log.problems, tuple(log.cameras)) for log in logs] == [(name, [], CAMERAS) for name in NAMES]
     assert all(log.reason_against(frame) is None for log in logs for frame in FRAMES)
     assert [log.has_semseg for log in logs] == [True, False]
     assert [path.suffixes for log in logs for path in log.tables.values()] == [[".pkl", ".gz"]] * 5 + [[".pkl"]] * 5
-    assert {p.name for p in (root / "001" / "meta").iterdir()} == {"gps.json", "timestamps.json"}
+    assert {p.name for p in (street_root / "001" / "meta").iterdir()} == {"gps.json", "timestamps.json"}
     for log in logs:
         np.testing.assert_array_equal(log.ego_to_world[0][:3, 3], 0)
         for camera in log.cameras.values():
@@ -94,10 +85,10 @@ def test_the_reader_of_real_logs_finds_everything_in_its_place(root: Path) -> No
     assert len(logs[0].classes(1)) == len(logs[0].sweep(1).points)
 
 
-def test_clocks_run_as_in_pandaset(root: Path) -> None:
+def test_clocks_run_as_in_pandaset(street_root: Path) -> None:
     """Offsets of facts measured on the real frame: the sweep's span, the cameras' times, the PandarGT's."""
     for name in NAMES:
-        log = Log(root / name)
+        log = Log(street_root / name)
         np.testing.assert_allclose(np.diff(log.lidar_times), 0.1, atol=1e-6)
         assert log.cameras["front_camera"].times[2] - log.lidar_times[2] == pytest.approx(-0.0498, abs=1e-4)
         assert log.cameras["back_camera"].times[2] - log.lidar_times[2] == pytest.approx(-0.0999, abs=2e-4)
@@ -114,14 +105,14 @@ def test_clocks_run_as_in_pandaset(root: Path) -> None:
 
 @pytest.mark.parametrize(("camera", "share"), [("front_camera", 0.95), ("left_camera", 0.9), ("back_camera", 0.9)])
 def test_lidar_points_lie_on_what_the_image_shows_there(
-    root: Path, worlds: dict[str, World], camera: str, share: float
+    street_root: Path, worlds: dict[str, World], camera: str, share: float
 ) -> None:
     """Points of the Pandar64 and rays of the image, traced at the camera's time, end on the same surfaces.
 
     All but those at edges that only one of the two sees behind; other cameras sit farther from the lidar.
     """
     for name in NAMES:
-        log, truth = Log(root / name), Truth.read(root, name)
+        log, truth = Log(street_root / name), Truth.read(street_root, name)
         for frame in (0, 3):
             sweep, things = log.sweep(frame), truth.of_points(frame)
             pixels, seen = projected(log, camera, frame, sweep.points)
@@ -136,9 +127,9 @@ def test_lidar_points_lie_on_what_the_image_shows_there(
             assert same.mean() > share
 
 
-def test_road_markings_are_bright_where_the_written_cameras_put_them(root: Path) -> None:
+def test_road_markings_are_bright_where_the_written_cameras_put_them(street_root: Path) -> None:
     """Points of class marking against points of class road in the image; a tilt of a degree must spoil it."""
-    log = Log(root / "001")
+    log = Log(street_root / "001")
     road, marking = (CLASSES.index(name) + 1 for name in ("Road", "Lane Line Marking"))
 
     def contrast(shift: tuple[float, float]) -> float:
@@ -172,102 +163,6 @@ def test_rays_find_through_the_tree_what_a_search_of_all_solids_finds(worlds: di
     assert np.isfinite(ranges).mean() > 0.5
 
 
-def test_boxes_hold_the_points_of_their_things_and_of_nobody_else(root: Path) -> None:
-    for name in NAMES:
-        log, truth = Log(root / name), Truth.read(root, name)
-        for frame in (0, 4):
-            sweep, boxes, things = log.sweep(frame), log.boxes(frame), truth.of_points(frame)
-            held = np.zeros((2, 2))
-            for sensor in (PANDAR64, PANDARGT):
-                points, owners = sweep.points[sweep.sensors == sensor], things[sweep.sensors == sensor]
-                boxed = np.full(len(points), STATIC)
-                for box in np.flatnonzero(boxes.of(sensor)):
-                    (thing,) = (i for i, t in enumerate(truth.things) if boxes.ids[box] in (t.uuid, t.sibling))
-                    assert truth.things[thing].label == boxes.labels[box]
-                    boxes.sizes[box] += 0.10  # ten centimetres: a box has the time of its middle
-                    boxed[boxes.inside(points, box)] = thing
-                known = np.isin(owners, boxed)
-                held[sensor] = (boxed == owners)[known & (owners != STATIC)].mean(), (boxed == owners)[known].mean()
-            assert held.min() > 0.95
-
-
-def test_what_moves_before_both_lidars_has_a_box_of_each_and_everything_else_has_one(root: Path) -> None:
-    log, truth = Log(root / "002"), Truth.read(root, "002")
-    speeds = {t.uuid: t.path.speed for t in truth.things}
-    for frame in FRAMES:
-        boxes, pairs = log.boxes(frame), 0
-        assert len(set(boxes.ids)) == len(boxes.ids)
-        for box, sibling in enumerate(boxes.siblings):
-            local = (boxes.centers[box] - log.ego_to_world[frame][:3, 3]) @ log.ego_to_world[frame][:3, :3]
-            ahead = abs(np.arctan2(local[0], local[1]))
-            if not sibling:
-                assert boxes.sensors[box] == -1
-                assert boxes.stationary[box] or ahead > np.radians(28) or local[1] < 10
-                continue
-            other = boxes.ids.index(sibling)
-            assert boxes.siblings[other] == boxes.ids[box]
-            assert {int(boxes.sensors[box]), int(boxes.sensors[other])} == {PANDAR64, PANDARGT}
-            assert ahead < np.radians(32)
-            first = box if boxes.sensors[box] == PANDAR64 else other
-            assert np.linalg.norm(boxes.centers[box] - boxes.centers[other]) < 0.1 * speeds[boxes.ids[first]] + 0.01
-            pairs += 1
-        assert pairs >= 4
-        assert boxes.of(PANDAR64).sum() == boxes.of(PANDARGT).sum() == len(boxes.ids) - pairs // 2
-
-
-def test_points_carried_on_by_their_velocity_arrive_in_the_next_box(root: Path) -> None:
-    for name in NAMES:
-        log, truth = Log(root / name), Truth.read(root, name)
-        sweep, things = log.sweep(2), truth.of_points(2)
-        velocities = truth.velocities(sweep.points, sweep.times, things)
-        assert (velocities[things == STATIC] == 0).all()
-        moving = (np.linalg.norm(velocities, axis=1) > 1) & (sweep.sensors == PANDAR64)
-        boxes, arrived = log.boxes(3), []
-        boxes.sizes[:] += 0.14
-        for thing in np.unique(things[moving]):
-            if truth.things[thing].uuid in boxes.ids:
-                on, box = moving & (things == thing), boxes.ids.index(truth.things[thing].uuid)
-                arrived.append(boxes.inside(sweep.points[on] + 0.1 * velocities[on], box))
-                start = log.boxes(2)
-                before = start.centers[start.ids.index(truth.things[thing].uuid)]
-                speed = np.linalg.norm(boxes.centers[box] - before) / 0.1
-                assert speed == pytest.approx(np.linalg.norm(velocities[on].mean(axis=0)), rel=0.1)
-        assert len(arrived) >= 4
-        assert np.concatenate(arrived).mean() > 0.95
-        assert (truth.within(sweep.points, sweep.times) == things)[moving].mean() > 0.97
-
-
-def test_velocities_are_how_positions_change(root: Path) -> None:
-    truth = Truth.read(root, "002")
-    rng = np.random.default_rng(0)
-    things = np.repeat(np.arange(len(truth.things)), 5)
-    times = truth.start + rng.uniform(0, 8, len(things))
-    points = rng.normal(0, 3, (len(things), 3))
-    points[:, :2] += np.stack([truth.poses(t, np.array([s]))[0, :2] for t, s in zip(things, times, strict=True)])
-    step = np.full(len(things), 1e-3)
-    ahead, behind = (truth.moved(points, times, things, times + sign * step) for sign in (1, -1))
-    central = (ahead - behind) / (2 * step[:, None])
-    velocities = truth.velocities(points, times, things)
-    far = np.linalg.norm(central - velocities, axis=1)
-    assert np.mean(far < 1e-3) > 0.98  # but where a bend begins within the step
-    moving = np.linalg.norm(velocities, axis=1)
-    assert {0.0} < set(moving)
-    labels = np.array([truth.things[t].label for t in things])
-    assert 1 < np.median(moving[(labels == "Pedestrian") & (moving > 0)]) < 2
-
-
-def test_a_drive_through_a_bend_keeps_its_length_and_ends_turned() -> None:
-    drive = Drive(1.0, 2.0, 0.3, 5.0, 0.4, ((4.0, 0.0), (10 * np.pi / 2, -0.1)))
-    times = np.linspace(-1, 8, 9001)
-    poses = drive.poses(times)
-    steps = np.linalg.norm(np.diff(poses[:, :2], axis=0), axis=1)
-    assert steps.sum() == pytest.approx(5 * 9 + 0.2 * (64 - 1), rel=1e-5)
-    assert poses[-1, 2] == pytest.approx(0.3 - np.pi / 2)
-    np.testing.assert_allclose(poses[1000], (1.0, 2.0, 0.3), atol=1e-9)
-    forward = np.stack([-np.sin(poses[:, 2]), np.cos(poses[:, 2])], axis=1)
-    np.testing.assert_allclose(np.diff(poses[:, :2], axis=0) / steps[:, None], forward[:-1], atol=2e-3)
-
-
 class Names(pickle.Unpickler):
     """Notes what a pickle asks for."""
 
@@ -280,10 +175,10 @@ class Names(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def test_tables_have_pandasets_columns_and_only_what_any_pandas_can_read(root: Path) -> None:
+def test_tables_have_pandasets_columns_and_only_what_any_pandas_can_read(street_root: Path) -> None:
     """Pandas 2 has no `str` columns; a table of pandas 3 with one asks for names that older versions lack."""
     for folder in ("lidar", "annotations/cuboids"):
-        with (root / "002" / folder / "00.pkl").open("rb") as file:
+        with (street_root / "002" / folder / "00.pkl").open("rb") as file:
             names = Names(file)
             names.load()
         assert names.asked <= {
@@ -293,11 +188,11 @@ def test_tables_have_pandasets_columns_and_only_what_any_pandas_can_read(root: P
             "pandas._libs.internals._unpickle_block", "builtins.slice", "numpy.dtype", "numpy.ndarray",
             "numpy._core.multiarray._reconstruct", "numpy._core.multiarray.scalar", "numpy._core.numeric._frombuffer",
         }  # fmt: skip
-    lidar = read_table(root / "002" / "lidar" / "00.pkl")
+    lidar = read_table(street_root / "002" / "lidar" / "00.pkl")
     assert [(n, str(t)) for n, t in lidar.dtypes.items()] == [
         *((name, "float64") for name in "xyzit"), ("d", "int64"),
     ]  # fmt: skip
-    cuboids = read_table(root / "002" / "annotations" / "cuboids" / "00.pkl")
+    cuboids = read_table(street_root / "002" / "annotations" / "cuboids" / "00.pkl")
     assert {name: str(kind) for name, kind in cuboids.dtypes.items()} == {
         "uuid": "object", "label": "object", "yaw": "float64", "stationary": "bool", "camera_used": "int64",
         **{f"{what}.{axis}": "float64" for what in ("position", "dimensions") for axis in "xyz"},

@@ -152,6 +152,14 @@ def test_metrics_of_epochs_leave_the_source_camera_out(tmp_path):
     ]  # fmt: skip
 
 
+def test_epochs_are_in_the_order_of_their_numbers(tmp_path):
+    for name in ("epoch_10000", "epoch_9999", "epoch_0500", "epoch_last"):
+        folder = tmp_path / "evaluation" / name / "pose_smplx" / "metrics"
+        folder.mkdir(parents=True)
+        (folder / "smplx_pose_estimation_overall_results.txt").write_text("pcdr: 0.9\n")
+    assert [row for row, _ in metrics_table(tmp_path, None)] == ["epoch 500", "epoch 9999", "epoch 10000", "epoch last"]
+
+
 def test_pose_metrics_per_frame_stand_in_for_a_missing_overall_file(tmp_path):
     folder = tmp_path / "evaluation/epoch_0000/pose_smplx/metrics"
     folder.mkdir(parents=True)
@@ -200,7 +208,9 @@ def test_one_run_by_two_ways_is_published_once(tmp_path):
 
 def test_the_plan_names_what_is_still_to_be_recorded():
     path = Path("results/captures/room/single/rerun/capture.rrd")
-    found, _ = uploads([path], Path("results"), None, UploadOptions(selection="eval_all"), RunSelection())
+    found, _ = uploads(
+        [path], Path("results"), Path("results/humans"), UploadOptions(selection="eval_all"), RunSelection()
+    )
     assert list(plan_lines(found, UploadOptions(repo_id="a/b", branch="x"), "hub")) == [
         "upload: 1 recording of 1 scene, 0 B, to a/b (dataset), branch x",
         "  experiments/single/room: capture.rrd (to be recorded)",

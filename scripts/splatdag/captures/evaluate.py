@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import tempfile
@@ -33,7 +32,7 @@ from splatdag.splats.views import Normalisation, View, camera_tensors
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.inventory import check_photos, colmap_model, data_digest, file_digest, photos_folder
 from splatdag.workflow.manifest import write_manifest
-from splatdag.workflow.publish import write_json
+from splatdag.workflow.publish import read_json, write_json
 from splatdag.workflow.stage import Job
 from splatdag.workflow.stage import run as run_stage
 
@@ -113,7 +112,7 @@ def last_checkpoint(run_dir: Path) -> Path:
     if not found:
         raise UserError(f"run: no checkpoint in {run_dir / 'ckpts'} (ckpt_<step>_rank0.pt); train the run again")
     manifest = run_dir / "manifest.json"
-    steps = json.loads(manifest.read_text(encoding="utf-8")).get("steps", 0) if manifest.is_file() else 0
+    steps = read_json(manifest).get("steps", 0) if manifest.is_file() else 0
     return found.get(steps - 1, found[max(found)])
 
 

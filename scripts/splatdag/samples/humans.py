@@ -4,7 +4,6 @@ weights. What stands for the trainer is a fixed error that shrinks from one eval
 from __future__ import annotations
 
 import csv
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +14,8 @@ import numpy as np
 
 from splatdag.samples.bodies import SKELETON, Person, Pose, draw, joints_of, mesh_of, triangles
 from splatdag.samples.humans_options import HUMANS_EPOCHS, HUMANS_RUN, HumansOptions
-from splatdag.workflow.publish import complete_folder
+from splatdag.samples.photography import look_at
+from splatdag.workflow.publish import complete_folder, write_json
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
@@ -102,17 +102,13 @@ def world_to_camera(degrees: float) -> np.ndarray:
     """Pose [3, 4] of a camera on the circle, OpenCV axes."""
     angle = np.radians(degrees)
     eye = AIM + RADIUS * np.array([np.sin(angle), 0.1, np.cos(angle)])
-    forward = (AIM - eye) / np.linalg.norm(AIM - eye)
-    right = np.cross(forward, (0.0, 1.0, 0.0))
-    right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(forward, right), forward])
-    return np.concatenate([rotation, (-rotation @ eye)[:, None]], axis=1)
+    return look_at(eye, AIM, (0.0, 1.0, 0.0))[:3]
 
 
 def make_humans(out: Path, options: HumansOptions) -> None:
     """Write `scenes/<scene>.json` and `results/<scene>/<exp>/` below a folder; the same options give the same bytes."""
     clip = Clip(options)
-    _write_json(out / "scenes" / f"{SCENE}.json", {"seq_name": SCENE, "cam_id": SOURCE, "ref_frame_idx": 0})
+    write_json(out / "scenes" / f"{SCENE}.json", {"seq_name": SCENE, "cam_id": SOURCE, "ref_frame_idx": 0})
     folder = out / "results" / SCENE / EXP
     manifest = {
         "output_layout_version": "v1",
@@ -124,7 +120,7 @@ def make_humans(out: Path, options: HumansOptions) -> None:
         "nvs_cameras": list(CAMERAS),
         "pose_eval_world_alignment_method": "pelvis_trajectory",
     }
-    _write_json(folder / "manifest.json", manifest)
+    write_json(folder / "manifest.json", manifest)
     for epoch, error in EPOCHS.items():
         logger.info("%s", epoch)
         _write_nvs(folder / "evaluation" / epoch / "nvs", clip, error)
@@ -236,11 +232,6 @@ def _write_table(path: Path, rows: list[dict]) -> None:
         table.writerows(rows)
 
 
-def _write_json(path: Path, content: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
-
-
 def main(out: Path, options: HumansOptions, job: Job) -> None:
     """Make the sample run of the human trainer.
 
@@ -252,7 +243,7 @@ def main(out: Path, options: HumansOptions, job: Job) -> None:
     cv2.setNumThreads(job.threads)
     with complete_folder(out) as folder:
         make_humans(folder, options)
-        _write_json(folder / "sample.json", {"settings": options.model_dump()})
+        write_json(folder / "sample.json", {"settings": options.model_dump()})
 
 
 if __name__ == "__main__":

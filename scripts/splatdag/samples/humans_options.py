@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from splatdag.workflow.options import Options
@@ -18,6 +20,8 @@ HUMANS_EPOCHS = {
 
 class HumansOptions(Options):
     """The sample run of the human trainer: two people, three cameras, two evaluations."""
+
+    section: ClassVar[str] = "samples.humans"
 
     frames: int = Field(6, ge=2, le=1000)
     """Frames of the video."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -25,6 +25,8 @@ SEQUENCES = tuple(
 class RoomOptions(Options):
     """The sample capture: photos of a room, ray-traced."""
 
+    section: ClassVar[str] = "samples.room"
+
     photos: int = Field(36, ge=8, le=1000)
     """Photos to take, half of them at each of two heights."""
     width: int = Field(320, ge=32)
@@ -37,6 +39,8 @@ class RoomOptions(Options):
 
 class StreetOptions(Options):
     """The sample driving logs: ray-traced streets in PandaSet's layout."""
+
+    section: ClassVar[str] = "samples.street"
 
     logs: int = Field(2, ge=1, le=103)
     """Logs to make, named as PandaSet's first so many; every third from the second on turns at a crossing."""

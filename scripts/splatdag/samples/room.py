@@ -1,10 +1,7 @@
 """Makes the sample capture: photos of a ray-traced room with the exact cameras."""
 
 import hashlib
-import io
-import json
 import logging
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,12 +10,13 @@ from typing import Any
 
 import numba
 import numpy as np
-from PIL import Image
 
 from splatdag.samples import raytrace
 from splatdag.samples.options import RoomOptions
+from splatdag.samples.photography import developed, jpeg, look_at
 from splatdag.samples.raytrace import Scene
 from splatdag.samples.scene import assemble, furnish
+from splatdag.workflow.publish import complete, write_json
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
@@ -31,7 +29,6 @@ PATH = (1.80, 1.45)  # metres, half axes of the ellipse walked
 AIM = (0.0, 0.02, 0.80)
 EXPOSURE_SPREAD = 0.02  # photos are at most this much too dark or too bright
 SENSOR_NOISE = 0.6 / 255
-JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
@@ -74,9 +71,9 @@ def make_room(out: Path, width: int = 320, height: int = 240, photos: int = 36, 
     shots = list(walk(photos, seed))
     digests = _take_photos(out / "images", scene, lens, shots, seed)
 
-    _write(out / "cameras.json", _json(describe(lens, shots)))
+    write_json(out / "cameras.json", describe(lens, shots))
     settings = {"width": width, "height": height, "photos": photos, "seed": seed}
-    _write(out / "photos.json", _json({"settings": settings, "photos": digests}))
+    write_json(out / "photos.json", {"settings": settings, "photos": digests})
 
 
 def walk(photos: int, seed: int) -> Iterator[Photo]:
@@ -89,22 +86,9 @@ def walk(photos: int, seed: int) -> Iterator[Photo]:
         eye = np.array([PATH[0] * np.cos(angle), PATH[1] * np.sin(angle), HEIGHTS[number >= first]])
         eye += rng.normal(0, 0.02, 3)
         aim = AIM + rng.normal(0, 0.04, 3)
-        pose = look_at(eye, aim, roll=rng.normal(0, np.radians(1.0)))
+        pose = look_at(eye, aim, (0.0, 0.0, 1.0), rng.normal(0, np.radians(1.0)))
         exposure = 1 + EXPOSURE_SPREAD * rng.uniform(-1, 1)
         yield Photo(f"IMG_{number + 1:04d}.jpg", float(exposure), pose)
-
-
-def look_at(eye: np.ndarray, aim: np.ndarray, roll: float = 0.0) -> np.ndarray:
-    """World-to-camera matrix (4, 4), OpenCV axes, of a camera at `eye` looking at `aim`; roll in radians."""
-    forward = (aim - eye) / np.linalg.norm(aim - eye)
-    right = np.cross(forward, (0.0, 0.0, 1.0))
-    right /= np.linalg.norm(right)
-    down = np.cross(forward, right)
-    right, down = np.cos(roll) * right + np.sin(roll) * down, np.cos(roll) * down - np.sin(roll) * right
-    pose = np.eye(4)
-    pose[:3, :3] = right, down, forward
-    pose[:3, 3] = -pose[:3, :3] @ eye
-    return pose
 
 
 def develop(scene: Scene, lens: Lens, photo: Photo, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -112,11 +96,7 @@ def develop(scene: Scene, lens: Lens, photo: Photo, rng: np.random.Generator | N
     linear = np.empty((lens.height, lens.width, 3), np.float32)
     camera_to_world = np.linalg.inv(photo.world_to_camera)
     raytrace.render(scene, camera_to_world, lens.focal, 0.5 * lens.width, 0.5 * lens.height, RADIAL, linear)
-    linear = np.clip(photo.exposure * linear, 0, 1)
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    if rng is not None:
-        srgb += SENSOR_NOISE * rng.standard_normal(srgb.shape, dtype=np.float32)
-    return np.rint(255 * np.clip(srgb, 0, 1)).astype(np.uint8)
+    return developed(linear, photo.exposure, SENSOR_NOISE, rng)
 
 
 def describe(lens: Lens, shots: list[Photo]) -> dict[str, Any]:
@@ -145,10 +125,10 @@ def _take_photos(folder: Path, scene: Scene, lens: Lens, shots: list[Photo], see
 
     def take(number: int) -> str:
         pixels = develop(scene, lens, shots[number], np.random.default_rng([seed, 2, number]))
-        data = io.BytesIO()
-        Image.fromarray(pixels).save(data, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-        _write(folder / shots[number].name, data.getvalue())
-        return hashlib.sha256(data.getvalue()).hexdigest()
+        data = jpeg(pixels)
+        with complete(folder / shots[number].name) as temporary:
+            temporary.write_bytes(data)
+        return hashlib.sha256(data).hexdigest()
 
     digests = {}
     with ThreadPoolExecutor(numba.get_num_threads()) as pool:
@@ -157,16 +137,6 @@ def _take_photos(folder: Path, scene: Scene, lens: Lens, shots: list[Photo], see
             if number % 10 == 0 or number == len(shots):
                 logger.info("photo %d of %d", number, len(shots))
     return digests
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1) + "\n").encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 def main(out: Path, options: RoomOptions, job: Job) -> None:

@@ -15,12 +15,12 @@ import numpy as np
 from splatdag.samples import street_sensors as sensors
 from splatdag.samples.options import SEQUENCES, StreetOptions
 from splatdag.samples.street_boxes import cuboids, identities
-from splatdag.samples.street_files import gps, listed, write_json, write_table
+from splatdag.samples.street_files import gps, listed, write_table
 from splatdag.samples.street_recording import camera_pose, image, sweep
 from splatdag.samples.street_scene import CLASSES, Materials, World, build
 from splatdag.samples.street_truth import write_truth
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.publish import complete_folder
+from splatdag.workflow.publish import complete_folder, write_json
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import Generator
 
 from splatdag.samples import street_sensors as sensors
+from splatdag.samples.street_paths import in_frame
 from splatdag.samples.street_scene import World
 from splatdag.samples.street_things import Thing
 
@@ -67,10 +68,9 @@ def _when(world: World, thing: Thing, time: float, looks: Callable[[float, float
 def _in_ego(world: World, thing: Thing, times: np.ndarray) -> np.ndarray:
     """The middle of a thing [N, 3] in the ego frame of the same times [N] (s)."""
     lowest, highest = thing.extent
-    ego, there = world.ego.poses(times), thing.path.poses(times)
-    x, y = (there - ego)[:, :2].T
-    cos, sin = np.cos(ego[:, 2]), np.sin(ego[:, 2])
-    return np.stack([cos * x + sin * y, cos * y - sin * x, np.full(len(x), 0.5 * (lowest[2] + highest[2]))], axis=1)
+    middles = thing.path.poses(times)
+    middles[:, 2] = 0.5 * (lowest[2] + highest[2])
+    return in_frame(middles, world.ego.poses(times))
 
 
 def _row(world: World, thing: Thing, time: float, looked: float, own: str, sibling: str, sensor: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,11 +22,6 @@ def write_table(path: Path, columns: Mapping[str, Any], packed: bool) -> None:
     data = pickle.dumps(frame, protocol=4)
     suffix = ".pkl.gz" if packed else ".pkl"
     path.with_name(path.name + suffix).write_bytes(gzip.compress(data, 6, mtime=0) if packed else data)
-
-
-def write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def listed(poses: np.ndarray) -> list[dict[str, dict[str, float]]]:

@@ -63,3 +63,10 @@ def turned(point: tuple[float, float], angle: float) -> tuple[float, float]:
     """A point of the plane, turned about the origin, counter-clockwise."""
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
     return cos * point[0] - sin * point[1], sin * point[0] + cos * point[1]
+
+
+def in_frame(points: np.ndarray, poses: np.ndarray) -> np.ndarray:
+    """Points [N, 3] in the frames of x, y, yaw [N, 3]."""
+    cos, sin = np.cos(poses[:, 2]), np.sin(poses[:, 2])
+    x, y = points[:, 0] - poses[:, 0], points[:, 1] - poses[:, 1]
+    return np.stack([cos * x + sin * y, cos * y - sin * x, points[:, 2]], axis=1)

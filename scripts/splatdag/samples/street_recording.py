@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
-from PIL import Image
 
 from splatdag.samples import street_sensors as sensors
+from splatdag.samples.photography import developed, jpeg
 from splatdag.samples.street_render import measure, photograph
 from splatdag.samples.street_scene import CLASSES, World
 from splatdag.samples.street_sensors import CameraModel, Firings
 
 EXPOSURE = 0.62
 SENSOR_NOISE = 0.8 / 255
-JPEG_QUALITY = 95
 RANGE_NOISE = 0.01
 """Metres, standard deviation of a measured distance."""
 _FAINTEST = 2e-7
@@ -84,13 +82,7 @@ def image(world: World, camera: CameraModel, time: float, size: tuple[int, int],
     linear = np.empty((size[1], size[0], 3), np.float32)
     K = np.array(list(camera.intrinsics(*size).values()))
     photograph(world.street, world.poses(at)[0], camera_pose(world, camera, at)[0], K, linear)
-    linear = np.clip(EXPOSURE * linear, 0, 1)
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    srgb += SENSOR_NOISE * rng.standard_normal(srgb.shape, dtype=np.float32)
-    data = io.BytesIO()
-    pixels = np.rint(255 * np.clip(srgb, 0, 1)).astype(np.uint8)
-    Image.fromarray(pixels).save(data, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return data.getvalue()
+    return jpeg(developed(linear, EXPOSURE, SENSOR_NOISE, rng))
 
 
 def camera_pose(world: World, camera: CameraModel, times: np.ndarray) -> np.ndarray:

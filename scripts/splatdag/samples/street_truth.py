@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from splatdag.samples.street_files import write_json
-from splatdag.samples.street_paths import Path
+from splatdag.samples.street_paths import Path, in_frame
 from splatdag.samples.street_scene import World
+from splatdag.workflow.publish import write_json
 
 STATIC = -1
 """In place of a thing's index: what stands still, or the recording vehicle."""
@@ -59,7 +59,7 @@ class Truth:
         """[N] int16: the thing in whose box points [N, 3] lie at their times [N] (s since 1970)."""
         found = np.full(len(points), STATIC, np.int16)
         for index, thing in enumerate(self.things):
-            local = _local(points, self.poses(index, times))
+            local = in_frame(points, self.poses(index, times))
             half = np.array(thing.size) / 2
             inside = (np.abs(local - (0, 0, thing.height)) <= half).all(axis=1)
             found[inside] = index
@@ -81,7 +81,7 @@ class Truth:
         found = points.copy()
         for index in np.unique(things[things != STATIC]):
             on = things == index
-            local = _local(points[on], self.poses(index, times[on]))
+            local = in_frame(points[on], self.poses(index, times[on]))
             x, y, yaw = self.poses(index, later[on]).T
             found[on, 0] = x + np.cos(yaw) * local[:, 0] - np.sin(yaw) * local[:, 1]
             found[on, 1] = y + np.sin(yaw) * local[:, 0] + np.cos(yaw) * local[:, 1]
@@ -105,10 +105,3 @@ def write_truth(folder: File, world: World, ids: list[tuple[str, str]], start: f
 
 def _path(given: dict[str, Any]) -> Path:
     return Path(**given | {"bends": tuple((length, curvature) for length, curvature in given["bends"])})
-
-
-def _local(points: np.ndarray, poses: np.ndarray) -> np.ndarray:
-    """Points [N, 3] in the frames of x, y, yaw [N, 3]."""
-    cos, sin = np.cos(poses[:, 2]), np.sin(poses[:, 2])
-    x, y = points[:, 0] - poses[:, 0], points[:, 1] - poses[:, 1]
-    return np.stack([cos * x + sin * y, cos * y - sin * x, points[:, 2]], axis=1)

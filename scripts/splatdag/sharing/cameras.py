@@ -11,8 +11,9 @@ import numpy as np
 import rerun as rr
 import rerun.blueprint as rrb
 
-from splatdag.sharing.images import frames_in
+from splatdag.sharing.images import frames_in, read_image
 from splatdag.sharing.recording import at
+from splatdag.sharing.results_tree import by_number
 from splatdag.workflow.errors import UserError
 
 _HALF_VIEW = np.radians(25)
@@ -27,6 +28,12 @@ class Cameras:
     """[N, 3, 3] intrinsics in pixels."""
     world_to_camera: np.ndarray
     """[N, 3, 4]"""
+    sizes: np.ndarray
+    """[N, 2] width and height of the pictures in pixels."""
+
+    def at(self, indices: Sequence[int]) -> Cameras:
+        """Some of them."""
+        return Cameras(self.Ks[indices], self.world_to_camera[indices], self.sizes[indices])
 
     @property
     def centers(self) -> np.ndarray:
@@ -39,8 +46,20 @@ class Cameras:
         return self.world_to_camera[:, :, :3].transpose(0, 2, 1)
 
 
-def read_cameras(folder: Path, stride: int) -> tuple[list[int], Cameras]:
+def camera_names(folder: Path) -> list[str]:
+    """Names of the folders of cameras in a folder, in order; none if it is not there."""
+    found = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted(found, key=by_number)
+
+
+def read_cameras(folder: Path, stride: int, pictures: Path) -> tuple[list[int], Cameras]:
     """Frames and cameras of `all_cameras/<id>/`: a file per frame with `intrinsics` and `extrinsics` (world to camera).
+
+    Args:
+        folder: the camera's.
+        stride: every so many-th frame is read, from the first.
+        pictures: folder of what it took, which says how large; of a camera without any the principal point, which is
+            all there is, is taken for the middle.
 
     Raises:
         UserError: there is none, or one can't be read.
@@ -50,7 +69,9 @@ def read_cameras(folder: Path, stride: int) -> tuple[list[int], Cameras]:
         raise UserError(f"{folder}: no cameras (000001.npz …) in it")
     cameras = [_read_camera(path) for path in files.values()]
     Ks, poses = (np.stack(values) for values in zip(*cameras, strict=True))
-    return list(files), Cameras(Ks, poses)
+    taken = next(iter(frames_in(pictures).values()), None)
+    sizes = 2 * Ks[:, :2, 2] if taken is None else np.tile(read_image(taken).shape[1::-1], (len(Ks), 1))
+    return list(files), Cameras(Ks, poses, sizes)
 
 
 def _read_camera(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -83,17 +104,15 @@ def log_camera(
         plane_distance: of its picture, as shown, in units of the world.
         color: of its frustum.
     """
-    sizes = np.rint(2 * cameras.Ks[:, :2, 2])  # pixels; the principal point is the middle
     look = rr.Pinhole.from_fields(camera_xyz=rr.ViewCoordinates.RDF, image_plane_distance=plane_distance, color=color)
-    moves = np.ptp(cameras.world_to_camera, axis=0).any() or np.ptp(cameras.Ks, axis=0).any()
-    if not moves:
+    if not any(np.ptp(values, axis=0).any() for values in (cameras.world_to_camera, cameras.Ks, cameras.sizes)):
         pose = rr.Transform3D(translation=cameras.centers[0], mat3x3=cameras.rotations[0])
-        lens = rr.Pinhole.from_fields(image_from_camera=cameras.Ks[0], resolution=sizes[0])
+        lens = rr.Pinhole.from_fields(image_from_camera=cameras.Ks[0], resolution=cameras.sizes[0])
         stream.log(entity, pose, lens, look, static=True)
         return
     stream.log(entity, look, static=True)
     poses = rr.Transform3D.columns(translation=cameras.centers, mat3x3=cameras.rotations)
-    lenses = rr.Pinhole.columns(image_from_camera=cameras.Ks, resolution=sizes)
+    lenses = rr.Pinhole.columns(image_from_camera=cameras.Ks, resolution=cameras.sizes)
     stream.send_columns(entity, indexes=at(frames), columns=[*poses, *lenses])
 
 
@@ -116,9 +135,8 @@ def eye_on(points: np.ndarray, cameras: Cameras) -> rrb.EyeControls3D:
 
 def log_frusta(stream: rr.RecordingStream, entity: str, cameras: Cameras, depth: float, color: Sequence[int]) -> None:
     """Record many cameras as one set of lines: the edges of their frusta, down to a depth."""
-    sizes = 2 * cameras.Ks[:, :2, 2]
     corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
-    pixels = corners[None] * sizes[:, None]
+    pixels = corners[None] * cameras.sizes[:, None]
     rays = np.concatenate([pixels, np.ones((*pixels.shape[:2], 1))], axis=2) @ np.linalg.inv(cameras.Ks).transpose(
         0, 2, 1
     )

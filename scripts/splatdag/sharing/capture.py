@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rerun as rr
@@ -22,6 +20,7 @@ from splatdag.sharing.recording import blueprint, recording
 from splatdag.sharing.splats import log_splats
 from splatdag.splats.evenly import evenly
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.publish import read_json
 
 TIMELINE = "step"
 _SHOWN = 6
@@ -44,8 +43,8 @@ class CaptureRun:
     """The pictures of the held-out views by the steps done before, ground truth | prediction."""
     training: dict[str, list[float]]
     """Columns step, loss and psnr; empty for a run that was finished before curves.json was written."""
-    evaluations: list[dict[str, float]]
-    """Step and means of the held-out views."""
+    evaluations: list[tuple[int, float]]
+    """Step and mean PSNR (dB) of the held-out views."""
     offset: np.ndarray
     """[3] what was taken off the positions in splat.ply."""
 
@@ -56,7 +55,9 @@ def read_run(folder: Path) -> CaptureRun:
     Raises:
         UserError: the run is not finished, or its files can't be read.
     """
-    manifest, metrics = _json(folder / "manifest.json"), _json(folder / "metrics.json")
+    if not (folder / "manifest.json").is_file():
+        raise UserError(f"{folder}: the run is not finished, it has no manifest.json")
+    manifest, metrics = read_json(folder / "manifest.json"), read_json(folder / "metrics.json")
     try:
         held_out = [str(view["name"]) for view in metrics["views"]]
         offset = np.array(manifest["offset"], np.float64).reshape(3)
@@ -69,17 +70,21 @@ def read_run(folder: Path) -> CaptureRun:
     return CaptureRun(folder, held_out, renders, training, evaluations, offset)
 
 
-def _curves(folder: Path) -> tuple[dict[str, list[float]], list[dict[str, float]]]:
+def _curves(folder: Path) -> tuple[dict[str, list[float]], list[tuple[int, float]]]:
     """The numbers of curves.png; of an older run, those of its held-out views from `stats/`."""
-    if (folder / "curves.json").is_file():
-        curves = _json(folder / "curves.json")
-        return curves["training"], curves["held_out"]
-    stats = {
-        int(match[1]) + 1: path
-        for path in folder.glob("stats/val_step*.json")
-        if (match := re.fullmatch(r"val_step(\d+)\.json", path.name))
-    }
-    return {}, [{"step": step, **_json(path)} for step, path in sorted(stats.items())]
+    file = folder / "curves.json"
+    try:
+        if file.is_file():
+            curves = read_json(file)
+            training = {name: [float(value) for value in curves["training"][name]] for name in ("step", "loss", "psnr")}
+            return training, [(int(means["step"]), float(means["psnr"])) for means in curves["held_out"]]
+        held_out = []
+        for file in folder.glob("stats/val_step*.json"):
+            if match := re.fullmatch(r"val_step(\d+)\.json", file.name):
+                held_out.append((int(match[1]) + 1, float(read_json(file)["psnr"])))
+        return {}, sorted(held_out)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file}: not what a training writes ({type(error).__name__}: {error})") from None
 
 
 def _renders(folder: Path, held_out: list[str]) -> Iterator[tuple[int, list[Path]]]:
@@ -91,15 +96,6 @@ def _renders(folder: Path, held_out: list[str]) -> Iterator[tuple[int, list[Path
     for step, of_step in sorted(found.items()):
         if sorted(of_step) == list(range(len(held_out))):
             yield step, [of_step[index] for index in range(len(held_out))]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; the run is not finished") from None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: not JSON of names and values: {error}") from None
 
 
 def record_capture(
@@ -120,14 +116,16 @@ def record_capture(
     if missing := [name for name in run.held_out if name not in model.names]:
         raise UserError(f"{run.folder / 'metrics.json'}: {missing[0]} is no photo of the COLMAP model")
     model = model.moved(-run.offset)
-    pictures = {step: in_threads(_swapped, paths, threads) for step, paths in run.renders.items()}
-    sizes = [picture.shape[1::-1] for picture in next(iter(pictures.values()))]
+    pictures = {
+        step: in_threads(lambda path: _swapped(path, options), paths, threads) for step, paths in run.renders.items()
+    }
+    sizes = [size for size, _ in next(iter(pictures.values()))]
     entities = [f"held_out/{rr.escape_entity_path_part(name)}" for name in run.held_out]
     name = "-".join(run.folder.absolute().parts[-2:])
     with recording(out, "splatdag_capture", name, _layout(run, model, entities), options.max_size_mb) as stream:
-        _log_world(stream, run, model, [(width // 2, height) for width, height in sizes], options)
+        _log_world(stream, run, model, sizes, options)
         for index, entity in enumerate(entities):
-            blobs = [jpeg(of_step[index], options) for of_step in pictures.values()]
+            blobs = [of_step[index][1] for of_step in pictures.values()]
             if len(blobs) == 1:  # seen at every step, since there is nothing before it
                 stream.log(
                     f"{entity}/pred_gt", rr.EncodedImage(contents=blobs[0], media_type="image/jpeg"), static=True
@@ -137,11 +135,11 @@ def record_capture(
         _log_curves(stream, run)
 
 
-def _swapped(path: Path) -> np.ndarray:
-    """Prediction | ground truth of a render, which has them the other way round."""
+def _swapped(path: Path, options: CaptureRecordingOptions) -> tuple[tuple[int, int], bytes]:
+    """Width and height of a prediction, and prediction | ground truth; the render has them the other way round."""
     pixels = read_image(path)
-    middle = pixels.shape[1] // 2
-    return np.hstack([pixels[:, middle:], pixels[:, :middle]])
+    height, middle = pixels.shape[0], pixels.shape[1] // 2
+    return (middle, height), jpeg(np.hstack([pixels[:, middle:], pixels[:, :middle]]), options)
 
 
 def _log_world(
@@ -178,8 +176,7 @@ def _log_curves(stream: rr.RecordingStream, run: CaptureRun) -> None:
         steps = [int(step) for step in run.training["step"]]
         log_curve(stream, "plots/loss/training", steps, run.training["loss"], "loss, training", _BLUE)
         log_curve(stream, "plots/psnr/training", steps, run.training["psnr"], "PSNR (dB), training", _BLUE)
-    steps = [int(of_step["step"]) for of_step in run.evaluations]
-    psnrs = [float(of_step["psnr"]) for of_step in run.evaluations]
+    steps, psnrs = [step for step, _ in run.evaluations], [psnr for _, psnr in run.evaluations]
     log_curve(stream, "plots/psnr/held_out", steps, psnrs, "PSNR (dB), held out", _RED, as_points=True)
 
 

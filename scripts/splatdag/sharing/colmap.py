@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pycolmap
 
 from splatdag.sharing.cameras import Cameras
-from splatdag.workflow.errors import UserError
+from splatdag.workflow.colmap_file import read_reconstruction
 
 
 @dataclass(frozen=True)
@@ -20,8 +19,6 @@ class ColmapModel:
     """Of the registered photos, sorted."""
     cameras: Cameras
     """[N] one for each photo."""
-    sizes: np.ndarray
-    """[N, 2] width and height in pixels."""
     points: np.ndarray
     """[P, 3]"""
     colors: np.ndarray
@@ -36,25 +33,23 @@ class ColmapModel:
     def camera(self, name: str, size: tuple[int, int]) -> Cameras:
         """The camera of a photo whose picture has another size (width and height in pixels)."""
         index = self.names.index(name)
-        scale = np.diag([*(np.array(size) / self.sizes[index]), 1.0])
-        return Cameras((scale @ self.cameras.Ks[index])[None], self.cameras.world_to_camera[index][None])
+        own = self.cameras.at([index])
+        scale = np.diag([*(np.array(size) / own.sizes[0]), 1.0])
+        return replace(own, Ks=scale @ own.Ks, sizes=np.array([size]))
 
     def without(self, names: list[str]) -> Cameras:
         """The cameras of the other photos."""
-        others = [index for index, name in enumerate(self.names) if name not in set(names)]
-        return Cameras(self.cameras.Ks[others], self.cameras.world_to_camera[others])
+        left_out = set(names)
+        return self.cameras.at([index for index, name in enumerate(self.names) if name not in left_out])
 
 
 def read_colmap(folder: Path) -> ColmapModel:
     """Read a COLMAP model, binary or text.
 
     Raises:
-        UserError: it can't be read.
+        UserError: as `read_reconstruction`.
     """
-    try:
-        model = pycolmap.Reconstruction(str(folder))
-    except Exception as error:  # pycolmap raises several types
-        raise UserError(f"{folder}: can't read the COLMAP model: {' '.join(str(error).split())[-200:]}") from None
+    model = read_reconstruction(folder)
     images = sorted((model.images[index] for index in model.reg_image_ids()), key=lambda image: image.name)
     cameras = [model.cameras[image.camera_id] for image in images]
     return ColmapModel(
@@ -62,8 +57,8 @@ def read_colmap(folder: Path) -> ColmapModel:
         cameras=Cameras(
             np.array([camera.calibration_matrix() for camera in cameras]).reshape(-1, 3, 3),
             np.array([image.cam_from_world().matrix() for image in images]).reshape(-1, 3, 4),
+            np.array([(camera.width, camera.height) for camera in cameras]).reshape(-1, 2),
         ),
-        sizes=np.array([(camera.width, camera.height) for camera in cameras]).reshape(-1, 2),
         points=np.array([point.xyz for point in model.points3D.values()]).reshape(-1, 3),
         colors=np.array([point.color for point in model.points3D.values()], np.uint8).reshape(-1, 3),
     )

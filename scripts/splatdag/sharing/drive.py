@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from splatdag.sharing.recording import blueprint, recording
 from splatdag.sharing.splats import gaussians_of, read_splat
 from splatdag.splats.evenly import evenly
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.publish import read_json
 
 TIMELINE = "frame"
 _FPS = 10.0
@@ -32,6 +32,8 @@ _ARROWS = 1500
 _ARROW_SECONDS = 0.3
 _FAR = 300.0
 """Metres from the camera beyond which Gaussians, of the sky above all, are left out of the world's view."""
+_OF_VIEW = {"frame", "log_frame", "given", "seconds", "camera_to_world", "K", "width", "height"}
+"""What `cameras.json` says of a view."""
 _BLUE, _ORANGE = (31, 119, 180), (255, 140, 0)
 
 
@@ -41,7 +43,7 @@ class DrivingClip:
 
     folder: Path
     views: list[dict[str, Any]]
-    """Of `cameras.json`: frame, log_frame, given, seconds, camera_to_world, K, width and height."""
+    """Of `cameras.json`."""
     motion: dict[str, np.ndarray]
     """Of `motion.npz`: points, colors, seconds, velocities and their coefficients."""
 
@@ -70,19 +72,21 @@ def read_clips(folder: Path) -> list[DrivingClip]:
     """
     found = [_read_clip(path.parent) for path in sorted(folder.glob("*/motion.npz"))]
     if not found:
-        raise UserError(f"{folder}: no measured clip; evaluate the run with save_renders")
+        raise UserError(f"{folder}: no clip was measured and kept; it has no test clip, or save_renders was off")
     return sorted(found, key=lambda clip: clip.frames[0])
 
 
 def _read_clip(folder: Path) -> DrivingClip:
     try:
-        views = json.loads((folder / "cameras.json").read_text(encoding="utf-8"))["views"]
+        views = read_json(folder / "cameras.json")["views"]
         with np.load(folder / "motion.npz", allow_pickle=False) as file:
             motion = {name: file[name] for name in ("points", "colors", "seconds", "velocities", "coefficients")}
-        frames = [view["log_frame"] for view in views]
+        for view in views:
+            if missing := _OF_VIEW - set(view):
+                raise KeyError(", ".join(sorted(missing)))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder}: not what an evaluation leaves ({type(error).__name__}: {error})") from None
-    if not frames:
+    if not views:
         raise UserError(f"{folder / 'cameras.json'}: no views")
     return DrivingClip(folder, views, motion)
 
@@ -127,7 +131,8 @@ def _thinned(clip: DrivingClip, stride: int) -> DrivingClip:
 def _log_clip(stream: rr.RecordingStream, clip: DrivingClip, options: CaptureRecordingOptions, threads: int) -> None:
     poses = np.array([view["camera_to_world"] for view in clip.views], np.float64)
     Ks = np.array([view["K"] for view in clip.views], np.float64)
-    log_camera(stream, "world/camera", clip.frames, Cameras(Ks, np.linalg.inv(poses)[:, :3]), 3.0, _ORANGE)
+    sizes = np.array([(view["width"], view["height"]) for view in clip.views])
+    log_camera(stream, "world/camera", clip.frames, Cameras(Ks, np.linalg.inv(poses)[:, :3], sizes), 3.0, _ORANGE)
     pairs = [[clip.file("pred", view, "jpg"), clip.file("gt", view, "jpg")] for view in clip.views]
     blobs = in_threads(lambda paths: side_by_side(paths, options), pairs, threads)
     log_images(stream, "pictures/pred_gt", clip.frames, blobs, TIMELINE)
@@ -143,15 +148,16 @@ def _log_clip(stream: rr.RecordingStream, clip: DrivingClip, options: CaptureRec
 def _log_gaussians(
     stream: rr.RecordingStream, clip: DrivingClip, centers: np.ndarray, options: CaptureRecordingOptions
 ) -> None:
-    first, last = (read_splat(clip.file("splat", view, "ply")) for view in (clip.views[0], clip.views[-1]))
+    ends = {index: read_splat(clip.file("splat", clip.views[index], "ply")) for index in {0, len(clip.views) - 1}}
+    first, last = ends[0], ends[len(clip.views) - 1]
     if len(first["means"]) != len(last["means"]):
         raise UserError(f"{clip.folder}: splats of one clip differ in their number of Gaussians")
     near = np.linalg.norm(first["means"] - centers.mean(axis=0), axis=1) < _FAR
     moves = np.linalg.norm(last["means"] - first["means"], axis=1) > _MOVES
     stream.set_time(TIMELINE, sequence=clip.frames[0])
     stream.log("world/splat/still", gaussians_of(_rows(first, near & ~moves), options))
-    for view in clip.views:
-        splat = first if view is clip.views[0] else read_splat(clip.file("splat", view, "ply"))
+    for index, view in enumerate(clip.views):
+        splat = ends[index] if index in ends else read_splat(clip.file("splat", view, "ply"))
         stream.set_time(TIMELINE, sequence=int(view["log_frame"]))
         stream.log("world/splat/moving", gaussians_of(_rows(splat, near & moves), options))
 
@@ -176,11 +182,13 @@ def _log_arrows(stream: rr.RecordingStream, clip: DrivingClip) -> None:
 
 def _psnrs(path: Path) -> dict[tuple[str, int], float]:
     """PSNR (dB) of each image, by clip and frame; none where nothing was measured."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]["images"]
-    except (OSError, ValueError, KeyError):
+    if not path.is_file():
         return {}
-    return {(row["clip_id"], row["frame"]): float(row["psnr"]) for row in rows}
+    try:
+        rows = read_json(path)["rows"]["images"]
+        return {(row["clip_id"], row["frame"]): float(row["psnr"]) for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not what an evaluation leaves ({type(error).__name__}: {error})") from None
 
 
 def _of_clip(clip: DrivingClip, psnrs: dict[tuple[str, int], float], given: bool) -> list[tuple[int, float]]:

@@ -57,10 +57,15 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, cut short, or no image.
     """
-    return _decoded(_read(path), path)
+    return _decoded(read_bytes(path), path)
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """What is in a file.
+
+    Raises:
+        UserError: it can't be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
@@ -91,7 +96,7 @@ def recorded(path: Path, options: RecordingOptions) -> bytes:
     Raises:
         UserError: as `read_image`.
     """
-    data = _read(path)
+    data = read_bytes(path)
     pixels = _decoded(data, path)
     return data if data.startswith(_JPEG_BEGINS) and options.downscale == 1 else jpeg(pixels, options)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import rerun as rr
 
-from splatdag.sharing.images import frames_in, in_threads
+from splatdag.sharing.images import frames_in, in_threads, read_bytes
 from splatdag.sharing.recording import at
 from splatdag.workflow.errors import UserError
 
@@ -73,7 +73,7 @@ def _read_person(folder: Path, stride: int, threads: int) -> Person:
 
 def _read_vertices(path: Path) -> np.ndarray:
     """Positions [V, 3] float32 of an OBJ file."""
-    rows = _VERTEX.findall(_bytes(path))
+    rows = _VERTEX.findall(read_bytes(path))
     try:
         values = np.array(b" ".join(rows).split(), dtype=np.float32).reshape(len(rows), -1)
     except ValueError:
@@ -86,20 +86,13 @@ def _read_vertices(path: Path) -> np.ndarray:
 def _read_triangles(path: Path, vertices: int) -> np.ndarray:
     """Triangles [F, 3] of an OBJ file; a face of more corners becomes a fan."""
     triangles = []
-    for face in _FACE.findall(_bytes(path)):
+    for face in _FACE.findall(read_bytes(path)):
         corners = [int(corner.partition(b"/")[0]) for corner in face.split() if corner.partition(b"/")[0].isdigit()]
         triangles += [(corners[0], *pair) for pair in pairwise(corners[1:])]
     found = np.array(triangles, np.int64).reshape(-1, 3) - 1
     if not len(found) or found.min() < 0 or found.max() >= vertices:
         raise UserError(f"{path}: not an OBJ file with faces `f a b c` that count its {vertices} vertices from 1")
     return found.astype(np.uint32)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from None
 
 
 def tone(color: Sequence[int], person: int) -> tuple[int, ...]:

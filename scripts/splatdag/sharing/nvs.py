@@ -9,7 +9,7 @@ import rerun.blueprint as rrb
 from splatdag.sharing.images import frames_in, in_threads, log_images, side_by_side
 from splatdag.sharing.options import RecordingOptions
 from splatdag.sharing.recording import blueprint, recording
-from splatdag.sharing.results_tree import RunEpoch
+from splatdag.sharing.results_tree import RunEpoch, by_number
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.inventory import listed
 
@@ -42,7 +42,7 @@ def _cameras(folder: Path) -> list[str]:
             raise UserError(f"{folder / side}: has no cam_{', cam_'.join(sorted(missing))}, but the other side has")
     if not sides[0]:
         raise UserError(f"{folder / 'pred'}: no folder cam_<id> in it")
-    return sorted(sides[0], key=lambda camera: (not camera.isdecimal(), camera.zfill(9)))
+    return sorted(sides[0], key=by_number)
 
 
 def _camera_folders(folder: Path) -> set[str]:

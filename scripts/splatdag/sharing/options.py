@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -10,7 +10,7 @@ from splatdag.workflow.options import Options
 
 Task = Literal["nvs", "pose", "trn_nv_generation"]
 """What is recorded of an epoch: novel views, poses, or the generation of training views."""
-TASKS: tuple[Task, ...] = ("nvs", "pose", "trn_nv_generation")
+TASKS: tuple[Task, ...] = get_args(Task)
 EPOCH = r"all|latest|epoch_\d+|\d+"
 """How epochs are chosen (a regular expression)."""
 
@@ -49,6 +49,8 @@ class RunSelection(Options):
 
 class RecordingOptions(Options):
     """How pictures are recorded."""
+
+    section: ClassVar[str] = "sharing.recordings"
 
     frame_stride: int = Field(1, ge=1)
     """Every n-th frame is recorded; a capture's run has no frames."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import rerun.blueprint as rrb
 
-from splatdag.sharing.cameras import eye_on, log_camera, log_up, read_cameras
+from splatdag.sharing.cameras import camera_names, eye_on, log_camera, log_up, read_cameras
 from splatdag.sharing.images import frames_in, in_threads, log_images, recorded
 from splatdag.sharing.meshes import PREDICTED, TRUE, Person, log_people, meshes_folder, read_people
 from splatdag.sharing.options import RecordingOptions
@@ -35,10 +35,11 @@ def record_pose(of: RunEpoch, out: Path, options: RecordingOptions, threads: int
     for aligned in _ALIGNED:
         _check_frames(of.folder, aligned, meshes[aligned, "pred"], meshes[aligned, "gt_inputs"])
     camera = _source_camera(of)
-    camera_frames, cameras = read_cameras(of.folder / "viz" / "all_cameras" / camera, options.frame_stride)
-    pictures = frames_in(of.folder / "viz" / "images" / camera, options.frame_stride)
+    images = of.folder / "viz" / "images" / camera
+    camera_frames, cameras = read_cameras(of.folder / "viz" / "all_cameras" / camera, options.frame_stride, images)
+    pictures = frames_in(images, options.frame_stride)
     if not pictures:
-        raise UserError(f"{of.folder / 'viz' / 'images' / camera}: no images of the source camera in it")
+        raise UserError(f"{images}: no images of the source camera in it")
     blobs = in_threads(lambda path: recorded(path, options), pictures.values(), threads)
 
     top = f"evaluation/{of.epoch}/pose_smplx"
@@ -74,7 +75,7 @@ def _check_frames(folder: Path, aligned: str, predicted: dict[str, Person], trut
 def _source_camera(of: RunEpoch) -> str:
     """The source if its cameras are there, else the first one that is."""
     folder = of.folder / "viz" / "all_cameras"
-    there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    there = camera_names(folder)
     if not there:
         raise UserError(f"{folder}: no folder of a camera in it")
     return of.source if of.source in there else there[0]

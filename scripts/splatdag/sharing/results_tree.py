@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from splatdag.sharing.options import Task
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.publish import read_json
 from splatdag.workflow.sheets import NAME
 
 GENERATION = "input_data/train/misc/nv_generation"
@@ -99,11 +98,13 @@ def read_epoch(run: Path, task: Task, epoch: str, scenes_dir: Path) -> RunEpoch:
 
 def epoch_name(epoch: str) -> str:
     """`epoch_0010` for `10` as for `epoch_0010`."""
-    return f"epoch_{_number(epoch):04d}"
+    return f"epoch_{int(epoch.removeprefix('epoch_')):04d}"
 
 
-def _number(epoch: str) -> int:
-    return int(epoch.removeprefix("epoch_"))
+def by_number(name: str) -> tuple[bool, int, str]:
+    """Sort key of epochs (`epoch_0100`) and cameras (`28`): by number, then those whose name is none."""
+    number = name.removeprefix("epoch_")
+    return (False, int(number), "") if number.isdecimal() else (True, 0, name)
 
 
 def runs_in(root: Path) -> list[tuple[str, str]]:
@@ -117,11 +118,11 @@ def runs_in(root: Path) -> list[tuple[str, str]]:
 
 
 def epochs_in(run: Path, task: Task) -> list[str]:
-    """The epochs that a run has something of."""
+    """The epochs that a run has something of, in order."""
     above, below = _FOLDERS[task]
     return [
         name
-        for name in _folders(run / above)
+        for name in sorted(_folders(run / above), key=by_number)
         if re.fullmatch(r"epoch_\d+", name) and (run / above / name / below).is_dir()
     ]
 
@@ -143,24 +144,33 @@ def inputs_digest(root: Path, recording: Recording, scenes_dir: Path) -> str:
     above, below = _FOLDERS[recording.task]
     run = root / recording.run
     folders = [f"{above}/{recording.epoch}/{below}", *_ALSO_READ[recording.task]]
-    lines = [line for folder in folders for line in _names_and_sizes(run / folder, folder)]
+    lines = [f"{folder}/{line}" for folder in folders for line in names_and_sizes(run / folder)]
     lines += [_read(path) for path in (scenes_dir / f"{recording.scene}.json", run / "manifest.json")]
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 
-def _names_and_sizes(folder: Path, name: str) -> Iterator[str]:
-    below = []
+@functools.cache
+def names_and_sizes(folder: Path) -> tuple[str, ...]:
+    """`name size` of every file below a folder; a link to nothing has no size. Looked at once in a process."""
     try:
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_dir():
-                    below.append(entry.name)
-                else:
-                    yield f"{name}/{entry.name} {entry.stat().st_size}"
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
-        return
-    for inner in below:
-        yield from _names_and_sizes(folder / inner, f"{name}/{inner}")
+        return ()
+    lines, below = [], []
+    for entry in entries:
+        if entry.is_dir():
+            below += [f"{entry.name}/{line}" for line in names_and_sizes(folder / entry.name)]
+        else:
+            lines.append(f"{entry.name} {_size(entry)}")
+    return (*lines, *below)
+
+
+def _size(entry: os.DirEntry[str]) -> str:
+    try:
+        return str(entry.stat().st_size)
+    except FileNotFoundError:
+        return "-"
 
 
 def _read(path: Path) -> str:
@@ -178,20 +188,10 @@ def source_camera(run: Path, scene: str, scenes_dir: Path | None) -> str | None:
     """
     file = scenes_dir / f"{scene}.json" if scenes_dir else None
     if file is not None and file.is_file():
-        camera = _json(file).get("cam_id")
+        camera = read_json(file).get("cam_id")
         if camera is None:
             raise UserError(f"{file}: no cam_id, the number of the source camera")
         return str(camera)
     manifest = run / "manifest.json"
-    camera = _json(manifest).get("source_camera_id") if manifest.is_file() else None
+    camera = read_json(manifest).get("source_camera_id") if manifest.is_file() else None
     return None if camera is None else str(camera)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise UserError(f"{path}: not an object of names and values")
-    return given

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from splatdag.sharing.results_tree import by_number
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.publish import read_json
 
 Row = tuple[str, dict[str, float]]
 """What a row of the table is of, such as `epoch 15`, and its values by column."""
@@ -21,7 +22,7 @@ def metrics_table(run: Path, source_camera: str | None) -> list[Row]:
     Raises:
         UserError: a file of metrics can't be read.
     """
-    epochs = sorted((run / "evaluation").glob("epoch_*"))
+    epochs = sorted((run / "evaluation").glob("epoch_*"), key=lambda folder: by_number(folder.name))
     rows = [(f"epoch {_number(folder.name)}", _of_epoch(folder, source_camera)) for folder in epochs]
     return [row for row in rows if row[1]] or list(_of_metrics_json(run / "metrics.json"))
 
@@ -64,23 +65,11 @@ def _key_values(text: Path) -> dict[str, float]:
 def _of_metrics_json(path: Path) -> Iterator[Row]:
     if not path.is_file():
         return
-    given = _json(path)
+    given = read_json(path)
     for key, label in (("mean", "held-out views"), ("baseline", "one-colour image")):
         values = given.get(key)
         if isinstance(values, dict):
             yield label, {name: float(v) for name, v in values.items() if isinstance(v, int | float)}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise UserError(f"{path}: not an object of names and values")
-    return given
 
 
 def _reading(path: Path) -> Any:

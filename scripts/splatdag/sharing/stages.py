@@ -6,24 +6,28 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from splatdag.sharing.layout import Scene
-from splatdag.sharing.results_tree import FILES, Recording
+from splatdag.sharing.results_tree import FILES, Recording, by_number
 from splatdag.workflow.plan import PlannedStage, shown_as
 
 
-def recording_stages(of_captures: Iterable[str], of_people: Iterable[Recording], root: Path) -> list[PlannedStage]:
-    """A recording is a stage of its capture's run; of people a row is an epoch, and a column a task.
+def recording_stages(of_runs: Iterable[str], of_people: Iterable[Recording], root: Path) -> list[PlannedStage]:
+    """A recording is a stage of its run; of people a row is an epoch, and a column a task.
 
     Args:
-        of_captures: recordings relative to the results, `captures/<capture>/<variant>/rerun/capture.rrd`.
+        of_runs: recordings of captures and driving, relative to the results: `captures/<capture>/<variant>/rerun/…` and
+            `driving/<run>/<log>/rerun/…`.
         of_people: recordings of the human trainer's results.
         root: folder of those results.
+
+    Returns:
+        Stages in this order; outputs of people are absolute, since their folder may be anywhere.
     """
     stages = []
-    for file in of_captures:
-        area, capture, variant, *_ = Path(file).parts
-        log = f"{area}/{capture}/{variant}/recording.log"
-        stages.append(PlannedStage(area, shown_as(capture, variant), "record", log, file))
-    for recording in sorted(of_people, key=lambda recording: (recording.run, recording.epoch)):
+    for file in of_runs:
+        area, scene, variant, *_ = Path(file).parts
+        log = f"{area}/{scene}/{variant}/recording.log"
+        stages.append(PlannedStage(area, shown_as(scene, variant), "record", log, file))
+    for recording in sorted(of_people, key=lambda recording: (recording.run, by_number(recording.epoch))):
         log = f"humans/{recording.run}/{FILES[recording.task]}_{recording.epoch}.log"
         scene, output = f"{recording.run}/{recording.epoch}", str(root.absolute() / recording.file)
         stages.append(PlannedStage("humans", scene, f"record {recording.task}", log, output))

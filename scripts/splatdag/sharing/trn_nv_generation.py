@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import rerun.blueprint as rrb
 
-from splatdag.sharing.cameras import log_camera, log_up, read_cameras
+from splatdag.sharing.cameras import camera_names, log_camera, log_up, read_cameras
 from splatdag.sharing.images import frames_in, in_threads, jpeg, log_images, read_image, recorded
 from splatdag.sharing.meshes import PREDICTED, log_people, meshes_folder, read_people
 from splatdag.sharing.options import RecordingOptions
@@ -32,12 +32,12 @@ def record_trn_nv_generation(of: RunEpoch, out: Path, options: RecordingOptions,
     people = read_people(meshes_folder(of.folder), options.frame_stride, threads)
     train = of.run / "input_data" / "train"
     debug = of.run / GENERATION / "est_images_debug"
-    virtual = [name for name in _camera_names(debug) if frames_in(debug / name)]
+    virtual = [name for name in camera_names(debug) if frames_in(debug / name)]
     if not virtual:
         raise UserError(f"{debug}: no pictures <camera>/<frame>.png in it")
     cameras = {
-        name: read_cameras(train / "all_cameras" / name, options.frame_stride)
-        for name in _camera_names(train / "all_cameras")
+        name: read_cameras(train / "all_cameras" / name, options.frame_stride, train / "images" / name)
+        for name in camera_names(train / "all_cameras")
     }
     if missing := sorted(set(virtual) - cameras.keys()):
         raise UserError(f"{train / 'all_cameras'}: lacks camera {', '.join(missing)}, which has pictures in {debug}")
@@ -59,11 +59,6 @@ def record_trn_nv_generation(of: RunEpoch, out: Path, options: RecordingOptions,
         for name, (frames, blobs_of) in pictures_of.items():
             for part, blobs in blobs_of.items():
                 log_images(stream, f"{top}/debug/{_entity_name(name)}/{part}", frames, blobs)
-
-
-def _camera_names(folder: Path) -> list[str]:
-    found = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return sorted(found, key=lambda name: (not name.isdecimal(), name.zfill(9)))
 
 
 def _entity_name(camera: str) -> str:

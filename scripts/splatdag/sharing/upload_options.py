@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,8 @@ TOKEN = "HF_TOKEN"
 
 class UploadOptions(Options):
     """Recordings and a page per scene, to the Hub or to a folder."""
+
+    section: ClassVar[str] = "sharing.upload"
 
     repo_id: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
     """Repository on the Hub, `owner/name`, made if it is not there. Not set: the same tree goes to `results/hub`."""

@@ -30,16 +30,16 @@ class Upload:
     recordings: tuple[Path, ...]
 
 
-def recordings_on_disk(results: Path, results_root: Path | None) -> list[Path]:
+def recordings_on_disk(results: Path, results_root: Path) -> list[Path]:
     """All recordings of finished runs, `<run>/rerun/*.rrd`: of every area, and of an older tree of results."""
-    patterns = [(results, runs) for runs in _RUNS] + ([(results_root, "*/*")] if results_root else [])
+    patterns = [*((results, runs) for runs in _RUNS), (results_root, "*/*")]
     return sorted({path for root, runs in patterns for path in root.glob(f"{runs}/rerun/[!.]*.rrd")})
 
 
 def uploads(
     recordings: Iterable[Path],
     results: Path,
-    results_root: Path | None,
+    results_root: Path,
     options: UploadOptions,
     selection: RunSelection,
 ) -> tuple[dict[Scene, Upload], list[str]]:
@@ -102,8 +102,8 @@ def upload_of(scene: Scene, found: Mapping[Scene, Upload]) -> Upload:
     return found[scene]
 
 
-def _scene_of(run: Path, results: Path, results_root: Path | None) -> Scene:
-    if results_root is not None and run.parent.parent == results_root:
+def _scene_of(run: Path, results: Path, results_root: Path) -> Scene:
+    if run.parent.parent == results_root:
         return Scene(run.name, run.parent.name)
     return published_as(PurePosixPath(os.path.relpath(run, results)))
 

@@ -16,7 +16,7 @@ PACKAGE = "splatdag"
 EXTRA = "write_extra_"
 """What the names of functions begin with that do not count."""
 _FORMAT = 1
-"""Raised when the way a module's meaning is worked out changes."""
+"""Of what is remembered of a module (meaning, imports); raised when the way these are worked out changes."""
 _ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -11,6 +11,8 @@ from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import Options, validated
 
 T = TypeVar("T", bound=Options)
+AREAS = {"captures", "driving", "sharing", "samples"}
+"""Sections of a whole config.yaml; no stage has options of these names."""
 
 
 def options_before_flags(options: type[T], arguments: list[str]) -> T:
@@ -43,10 +45,26 @@ def _section(options: type[Options], path: Path) -> dict[str, Any]:
         raise UserError(f"--config: {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"--config: {path}: no YAML ({' '.join(str(error).split())[:120]})") from None
-    for name in options.section.split(".") if options.section else ():
-        if not isinstance(given, dict) or name not in given:
-            break
-        given = given[name] or {}
-    if not isinstance(given, dict):
+    if isinstance(given, dict) and AREAS & given.keys():
+        return _of_whole(options, given, path)
+    if not isinstance(given or {}, dict):
         raise UserError(f"--config: {path}: expected keys and values")
-    return given
+    return given or {}
+
+
+def _of_whole(options: type[Options], given: Any, path: Path) -> dict[str, Any]:
+    """What a whole config has for some options; where it has their section for a derived class, only their own keys."""
+    if not options.section:
+        keys = ", ".join(options.model_fields)
+        raise UserError(f"--config: {path}: has no section for this stage; write YAML with some of these keys: {keys}")
+    for name in options.section.split("."):
+        given = given.get(name) or {}
+        if not isinstance(given, dict):
+            raise UserError(f"--config: {path}: {options.section}: expected keys and values")
+    others = {
+        key
+        for derived in options.__subclasses__()
+        if derived.section == options.section
+        for key in derived.model_fields
+    }
+    return {key: value for key, value in given.items() if key in options.model_fields or key not in others}

@@ -68,7 +68,6 @@ def lease(folder: Path) -> Iterator[None]:
         Stopped: another process holds it and lives.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     path, mine = folder / "lease.json", _this_process()
     while not _written(path, mine):
         _remove_if_dead(path)
@@ -96,12 +95,15 @@ def _this_process() -> Holder:
 
 def _written(path: Path, mine: Holder) -> bool:
     """Write the lease, unless there is one."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(mine.model_dump_json())
-    except FileExistsError:
-        return False
-    return True
+    while True:
+        with suppress(FileNotFoundError):  # another process, which ends, removed the folder meanwhile
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with path.open("x", encoding="utf-8") as file:
+                    file.write(mine.model_dump_json())
+            except FileExistsError:
+                return False
+            return True
 
 
 def _holder(path: Path) -> Holder | None:

@@ -18,7 +18,7 @@ class PlannedStage:
     log: str
     """Its log, relative to the logs folder."""
     output: str
-    """The file it publishes last, relative to the results folder."""
+    """The file or folder it publishes last, relative to the results folder, or absolute."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Every output is complete or absent: write beside it, flush, rename."""
+"""Every output is complete or absent: write beside it, flush, rename. What is read back is JSON or one line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from splatdag.workflow.errors import UserError
 
 
 @contextmanager
@@ -63,3 +65,20 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, complete or not at all; NaN and infinity are refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Names and values of a JSON file.
+
+    Raises:
+        UserError: the file can't be read, or holds something else.
+    """
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: not an object of names and values")
+    return given

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from splatdag.workflow.attempts import State, read_attempt
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import Manifest
+from splatdag.workflow.publish import read_json
 
 Cell = str | float | bool | None
 T = TypeVar("T", bound=BaseModel)
@@ -75,13 +76,14 @@ def _read_run(folder: Path, results: Path) -> Run | None:
         variant = f"{scene.pop()}/{variant}"
     about: dict[str, Cell] = {"run": name, "area": area, "scene": "/".join(scene), "variant": variant}
     try:
-        given = _read_json(folder / "manifest.json")
-        if not isinstance(given, dict) or "stage" not in given:
+        given = read_json(folder / "manifest.json")
+        if "stage" not in given:
             return None
         manifest = _validated(Manifest, given, "manifest.json")
-        metrics = _validated(_Metrics, _read_json(folder / "metrics.json"), "metrics.json")
+        metrics = _validated(_Metrics, read_json(folder / "metrics.json"), "metrics.json")
     except UserError as error:
-        return Run(name, folder, {"run": {**about, "exit_reason": f"broken: {error}"}}, str(error))
+        fault = str(error).removeprefix(f"{folder}/")
+        return Run(name, folder, {"run": {**about, "exit_reason": f"broken: {fault}"}}, fault)
     about |= {key: getattr(manifest, key) for key in ("finished", "exit_reason", "device")}
     values: dict[str, dict[str, Cell]] = {
         "run": about,
@@ -97,15 +99,6 @@ def _read_run(folder: Path, results: Path) -> Run | None:
 
 def _prefixed(prefix: str, values: Mapping[str, float | None]) -> dict[str, Cell]:
     return {f"{prefix}{key}": value for key, value in values.items()}
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path.name}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path.name}: not JSON: {error}") from None
 
 
 def _validated(model: type[T], given: Any, file: str) -> T:

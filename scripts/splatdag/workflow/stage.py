@@ -80,7 +80,7 @@ def _parsed(main: Callable[..., None]) -> dict[str, Any]:
     _check_refused(main, sys.argv[1:])
     try:
         with redirect_stderr(shown):
-            return tyro.cli(_with_flat_options(main, sys.argv[1:]), prog=f"python -m {_module_name(main)}")
+            arguments = tyro.cli(_with_flat_options(main, sys.argv[1:]), prog=f"python -m {_module_name(main)}")
     except ValidationError as error:
         raise SystemExit(_report(explained(error, Options, "command line"))) from None
     except UserError as error:
@@ -92,17 +92,25 @@ def _parsed(main: Callable[..., None]) -> dict[str, Any]:
         text = " ".join(re.sub(r"[\u2500-\u257f]", " ", without_title).split())
         text = re.sub(r"\[type=[^\]]*\]|For further information visit \S+ ?", "", text)
         raise SystemExit(_report(f"command line: {text}")) from None
+    if arguments["job"].config is not None and not _option_classes(main):
+        raise SystemExit(_report("command line: --config: this stage has no options that a file could hold"))
+    return arguments
+
+
+def _option_classes(main: Callable[..., None]) -> list[type[Options]]:
+    """The classes of a stage's own options."""
+    kinds = typing.get_type_hints(main).values()
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Options) and kind is not Job]
 
 
 def _check_refused(main: Callable[..., None], arguments: list[str]) -> None:
     """Stop with one line at a flag that others have and splatdag refuses."""
     flags = [word.partition("=")[0].lstrip("-").replace("-", "_") for word in arguments if word.startswith("--")]
-    for kind in typing.get_type_hints(main).values():
-        if isinstance(kind, type) and issubclass(kind, Options):
-            for flag in flags:
-                reason = kind.reason_against(flag)
-                if reason is not None and flag not in kind.model_fields:
-                    raise SystemExit(_report(f"command line: --{flag}: {reason}"))
+    for kind in _option_classes(main):
+        for flag in flags:
+            reason = kind.reason_against(flag)
+            if reason is not None and flag not in kind.model_fields:
+                raise SystemExit(_report(f"command line: --{flag}: {reason}"))
 
 
 def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.publish import read_json
 
 NAME = "transforms.json"
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG", ".JPEG", ".tif", ".tiff", ".bmp")
@@ -50,11 +50,8 @@ def read_transforms(data_dir: Path) -> Transforms:
         UserError: the file is no transforms.json, or names a photo or mask that is not there.
     """
     path = data_dir / NAME
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: can't be read: {' '.join(str(error).split())}") from None
-    written = values.get("frames") if isinstance(values, dict) else None
+    values = read_json(path)
+    written = values.get("frames")
     if not isinstance(written, list) or not written:
         raise UserError(f'{path}: no frames; expected {{"frames": [{{"file_path": …, "transform_matrix": …}}]}}')
     read = [_frame(data_dir, path, i, frame) for i, frame in enumerate(written)]
