@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def steps(arguments: argparse.Namespace) -> dict[str, Any]:
-    root = made(arguments.folder / "large", 1, 24, 1920, 115_200)
+    root = made(arguments.folder / "large", 1, 40, 1920, 115_200)
     clip = read_index(indexed(root, "001"))[0]
     device = torch.device("cuda" if CUDA else "cpu")
     found: dict[str, Any] = {}
@@ -237,7 +237,7 @@ def many(arguments: argparse.Namespace) -> dict[str, Any]:
     with ThreadPoolExecutor(len(tests)) as pool:
         list(pool.map(measure, tests))
     found["metrics"] = merged([run_dir / scene / "metrics.json" for scene in tests])
-    large = made(arguments.folder / "large", 1, 24, 1920, 115_200)
+    large = made(arguments.folder / "large", 1, 40, 1920, 115_200)
     words = ["--ckpt", str(last), "--scene", "001", "--out-dir", str(run_dir / "large"), "--save-max-clips=1"]
     shared = ["--index-path", str(indexed(large, "001")), "--data-root", str(large), "--device-count", str(CUDA)]
     run("driving.evaluate", *shared, *words, "--cache-dir", str(large / "lift"))
