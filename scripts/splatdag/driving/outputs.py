@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -14,10 +13,11 @@ from splatdag.driving.motion import moved, velocity
 from splatdag.driving.pandaset import Log
 from splatdag.driving.rendering import Drawn
 from splatdag.driving.scenes import ClipScene
+from splatdag.splats.encoding import encoded
 from splatdag.splats.gaussians import SH_C0
 from splatdag.splats.ply import write_ply
 from splatdag.splats.views import Normalisation
-from splatdag.workflow.publish import complete, write_json
+from splatdag.workflow.publish import complete, write_bytes, write_json
 
 _FPS = 10
 
@@ -134,5 +134,4 @@ def _write_motion(path: Path, scene: ClipScene, moving: Moving, ego_to_world: np
 
 
 def _write_jpeg(path: Path, image: np.ndarray) -> None:
-    with complete(path) as temporary:
-        cv2.imwrite(str(temporary), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    write_bytes(path, encoded(image, ".jpg"))

@@ -19,6 +19,7 @@ from splatdag.samples import raytrace
 from splatdag.samples.options import RoomOptions
 from splatdag.samples.raytrace import Scene
 from splatdag.samples.scene import assemble, furnish
+from splatdag.workflow.publish import filled_folder
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
@@ -178,7 +179,8 @@ def main(out: Path, options: RoomOptions, job: Job) -> None:
         job: how to run.
     """
     numba.set_num_threads(min(job.threads, numba.config.NUMBA_NUM_THREADS))
-    make_room(out, width=options.width, height=options.height, photos=options.photos, seed=options.seed)
+    with filled_folder(out) as folder:
+        make_room(folder, width=options.width, height=options.height, photos=options.photos, seed=options.seed)
 
 
 if __name__ == "__main__":
