@@ -53,7 +53,7 @@ def advice(folder: Path, jobs: list[LiveJob], cancelled: bool = False) -> list[s
         ]
     if cut_off:
         lines += [
-            f"a run was killed while it made {len(cut_off)} outputs; the next makes them, trainings from where they were:",
+            f"a run was killed while it made {len(cut_off)} outputs; the next makes them (trainings go on):",
             *(f"    {output}" for output in cut_off[:_NAMED]),
             *([f"    and {len(cut_off) - _NAMED} more"] if len(cut_off) > _NAMED else []),
             "    snakemake --rerun-incomplete    # as you ran it before; the profiles here have the flag already",
