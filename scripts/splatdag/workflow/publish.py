@@ -70,17 +70,18 @@ def _disk_named(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno is None:
-            _check_room(path)
+            check_room(path)
         elif error.filename is None:
             error.filename = str(path)
         raise
     except Exception:
-        _check_room(path)
+        check_room(path)
         raise
-    _check_room(path)
+    check_room(path)
 
 
-def _check_room(path: Path) -> None:
+def check_room(path: Path) -> None:
+    """Raise the error of a full disk if nothing more can be written beside `path`."""
     disk = os.statvfs(path.parent)
     free = disk.f_bavail if os.geteuid() else disk.f_bfree
     if disk.f_blocks and not free:
