@@ -38,6 +38,8 @@ class Area:
     """Its sections of config.yaml; every training saves its state after `EVERY` steps."""
     targets: tuple[str, ...]
     """What is asked for."""
+    interrupted: str
+    """Rule in whose work Snakemake is interrupted; a training, if there is one."""
     rules: tuple[str, ...]
     """Of these a job each meets every fault; together with those of `every_job` all that write."""
     every_job: tuple[str, ...] = ()
@@ -69,7 +71,7 @@ def _write_captures(folder: Path) -> None:
     )
 
 
-LEARN = TINY | {"checkpoint_every": EVERY, "iters": 30, "log_every": 5}
+LEARN = TINY | {"checkpoint_every": EVERY, "iters": 20, "log_every": 5}
 
 AREAS = {
     "engine": Area(
@@ -81,6 +83,7 @@ AREAS = {
             }
         },
         targets=("results/samples/room", "results/samples/humans/sample.json", "results/samples/street", "compare"),
+        interrupted="make_sample_street",
         rules=("make_sample_room", "make_sample_humans", "make_sample_street", "compile_kernels", "compare"),
         repeats={
             "make_sample_room": "samples/room/**/*.*",
@@ -96,6 +99,7 @@ AREAS = {
             }
         },
         targets=("captures",),
+        interrupted="train_capture",
         rules=("extract_frames", "train_capture", "evaluate_capture", "link_run"),
         every_job=("pose_capture",),
         write_inputs=_write_captures,
@@ -114,6 +118,7 @@ AREAS = {
             }
         },
         targets=("driving", "check_pandaset", "lift_alignment", "voxelization"),
+        interrupted="flux4d_overfit",
         rules=(
             *("index_pandaset", "check_pandaset", "lift_alignment", "voxelization", "lift_log"),
             *("flux4d_overfit", "flux4d_flow", "train_flux4d", "evaluate_flux4d", "flux4d"),
@@ -127,6 +132,7 @@ AREAS = {
     "sharing": Area(
         config={"sharing": {"results_root": "sample:humans", "epoch": "latest"}},
         targets=("recordings", "upload"),
+        interrupted="record_capture",
         rules=("record_capture", "record_drive", "upload_scene"),
         every_job=("record_epoch",),
     ),

@@ -55,6 +55,12 @@ class Job:
         assert running.wait() == 0, running.said
         return running
 
+    def tried(self, folder: Path, beside: Path) -> tuple[float, Path]:
+        """Run it once more in a finished project: how long that took (s), and a copy of what was made."""
+        self.remove_outputs(folder)
+        seconds = self.finish(folder).seconds
+        return seconds, copied(folder, Path(tempfile.mkdtemp(dir=beside)) / "finished")
+
 
 def copied(finished: Path, to: Path) -> Path:
     """A copy of a project, as `cp -a` makes it."""
