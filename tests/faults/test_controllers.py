@@ -115,7 +115,7 @@ def test_after_a_kill_of_everything_the_doctor_s_commands_and_the_same_command_f
     assert ran(runs.end(runs.start())) == [runs.job.rule], "what was done is not done again"
     if area in TRAINED:
         assert "continuing after step" in (runs.folder / runs.job.log).read_text()
-    assert runs.doctor() == "nothing in the way: no lock, no jobs of this folder\n"
+    assert "nothing in the way" in runs.doctor()
     check_finished(runs.job, runs.folder, finished)
 
 
@@ -174,7 +174,7 @@ def test_sigterm_of_snakemake_alone_lets_its_job_finish(runs: Runs, finished: Pa
     first.terminate()
     first.communicate(timeout=120)
     count("SIGTERM of Snakemake")
-    assert runs.doctor() == "nothing in the way: no lock, no jobs of this folder\n"
+    assert "nothing in the way" in runs.doctor()
     check_finished(runs.job, runs.folder, finished)
     assert ran(runs.end(runs.start())) == []
 
