@@ -77,6 +77,7 @@ def test_outputs_of_a_killed_run_are_told_with_the_command_that_makes_them(tmp_p
 
 def test_a_stage_without_a_snakemake_is_told_with_the_command_that_stops_it(tmp_path):
     (tmp_path / "splatdag").mkdir()
+    (tmp_path / "splatdag" / "__init__.py").touch()
     (tmp_path / "splatdag" / "work.py").write_text("import time\ntime.sleep(60)\n")
     running = subprocess.Popen([sys.executable, "-m", "splatdag.work"], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     try:
