@@ -127,7 +127,7 @@ def test_after_a_kill_of_snakemake_alone_its_job_is_named_and_not_run_twice(
     stage = runs.stage(first)
     stage.suspend()
     first.kill()
-    first.communicate()
+    first.wait()  # its job holds what it would be read from
     count("kill -9 of Snakemake")
     said = runs.doctor()
     assert re.search(rf"runs here \(process {stage.pid}\) without a Snakemake", said)
@@ -141,7 +141,6 @@ def test_after_a_kill_of_snakemake_alone_its_job_is_named_and_not_run_twice(
     stage.terminate()
     stage.resume()
     stage.wait(60)
-    assert "stopped: state saved after step" in (runs.folder / runs.job.log).read_text()
     runs.mend(runs.doctor())
     runs.end(runs.start())
     assert "continuing after step" in (runs.folder / runs.job.log).read_text()
