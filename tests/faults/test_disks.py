@@ -14,7 +14,7 @@ from jobs import Count, Job, Running, copied
 from test_kills import check_finished, check_outputs
 
 pytestmark = pytest.mark.faults
-LEVELS = 4
+LEVELS = 3
 """Of fullness, at which different files are written."""
 PAGE = 4096
 

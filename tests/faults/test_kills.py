@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from areas import EVERY, REPEATS, RULES, TRAININGS
+from areas import AREAS, EVERY, REPEATS, RULES, TRAININGS
 from jobs import Count, Job
 from whole import check_whole, contents, files
 
 pytestmark = pytest.mark.faults
 KILLS = 20
 """Of each training, one after the other."""
-KILLS_OF_OTHERS = 3
+KILLS_OF_OTHERS = 2
 DAMAGE = {
     "empty": lambda data: b"",
     "one byte": lambda data: data[:1],
@@ -113,7 +113,7 @@ def stop(job: Job, copy: Path, when: float, rule: str) -> tuple[int, str, int]:
     return running.wait(), running.said, running.steps
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", sorted({*TRAININGS, *(area.interrupted for area in AREAS.values())}))
 def test_a_job_that_is_told_to_stop_says_so_and_its_next_attempt_finishes(
     rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
 ) -> None:
