@@ -21,8 +21,6 @@ SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "2"]
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, new_project: Callable[[Path], Path]) -> Path:
     """The project of all areas, everything made; the first process that needs it makes it for all."""
-    if "DEVFIN" in os.environ:
-        return Path(os.environ["DEVFIN"])
     root = tmp_path_factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
     folder = root / "finished"
