@@ -3,6 +3,7 @@
 # make pandaset-index  install, write the clip indices of the driving logs (config: driving.data_root)
 # make test    install, run all CPU tests; with Slurm installed, also those on a small cluster on this machine
 # make test-slurm  only those on the cluster, with the long ones
+# make test-faults  faults injected into every area: kills, full disks, … (some need root, to mount small disks)
 # make lint    formatters, linters, type checker
 # make bench   measure; the tables in the README are its output (make bench-gpu: those of a GPU; make
 #              bench-slurm: what jobs cost on Slurm)
@@ -22,7 +23,7 @@ TORCH_REQUIREMENT_cpu := torch==$(TORCH_PIN)+cpu
 TORCH_REQUIREMENT_cuda := torch===$(TORCH_PIN)
 $(if $(TORCH_REQUIREMENT_$(TORCH)),,$(error TORCH is cpu or cuda, not $(TORCH)))
 
-.PHONY: install demo pandaset-index test test-slurm lint format generate bench bench-gpu bench-slurm pins clean FORCE
+.PHONY: install demo pandaset-index test test-faults test-slurm lint format generate bench bench-gpu bench-slurm pins clean FORCE
 .DEFAULT_GOAL := demo
 
 # One stamp per build of torch; without TORCH the build that is there stays.
@@ -63,6 +64,10 @@ pandaset-index: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2 --ignore tests/slurm
 	$(BIN)/pytest tests/slurm
+
+# faults take minutes; each worker takes jobs of its own
+test-faults: $(INSTALLED)
+	$(BIN)/pytest -n 2 -m faults tests/faults
 
 # everything on the test cluster, which needs Slurm's Debian packages (tests/slurm/box.py) and root
 test-slurm: $(INSTALLED)

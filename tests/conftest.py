@@ -38,6 +38,12 @@ def module_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_project(tmp_path_factory.mktemp("project"))
 
 
+@pytest.fixture(scope="session")
+def new_project() -> Callable[[Path], Path]:
+    """Make a folder a copy of the workflow, as `project` is one."""
+    return copy_project
+
+
 def copy_project(folder: Path) -> Path:
     for name in ("Snakefile", "rules", "config", "workflow_profiles", "envs", "report"):
         source = REPOSITORY / name

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from base64 import urlsafe_b64encode
 
 import pytest
 
@@ -57,6 +58,36 @@ def test_a_lock_whose_snakemake_runs_is_its_own(locked):
         running.wait()
     assert f"process {running.pid}" in lines[0]
     assert not any("--unlock" in line for line in lines)
+
+
+def test_outputs_of_a_killed_run_are_told_with_the_command_that_makes_them(tmp_path):
+    marks = tmp_path / ".snakemake" / "incomplete"
+    long = "results/" + "x" * 300
+    for name in ("results/a b/splat.ply", long):
+        coded = urlsafe_b64encode(name.encode()).decode()
+        path = marks / coded if len(coded) < 255 else marks / f"@{coded[:254]}" / coded[254:]  # as Snakemake does
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    lines = advice(tmp_path, [])
+    assert lines[0].startswith("a run was killed while it made 2 outputs")
+    assert lines[1:3] == ["    results/a b/splat.ply", f"    {long}"]
+    assert lines[3].split("#")[0].strip() == "snakemake --rerun-incomplete"
+    assert not any("rerun-incomplete" in line for line in advice(tmp_path, JOBS)), "they are being made"
+
+
+def test_a_stage_without_a_snakemake_is_told_with_the_command_that_stops_it(tmp_path):
+    (tmp_path / "splatdag").mkdir()
+    (tmp_path / "splatdag" / "__init__.py").touch()
+    (tmp_path / "splatdag" / "work.py").write_text("import time\ntime.sleep(60)\n")
+    running = subprocess.Popen([sys.executable, "-m", "splatdag.work"], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    try:
+        time.sleep(0.2)
+        lines = advice(tmp_path, [])
+    finally:
+        running.kill()
+        running.wait()
+    assert lines[0].startswith(f"splatdag.work runs here (process {running.pid}) without a Snakemake")
+    assert lines[1].split() == ["kill", str(running.pid)]
 
 
 def test_jobs_are_listed_with_the_command_that_cancels_them(tmp_path):

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from splatdag.captures.options import FrameOptions
+from splatdag.splats.encoding import encoded
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete_folder
 from splatdag.workflow.stage import Job, run
@@ -135,9 +136,8 @@ def _small(grey: np.ndarray) -> np.ndarray:
 
 def _write(path: Path, frame: av.VideoFrame) -> None:
     """Write a frame upright, as the display matrix of phone videos says (degrees counter-clockwise)."""
-    pixels = np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90))
-    if not cv2.imwrite(str(path), np.ascontiguousarray(pixels), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]):
-        raise OSError(f"can't write {path}")
+    pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+    path.write_bytes(encoded(pixels, ".jpg", _QUALITY))
 
 
 def _is_ours(folder: Path) -> bool:

@@ -21,6 +21,7 @@ from splatdag.captures.options import PoseOptions
 from splatdag.splats.pixels import read_header, read_mask, read_pixels, text
 from splatdag.workflow.errors import Stopped, UserError
 from splatdag.workflow.inventory import mask_paths, photos_folder
+from splatdag.workflow.publish import check_room
 
 logger = logging.getLogger(__name__)
 _EXHAUSTIVE_UP_TO = 200
@@ -91,6 +92,7 @@ def _working_in(folder: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
+        check_room(folder)  # COLMAP does not say so
         raise UserError(f"structure from motion failed: {' '.join(str(error).split())[-300:]}") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,8 @@ from torch import Tensor
 from splatdag.driving.motion import LARGEST_PIXELS
 from splatdag.driving.rendering import Drawn
 from splatdag.driving.scenes import View
-from splatdag.workflow.publish import complete
+from splatdag.splats.encoding import encoded
+from splatdag.workflow.publish import write_bytes
 
 FARTHEST = 80.0
 """Depth (m) that is darkest, or reddest."""
@@ -22,14 +23,12 @@ BACKGROUND = 24
 
 def write_png(path: Path, rgb: np.ndarray) -> None:
     """Write an image [H, W, 3] or [H, W] uint8."""
-    with complete(path) as temporary:
-        cv2.imwrite(str(temporary), rgb[..., ::-1] if rgb.ndim == 3 else rgb)
+    write_bytes(path, encoded(rgb, ".png"))
 
 
 def write_jpg(path: Path, rgb: np.ndarray) -> None:
     """Write an image [H, W, 3] uint8 with some loss."""
-    with complete(path) as temporary:
-        cv2.imwrite(str(temporary), rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    write_bytes(path, encoded(rgb, ".jpg"))
 
 
 def by_value(values: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -221,7 +221,8 @@ def _write_camera(path: Path, clip: Clip, degrees: float) -> None:
 
 def _write_image(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == ".jpg" else [])
+    settings = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == ".jpg" else []
+    path.write_bytes(cv2.imencode(path.suffix, image, settings)[1].tobytes())
 
 
 def _write_table(path: Path, rows: list[dict]) -> None:

@@ -16,7 +16,7 @@ from splatdag.samples.options import RoomOptions
 from splatdag.samples.photography import developed, jpeg, look_at
 from splatdag.samples.raytrace import Scene
 from splatdag.samples.scene import assemble, furnish
-from splatdag.workflow.publish import complete, write_json
+from splatdag.workflow.publish import filled_folder, write_bytes, write_json
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
@@ -126,8 +126,7 @@ def _take_photos(folder: Path, scene: Scene, lens: Lens, shots: list[Photo], see
     def take(number: int) -> str:
         pixels = develop(scene, lens, shots[number], np.random.default_rng([seed, 2, number]))
         data = jpeg(pixels)
-        with complete(folder / shots[number].name) as temporary:
-            temporary.write_bytes(data)
+        write_bytes(folder / shots[number].name, data)
         return hashlib.sha256(data).hexdigest()
 
     digests = {}
@@ -148,7 +147,8 @@ def main(out: Path, options: RoomOptions, job: Job) -> None:
         job: how to run.
     """
     numba.set_num_threads(min(job.threads, numba.config.NUMBA_NUM_THREADS))
-    make_room(out, width=options.width, height=options.height, photos=options.photos, seed=options.seed)
+    with filled_folder(out) as folder:
+        make_room(folder, width=options.width, height=options.height, photos=options.photos, seed=options.seed)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from splatdag.samples.street_recording import camera_pose, image, sweep
 from splatdag.samples.street_scene import CLASSES, Materials, World, build
 from splatdag.samples.street_truth import write_truth
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.publish import complete_folder, write_json
+from splatdag.workflow.publish import complete_folder, filled_folder, write_json
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,8 @@ def main(out: Path, options: StreetOptions, job: Job) -> None:
         options: how many logs, how long, and how large.
         job: how to run.
     """
-    make_street(out, options, min(job.threads, numba.config.NUMBA_NUM_THREADS))
+    with filled_folder(out) as folder:
+        make_street(folder, options, min(job.threads, numba.config.NUMBA_NUM_THREADS))
 
 
 if __name__ == "__main__":

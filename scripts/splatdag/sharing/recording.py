@@ -14,7 +14,7 @@ import rerun.blueprint as rrb
 from rerun.blueprint.components import AbsoluteTimeRange
 
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.publish import complete
+from splatdag.workflow.publish import write_bytes
 
 FPS = 20.0
 """Frames a second at which recordings are played."""
@@ -39,23 +39,24 @@ def recording(
     Raises:
         UserError: the file would be too large; what to lower.
     """
-    with complete(path) as temporary:
-        stream = rr.RecordingStream(application, recording_id=name, send_properties=False)
-        rr.set_log_time_enabled(False, recording=stream)
-        stream.save(temporary)
-        try:
-            stream.send_blueprint(blueprint, make_active=True, make_default=True)
-            stream.send_recording_name(name)
-            yield stream
-            stream.flush()
-        finally:
-            stream.disconnect()
-        size_mb = temporary.stat().st_size / 1e6
-        if size_mb > max_size_mb:
-            raise UserError(
-                f"{path}: would have {size_mb:.0f} MB, max_size_mb is {max_size_mb:g}; raise downscale or"
-                " frame_stride, lower jpeg_quality or (of a capture) sh_degree, or raise max_size_mb"
-            )
+    stream = rr.RecordingStream(application, recording_id=name, send_properties=False)
+    rr.set_log_time_enabled(False, recording=stream)
+    # In memory: where a disk is full, Rerun's own writer waits for ever.
+    encoded = rr.binary_stream(stream)
+    try:
+        stream.send_blueprint(blueprint, make_active=True, make_default=True)
+        stream.send_recording_name(name)
+        yield stream
+        data = encoded.read() or b""
+    finally:
+        stream.disconnect()
+    size_mb = len(data) / 1e6
+    if size_mb > max_size_mb:
+        raise UserError(
+            f"{path}: would have {size_mb:.0f} MB, max_size_mb is {max_size_mb:g}; raise downscale or"
+            " frame_stride, lower jpeg_quality or (of a capture) sh_degree, or raise max_size_mb"
+        )
+    write_bytes(path, data)
 
 
 def at(frames: Iterable[int], timeline: str = "frame") -> list[rr.TimeColumn]:

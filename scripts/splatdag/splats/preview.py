@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from splatdag.splats.encoding import encoded
 from splatdag.splats.evenly import evenly
-from splatdag.workflow.publish import complete
+from splatdag.workflow.publish import write_bytes
 
 T = TypeVar("T")
 _ROWS = 6
@@ -37,8 +38,7 @@ def write_pairs(path: Path, pairs: Iterable[tuple[np.ndarray, np.ndarray, str]])
         rows.append(np.concatenate([left, np.full((len(left), _GAP, 3), 255, np.uint8), right], axis=1))
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, _GAP), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    with complete(path) as temporary:
-        cv2.imwrite(str(temporary), np.concatenate(padded)[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    write_bytes(path, encoded(np.concatenate(padded), ".jpg"))
 
 
 def _labelled(image: np.ndarray, text: str) -> np.ndarray:

@@ -1,10 +1,12 @@
-"""Why a folder can't be run in: a lock that a killed Snakemake left, jobs of it that are still in Slurm."""
+"""What a killed Snakemake left in a folder: a lock, stages that still run, jobs in Slurm, outputs without an end."""
 
 from __future__ import annotations
 
 import time
+from base64 import urlsafe_b64decode
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -12,7 +14,9 @@ import psutil
 from splatdag.workflow.slurm import LiveJob
 
 _NAMED = 10
-"""Jobs that are listed at most."""
+"""Jobs or outputs that are listed at most."""
+_THEMSELVES = ("splatdag.doctor", "splatdag.status")
+"""Modules that are no work."""
 
 
 def advice(folder: Path, jobs: list[LiveJob], cancelled: bool = False) -> list[str]:
@@ -24,6 +28,8 @@ def advice(folder: Path, jobs: list[LiveJob], cancelled: bool = False) -> list[s
         cancelled: whether these have just been cancelled.
     """
     running = list(_controllers(folder))
+    stages = [] if running else list(_orphans(folder))
+    cut_off = [] if running or stages or jobs else unfinished(folder)
     age = lock_age(folder)
     lines: list[str] = []
     if running:
@@ -38,6 +44,19 @@ def advice(folder: Path, jobs: list[LiveJob], cancelled: bool = False) -> list[s
         lines += [
             f"a lock from {age} ago, and no Snakemake in this folder on this machine: it was killed, or runs elsewhere",
             "    snakemake --unlock    # if it does not run on another machine either",
+        ]
+    for process, module in stages:
+        lines += [
+            f"{module} runs here (process {process}) without a Snakemake, which was killed if you did not start it"
+            " yourself: wait until it has finished, or stop it; a training saves its state",
+            f"    kill {process}",
+        ]
+    if cut_off:
+        lines += [
+            f"a run was killed while it made {len(cut_off)} outputs; the next makes them (trainings go on):",
+            *(f"    {output}" for output in cut_off[:_NAMED]),
+            *([f"    and {len(cut_off) - _NAMED} more"] if len(cut_off) > _NAMED else []),
+            "    snakemake --rerun-incomplete    # as you ran it before; the profiles here have the flag already",
         ]
     return lines or ["nothing in the way: no lock, no jobs of this folder"]
 
@@ -60,10 +79,34 @@ def lock_age(folder: Path) -> str | None:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
+def unfinished(folder: Path) -> list[str]:
+    """Outputs of jobs that began and of which Snakemake never saw the end; it keeps a file for each."""
+    marks = folder / ".snakemake" / "incomplete"
+    names = (path.relative_to(marks).as_posix() for path in marks.rglob("*") if path.is_file())
+    return sorted(urlsafe_b64decode(name.replace("/", "").replace("@", "")).decode() for name in names)
+
+
 def _controllers(folder: Path) -> Iterator[int]:
     """Processes of Snakemake in this folder, on this machine, that are not jobs of another."""
     for process in psutil.process_iter(["cmdline", "cwd"]):
         words, place = process.info["cmdline"] or [], process.info["cwd"]
-        called = any(Path(word).name == "snakemake" or word == "snakemake" for word in words[:3])
-        if called and place and Path(place) == folder.resolve() and "--mode" not in words and "--unlock" not in words:
+        own = _is_snakemake(words) and "--mode" not in words and "--unlock" not in words
+        if own and place and Path(place) == folder.resolve():
             yield process.pid
+
+
+def _orphans(folder: Path) -> Iterator[tuple[int, str]]:
+    """Processes of stages in this folder, on this machine, that no Snakemake waits for; and their modules."""
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words, place = process.info["cmdline"] or [], process.info["cwd"]
+        module = words[2] if words[1:2] == ["-m"] and len(words) > 2 else ""
+        if not place or Path(place) != folder.resolve() or not module.startswith("splatdag."):
+            continue
+        with suppress(psutil.Error):
+            parents = [parent.cmdline() for parent in process.parents()]
+            if module not in _THEMSELVES and not any(map(_is_snakemake, parents)):
+                yield process.pid, module
+
+
+def _is_snakemake(words: list[str]) -> bool:
+    return any(Path(word).name == "snakemake" for word in words[:3])

@@ -1,7 +1,11 @@
-"""Every output is complete or absent: write beside it, flush, rename. What is read back is JSON or one line."""
+"""Every output is complete or absent: write beside it, flush, rename; a full disk is an error that names the file.
+
+What is read back is JSON or one line.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -24,8 +28,9 @@ def complete(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{threading.get_native_id()}.partial{path.suffix}")
     try:
-        yield temporary
-        _flush(temporary)
+        with _disk_named(path):
+            yield temporary
+            _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
     finally:
@@ -40,12 +45,50 @@ def complete_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        yield partial
+        with _disk_named(path):
+            yield partial
         if path.exists():
             shutil.rmtree(path)
         partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def filled_folder(path: Path) -> Iterator[Path]:
+    """As `complete_folder`, but what lies in `path` already stays: then files are written beside it, one by one."""
+    if path.is_dir() and any(path.iterdir()):
+        yield path
+    else:
+        with complete_folder(path) as folder:
+            yield folder
+
+
+@contextmanager
+def _disk_named(path: Path) -> Iterator[None]:
+    """Let what writes `path` fail where the disk is full, also if a library has not noticed or says something else."""
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            check_room(path)
+        elif error.filename is None:
+            error.filename = str(path)
+        raise
+    except Exception:
+        check_room(path)
+        raise
+    check_room(path)
+
+
+def check_room(path: Path) -> None:
+    """Raise the error of a full disk if nothing more can be written beside `path`."""
+    disk = os.statvfs(path.parent)
+    free = disk.f_bavail if os.geteuid() else disk.f_bfree
+    if disk.f_blocks and not free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _flush(path: Path) -> None:
@@ -60,6 +103,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a small text file, complete or not at all."""
     with complete(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, complete or not at all."""
+    with complete(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,0 +1,146 @@
+"""Jobs as Snakemake plans them, run beside it: started quickly, ended by signals, and what they leave looked at."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import runpy
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+Count = Callable[..., None]
+"""Note a fault of some kind, or several."""
+_FORKED = multiprocessing.get_context("forkserver")
+_NOTES = tempfile.TemporaryDirectory(prefix="splatdag-faults-")
+_FORKED.set_forkserver_preload(["torch", "numba", "cv2", "pycolmap", "scipy.spatial", "torchmetrics", "matplotlib"])
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a dry run."""
+
+    rule: str
+    outputs: tuple[str, ...]
+    log: str
+    words: tuple[str, ...]
+    """Of its command."""
+
+    @property
+    def module(self) -> str:
+        """That its command runs."""
+        return self.words[self.words.index("-m") + 1]
+
+    def remove_outputs(self, folder: Path) -> None:
+        """As Snakemake does before a job starts."""
+        for output in self.outputs:
+            path = folder / output
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def start(self, folder: Path, step: str = "") -> Running:
+        """Start its command in a project; `step` is a method that is counted."""
+        return Running(self, folder, step)
+
+    def finish(self, folder: Path) -> Running:
+        """Run its command to its end, which must be good."""
+        running = self.start(folder)
+        assert running.wait() == 0, running.said
+        return running
+
+    def tried(self, folder: Path, beside: Path) -> tuple[float, Path]:
+        """Run it once more in a finished project: how long that took (s), and a copy of what was made."""
+        self.remove_outputs(folder)
+        seconds = self.finish(folder).seconds
+        return seconds, copied(folder, Path(tempfile.mkdtemp(dir=beside)) / "finished")
+
+
+def copied(finished: Path, to: Path) -> Path:
+    """A copy of a project, as `cp -a` makes it."""
+    return Path(shutil.copytree(finished, to, symlinks=True))
+
+
+def jobs_of(dry_run: str) -> list[Job]:
+    """The jobs of what `snakemake -n -p` printed, in the order of their outputs."""
+    found = []
+    for rule, about, command in re.findall(
+        r"^(?:local)?rule (\w+):\n((?: .*\n)*)Shell command: (.*)$", dry_run, re.MULTILINE
+    ):
+        facts = dict(re.findall(r"^    (\w+): (.*)$", about, re.MULTILINE))
+        if "output" in facts:  # not a target
+            words = tuple(shlex.split(command.removeprefix("exec ")))
+            found.append(Job(rule, tuple(facts["output"].split(", ")), facts["log"], words))
+    return sorted(found, key=lambda job: job.outputs)
+
+
+class Running:
+    """A job's process, a child of a process that has imported what is slow to import."""
+
+    def __init__(self, job: Job, folder: Path, step: str) -> None:
+        self._said, self._steps = (Path(_NOTES.name) / name for name in ("said", "steps"))
+        self.process = _FORKED.Process(target=_be, args=(job, folder, self._said, self._steps, step))
+        self.begun = time.monotonic()
+        self.process.start()
+
+    def wait(self, seconds: float = 120) -> int:
+        """Its exit code; it must end in time."""
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+            raise AssertionError(f"it did not end in {seconds} s: {self.said}")
+        self.seconds = time.monotonic() - self.begun
+        return self.process.exitcode
+
+    def killed_after(self, seconds: float) -> bool:
+        """Kill it (-9) so long after its start; whether it still ran then."""
+        self.process.join(seconds)
+        alive = self.process.exitcode is None
+        self.process.kill()
+        self.process.join()
+        return alive
+
+    @property
+    def said(self) -> str:
+        """What it wrote to the terminal."""
+        return self._said.read_text() if self._said.exists() else ""
+
+    @property
+    def steps(self) -> int:
+        """Calls of the counted method."""
+        return self._steps.stat().st_size if self._steps.exists() else 0
+
+
+def _be(job: Job, folder: Path, said: Path, steps: Path, step: str) -> None:
+    os.setsid()
+    os.chdir(folder)
+    terminal = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(terminal, stream)
+    steps.write_bytes(b"")
+    if step:
+        _count(step, os.open(steps, os.O_WRONLY | os.O_APPEND))
+    sys.argv = list(job.words[job.words.index("-m") + 1 :])
+    runpy.run_module(job.module, run_name="__main__", alter_sys=True)
+
+
+def _count(step: str, file: int) -> None:
+    """Write a byte after each call of a method, `module:Class.method`; a kill leaves what is written."""
+    module, _, path = step.partition(":")
+    kind, _, name = path.partition(".")
+    owner = getattr(import_module(module), kind)
+    original = getattr(owner, name)
+
+    def counted(*given: Any, **named: Any) -> Any:
+        result = original(*given, **named)
+        os.write(file, b".")
+        return result
+
+    setattr(owner, name, counted)

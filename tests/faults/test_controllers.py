@@ -1,0 +1,221 @@
+"""Snakemake itself killed, told to stop, or started twice: nothing is lost, and the doctor says how to go on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+from areas import AREAS, TRAININGS
+from jobs import Count, Job, jobs_of
+from test_kills import check_finished, check_outputs
+
+pytestmark = pytest.mark.faults
+INTERRUPTED = {name: area.interrupted for name, area in AREAS.items()}
+TRAINED = {name: rule for name, rule in INTERRUPTED.items() if rule in TRAININGS}
+
+
+@dataclass
+class Runs:
+    """Runs of Snakemake for one job of a project of which everything else is done."""
+
+    folder: Path
+    job: Job
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", self.job.outputs[-1]]
+        process = subprocess.Popen(
+            command, cwd=self.folder, start_new_session=True, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    def stage(self, process: subprocess.Popen[str]) -> psutil.Process:
+        """The process of the job, as soon as it works: a training when it has saved its state."""
+        log = self.folder / self.job.log
+        log.unlink(missing_ok=True)
+        _wait(process, lambda: log.exists() and "(process " in log.read_text())
+        if self.job.rule in TRAININGS:
+            _wait(process, (self.folder / TRAININGS[self.job.rule].run / "state" / "checkpoint.pt").exists)
+        return psutil.Process(int(re.findall(r"\(process (\d+)\)", log.read_text())[-1]))
+
+    def end(self, process: subprocess.Popen[str]) -> str:
+        """What a run said that ended well."""
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        return said
+
+    def doctor(self) -> str:
+        command = [sys.executable, "-m", "splatdag.doctor"]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    def mend(self, said: str) -> None:
+        """Type the commands that the doctor told."""
+        for line in said.splitlines():
+            if line.startswith("    snakemake --unlock"):
+                command = [sys.executable, "-m", *shlex.split(line, comments=True)]
+                subprocess.run(command, cwd=self.folder, check=True, capture_output=True, timeout=60)
+
+
+def _wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not until():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def runs(finished: Path, copy: Path, area: str) -> Iterator[Runs]:
+    job = next(job for job in jobs_of((finished / "dry_run.txt").read_text()) if job.rule == INTERRUPTED[area])
+    job.remove_outputs(copy)
+    runs = Runs(copy, job)
+    yield runs
+    for process in runs.started:
+        process.kill()
+        process.wait()
+    for process in psutil.process_iter(["cwd"]):
+        if process.info["cwd"] == str(copy):
+            process.kill()
+
+
+def ran(said: str) -> list[str]:
+    return re.findall(r"^(?:local)?rule (\w+):", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_after_a_kill_of_everything_the_doctor_s_commands_and_the_same_command_finish(
+    runs: Runs, finished: Path, count: Count, area: str
+) -> None:
+    first = runs.start()
+    runs.stage(first)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    count("kill -9 of Snakemake and its jobs")
+    check_outputs(runs.job, runs.folder, finished)
+    said = runs.doctor()
+    assert "a lock from 0 min ago" in said
+    assert f"made {len(runs.job.outputs)} outputs" in said
+    assert f"    {sorted(runs.job.outputs)[0]}\n" in said
+    blocked, _ = runs.start().communicate(timeout=60)
+    assert "--unlock" in blocked
+    runs.mend(said)
+    assert "--unlock" not in runs.doctor()
+    assert ran(runs.end(runs.start())) == [runs.job.rule], "what was done is not done again"
+    if area in TRAINED:
+        assert "continuing after step" in (runs.folder / runs.job.log).read_text()
+    assert "nothing in the way" in runs.doctor()
+    check_finished(runs.job, runs.folder, finished)
+
+
+@pytest.mark.parametrize("area", TRAINED)
+def test_after_a_kill_of_snakemake_alone_its_job_is_named_and_not_run_twice(
+    runs: Runs, finished: Path, count: Count, area: str
+) -> None:
+    first = runs.start()
+    stage = runs.stage(first)
+    stage.suspend()
+    first.kill()
+    first.wait()  # its job holds what it would be read from
+    count("kill -9 of Snakemake")
+    said = runs.doctor()
+    assert re.search(rf"runs here \(process {stage.pid}\) without a Snakemake", said)
+    assert f"    kill {stage.pid}\n" in said
+    assert "snakemake --unlock" in said
+    runs.mend(said)
+    second = runs.start()
+    said, _ = second.communicate(timeout=120)
+    assert second.returncode == 1
+    assert re.search("another process is running this stage|is in use by process", said)
+    stage.terminate()
+    stage.resume()
+    stage.wait(60)
+    runs.mend(runs.doctor())
+    runs.end(runs.start())
+    assert "continuing after step" in (runs.folder / runs.job.log).read_text()
+    check_finished(runs.job, runs.folder, finished)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("area", TRAINED)
+def test_a_run_that_is_told_to_stop_leaves_no_lock_and_goes_on(
+    runs: Runs, finished: Path, count: Count, area: str, number: int
+) -> None:
+    """All its processes are told, as by a terminal or by a system that shuts down."""
+    first = runs.start()
+    runs.stage(first)
+    os.killpg(first.pid, number)
+    said, _ = first.communicate(timeout=120)
+    count("SIGTERM or Ctrl-C of Snakemake and its jobs")
+    assert first.returncode != 0, said
+    assert "--unlock" not in runs.doctor()
+    assert re.search("stopped: state saved after step", (runs.folder / runs.job.log).read_text())
+    check_outputs(runs.job, runs.folder, finished)
+    assert "continuing after step" in runs.end(runs.start())
+    check_finished(runs.job, runs.folder, finished)
+
+
+@pytest.mark.parametrize("area", ["captures"])
+def test_sigterm_of_snakemake_alone_lets_its_job_finish(runs: Runs, finished: Path, count: Count, area: str) -> None:
+    first = runs.start()
+    runs.stage(first)
+    first.terminate()
+    first.communicate(timeout=120)
+    count("SIGTERM of Snakemake")
+    assert "nothing in the way" in runs.doctor()
+    check_finished(runs.job, runs.folder, finished)
+    assert ran(runs.end(runs.start())) == []
+
+
+@pytest.mark.parametrize("area", TRAINED)
+def test_of_two_runs_in_one_folder_the_second_stops_and_the_first_is_not_disturbed(
+    runs: Runs, finished: Path, count: Count, area: str
+) -> None:
+    first = runs.start()
+    stage = runs.stage(first)
+    stage.suspend()
+    second = runs.start()
+    said, _ = second.communicate(timeout=120)
+    count("second run in a folder")
+    assert second.returncode == 1
+    assert "Directory cannot be locked" in said
+    assert f"Snakemake is running here (process {first.pid})" in runs.doctor()
+    assert "--unlock" not in runs.doctor()
+    stage.resume()
+    runs.end(first)
+    check_finished(runs.job, runs.folder, finished)
+
+
+@pytest.mark.parametrize("area", TRAINED)
+def test_of_two_trainings_that_share_a_state_the_second_stops_in_one_line(
+    runs: Runs, finished: Path, count: Count, area: str
+) -> None:
+    """As from two projects with one folder of results: each has its own locks and logs."""
+    job, folder = runs.job, runs.folder
+    first = subprocess.Popen([sys.executable, *job.words[1:]], cwd=folder, stderr=subprocess.PIPE, text=True)
+    runs.started.append(first)
+    state = folder / TRAININGS[job.rule].run / "state"
+    while not (state / "checkpoint.pt").exists():
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.002)
+    first.send_signal(signal.SIGSTOP)
+    words = [word if word != job.log else f"elsewhere/{word}" for word in job.words]
+    second = subprocess.run([sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True, timeout=120)
+    count("second training with one state")
+    first.send_signal(signal.SIGCONT)
+    assert second.returncode == 75, second.stderr
+    assert "Traceback" not in second.stderr
+    assert f"is in use by process {first.pid} on " in second.stderr.splitlines()[-1]
+    assert first.wait(120) == 0
+    check_finished(job, folder, finished)

@@ -1,0 +1,32 @@
+"""The same seed twice is the same bit by bit, in processes of their own; another seed is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from areas import REPEATS
+from jobs import Job
+from whole import contents
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.mark.parametrize("rule", REPEATS)
+def test_the_same_seed_is_the_same_bit_by_bit_and_another_is_not(
+    rule: str, jobs: list[Job], copy: Path, finished: Path
+) -> None:
+    [job] = jobs
+    for seed in (0, 1):
+        job.remove_outputs(copy)
+        command = [sys.executable, *job.words[1:], f"--seed={seed}"]
+        subprocess.run(command, cwd=copy, check=True, capture_output=True, timeout=120)
+        found = {
+            path.name: contents(copy / path.relative_to(finished)) == contents(path)
+            for path in (finished / "results").glob(REPEATS[rule])
+            if path.is_file() and path.suffix != ".rrd" and path.name != ".snakemake_timestamp"
+        }
+        assert found
+        assert all(found.values()) == (seed == 0), found

@@ -1,0 +1,88 @@
+"""A disk that is full or may not be written to: one line says so, nothing half is there, and with room it goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from areas import RULES
+from jobs import Count, Job, Running, copied
+from test_kills import check_finished, check_outputs
+
+pytestmark = pytest.mark.faults
+LEVELS = 3
+"""Of fullness, at which different files are written."""
+PAGE = 4096
+
+
+def leave(disk: Path, free: int) -> None:
+    """Fill a disk until so much is free (bytes)."""
+    (disk / "ballast").unlink(missing_ok=True)
+    size = shutil.disk_usage(disk).free - free
+    with (disk / "ballast").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size // PAGE * PAGE)
+
+
+def said_in_one_line(running: Running, words: str) -> None:
+    """Fail unless the last line, and no traceback, says what was wrong and with which file."""
+    assert running.process.exitcode in (1, 2), running.said
+    assert "Traceback" not in running.said, running.said
+    assert "Logging error" not in running.said, running.said
+    assert re.search(words, running.said.splitlines()[-1]), running.said
+
+
+def written(folder: Path, since: int) -> list[int]:
+    """Sizes of the files that were written since (nanoseconds), in order; whole pages."""
+    stats = [path.lstat() for path in folder.rglob("*") if path.is_file()]
+    chosen = sorted((stat.st_mtime_ns, stat.st_size) for stat in stats if stat.st_mtime_ns >= since)
+    return [-(-size // PAGE) * PAGE for _, size in chosen]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_full_disk_is_said_in_one_line_and_with_room_the_job_finishes(
+    rule: str, jobs: list[Job], finished: Path, small_disk: Path, tmp_path: Path, count: Count
+) -> None:
+    folder = copied(finished, small_disk / "project")
+    for job in jobs:
+        (small_disk / "clock").touch()
+        _, good = job.tried(folder, tmp_path)
+        sizes = written(folder, (small_disk / "clock").stat().st_mtime_ns)
+        for level in range(LEVELS):
+            job.remove_outputs(folder)
+            index = level * (len(sizes) - 1) // (LEVELS - 1)
+            leave(small_disk, sum(sizes[:index]) + sizes[index] // 2)
+            running = job.start(folder)
+            if running.wait():
+                count("full disk")
+                said_in_one_line(running, "No space left on device")
+            check_outputs(job, folder, good)
+            (small_disk / "ballast").unlink()
+        job.remove_outputs(folder)
+        job.finish(folder)
+        check_finished(job, folder, good)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_folder_that_may_only_be_read_is_said_in_one_line(
+    rule: str, jobs: list[Job], finished: Path, small_disk: Path, tmp_path: Path, count: Count
+) -> None:
+    """The results' alone, so that the log is not what fails."""
+    folder = tmp_path / "project"
+    shutil.copytree(finished, folder, symlinks=True, ignore=shutil.ignore_patterns("results"))
+    shutil.copytree(finished / "results", small_disk / "results", symlinks=True)
+    (folder / "results").symlink_to(small_disk / "results")
+    for job in jobs[:1]:
+        job.remove_outputs(folder)
+        before = sorted(small_disk.rglob("*"))
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+        running = job.start(folder)
+        running.wait()
+        count("read-only folder")
+        said_in_one_line(running, "Read-only file system")
+        assert sorted(small_disk.rglob("*")) == before
+        subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+        job.finish(folder)

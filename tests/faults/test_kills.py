@@ -1,0 +1,157 @@
+"""A job may be killed at any moment: what is there afterwards is whole, and the next attempt finishes."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from areas import AREAS, EVERY, REPEATS, RULES, TRAININGS
+from jobs import Count, Job
+from whole import check_whole, contents, files
+
+pytestmark = pytest.mark.faults
+KILLS = 20
+"""Of each training, one after the other."""
+KILLS_OF_OTHERS = 2
+DAMAGE = {
+    "empty": lambda data: b"",
+    "one byte": lambda data: data[:1],
+    "half": lambda data: data[: len(data) // 2],
+    "all but the last byte": lambda data: data[:-1],
+    "another byte": lambda data: (
+        data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+    ),
+}
+"""What a power cut or a bad disk may leave of a checkpoint."""
+
+
+def check_outputs(job: Job, folder: Path, finished: Path) -> None:
+    """Fail if a declared output is there and not whole."""
+    for output in job.outputs:
+        there, good = folder / output, finished / output
+        if there.is_dir():
+            assert files(there) >= files(good) - {Path("rerun")}, there
+            for name in files(good):
+                check_whole(there / name, good / name)
+        elif there.exists():
+            check_whole(there, good)
+
+
+def check_finished(job: Job, folder: Path, finished: Path) -> None:
+    """Fail unless everything is there and whole, and what is the same in every run is the same.
+
+    `finished` is a run of the same kind: a forked process gets other last bits of a loss than one of its own.
+    """
+    results, good = folder / "results", finished / "results"
+    assert files(results) <= files(good)
+    lost = {path for path in files(good) - files(results) if "rerun" not in path.parts}  # recordings come later
+    assert not lost
+    check_outputs(job, folder, finished)
+    for path in good.glob(REPEATS.get(job.rule, "no file")):
+        if path.relative_to(good) in files(results):
+            assert contents(results / path.relative_to(good)) == contents(path), path
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in TRAININGS])
+def test_a_job_that_is_killed_leaves_nothing_half_and_its_next_attempt_finishes(
+    rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
+) -> None:
+    for job in jobs:
+        seconds, finished, chance = *job.tried(copy, tmp_path), random.Random(rule)
+        for _ in range(KILLS_OF_OTHERS):
+            job.remove_outputs(copy)
+            if job.start(copy).killed_after(chance.uniform(0.2, 1) * seconds):
+                count("kill -9 of a job")
+            check_outputs(job, copy, finished)
+        job.remove_outputs(copy)
+        job.finish(copy)
+        check_finished(job, copy, finished)
+
+
+@pytest.mark.parametrize("rule", TRAININGS)
+def test_a_training_killed_twenty_times_loses_at_most_the_steps_since_its_last_checkpoint(
+    rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
+) -> None:
+    [job], state = jobs, copy / TRAININGS[rule].run / "state" / "checkpoint.pt"
+    seconds, finished, chance = *job.tried(copy, tmp_path), random.Random(rule)
+    kept = kills = 0
+    job.remove_outputs(copy)
+    while kills < KILLS:
+        running = job.start(copy, TRAININGS[rule].step)
+        if not running.killed_after(chance.uniform(0.1, 0.6) * seconds):
+            assert running.process.exitcode == 0, running.said
+            check_finished(job, copy, finished)
+            job.remove_outputs(copy)
+            kept = 0
+            continue
+        kills += 1
+        reached, before = kept + running.steps, kept
+        check_outputs(job, copy, finished)
+        kept = saved_step(state)
+        if kept or not all((copy / output).exists() for output in job.outputs):  # else its state is no longer needed
+            assert before <= kept <= reached <= kept + EVERY
+    count("kill -9 of a training", kills)
+    job.finish(copy)
+    check_finished(job, copy, finished)
+
+
+def saved_step(state: Path) -> int:
+    """After how many steps a state was saved; 0 if there is none."""
+    return int(torch.load(state, weights_only=True)["state"]["step"]) if state.exists() else 0
+
+
+def stop(job: Job, copy: Path, when: float, rule: str) -> tuple[int, str, int]:
+    """Send SIGTERM: exit code, what was said, and the steps that were done."""
+    running = job.start(copy, TRAININGS[rule].step if rule in TRAININGS else "")
+    running.process.join(when)
+    running.process.terminate()
+    return running.wait(), running.said, running.steps
+
+
+@pytest.mark.parametrize("rule", sorted({*TRAININGS, *(area.interrupted for area in AREAS.values())}))
+def test_a_job_that_is_told_to_stop_says_so_and_its_next_attempt_finishes(
+    rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
+) -> None:
+    for job in jobs[:1]:
+        seconds, finished = job.tried(copy, tmp_path)
+        job.remove_outputs(copy)
+        code, said, steps = stop(job, copy, 0.6 * seconds, rule)
+        if code:
+            count("SIGTERM of a job")
+            assert code in (75, -signal.SIGTERM), said  # the latter before it has begun to work
+            assert "Traceback" not in said
+            assert code != 75 or re.search(r"\] stopped: .*run the same command again", said.splitlines()[-1])
+        if code == 75 and "state saved" in said:
+            assert saved_step(copy / TRAININGS[rule].run / "state" / "checkpoint.pt") == steps, "nothing is lost"
+        check_outputs(job, copy, finished)
+        job.remove_outputs(copy)
+        job.finish(copy)
+        check_finished(job, copy, finished)
+
+
+@pytest.mark.parametrize("rule", TRAININGS)
+def test_a_damaged_checkpoint_is_set_aside_and_the_training_begins_anew(
+    rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
+) -> None:
+    [job], state = jobs, copy / TRAININGS[rule].run / "state" / "checkpoint.pt"
+    _, finished = job.tried(copy, tmp_path)
+    job.remove_outputs(copy)
+    running = job.start(copy)
+    while not state.exists():
+        assert running.process.exitcode is None, running.said
+        time.sleep(0.001)
+    running.killed_after(0)
+    data = state.read_bytes()
+    for name, damage in DAMAGE.items():
+        job.remove_outputs(copy)
+        state.parent.mkdir(exist_ok=True)
+        state.write_bytes(damage(data))
+        count("damaged checkpoint")
+        said = job.finish(copy).said
+        assert "state not continued: it can't be read" in said, name
+        check_finished(job, copy, finished)
