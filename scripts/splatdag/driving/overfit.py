@@ -45,7 +45,7 @@ def main(
     reader = Reader(data_root, options, cache_dir)
     make_loader = partial(loader, reader, [clip], 1, True, job.threads)
     frames = None if frame is None else (frame,)
-    result, device = learn_run(
+    result, device, checkpoint = learn_run(
         "driving.overfit", index_path, make_loader, frames, [clip], output_dir, options, job, device_count
     )
     evaluated = measure_scene(
@@ -53,6 +53,7 @@ def main(
     )
     about = {"ckpt": "ckpt_last.pt", "index_path": str(index_path)}
     publish_run(output_dir, [evaluated], about | {"trained_on": "the clip that is measured"})
+    checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -38,7 +38,10 @@ def main(
     clips = clips_of(index_path, "train", options.max_train_clips)
     reader = Reader(data_root, options, cache_dir)
     make_loader = partial(loader, reader, clips, options.cache_max_items, options.strict, job.threads)
-    learn_run("driving.train", index_path, make_loader, None, clips, output_dir, options, job, device_count)
+    *_, checkpoint = learn_run(
+        "driving.train", index_path, make_loader, None, clips, output_dir, options, job, device_count
+    )
+    checkpoint.remove()
 
 
 if __name__ == "__main__":

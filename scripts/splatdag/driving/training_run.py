@@ -44,7 +44,7 @@ def learn_run(
     options: LearnOptions,
     job: Job,
     device_count: int,
-) -> tuple[Trained, torch.device]:
+) -> tuple[Trained, torch.device, Checkpoint]:
     """Train, and publish the network: ckpt_last.pt, curves.png, curves.json and, last, meta.json.
 
     Args:
@@ -59,7 +59,7 @@ def learn_run(
         device_count: CUDA devices; 0 is the CPU.
 
     Returns:
-        the training, and its device.
+        the training, its device, and its state, to be removed when all that is to come of it is published.
     """
     with lease(run_dir / "state"):
         device = use_device(device_count, job.threads)
@@ -102,8 +102,7 @@ def learn_run(
             },
         }
         _publish(run_dir, result, meta)
-        checkpoint.remove()
-    return result, device
+    return result, device, checkpoint
 
 
 def _publish(run_dir: Path, result: Trained, meta: dict[str, Any]) -> None:
