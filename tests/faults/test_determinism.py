@@ -19,9 +19,9 @@ def test_the_same_seed_is_the_same_bit_by_bit_and_another_is_not(
     rule: str, jobs: list[Job], copy: Path, finished: Path
 ) -> None:
     [job] = jobs
-    for seed in (0, 1):
+    for seed in ([], ["--seed=7"]):
         job.remove_outputs(copy)
-        command = [sys.executable, *job.words[1:], f"--seed={seed}"]
+        command = [sys.executable, *job.words[1:], *seed]
         subprocess.run(command, cwd=copy, check=True, capture_output=True, timeout=120)
         found = {
             path.name: contents(copy / path.relative_to(finished)) == contents(path)
@@ -29,4 +29,4 @@ def test_the_same_seed_is_the_same_bit_by_bit_and_another_is_not(
             if path.is_file() and path.suffix != ".rrd" and path.name != ".snakemake_timestamp"
         }
         assert found
-        assert all(found.values()) == (seed == 0), found
+        assert all(found.values()) == (not seed), found

@@ -23,9 +23,6 @@ DAMAGE = {
     "one byte": lambda data: data[:1],
     "half": lambda data: data[: len(data) // 2],
     "all but the last byte": lambda data: data[:-1],
-    "another byte": lambda data: (
-        data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
-    ),
 }
 """What a power cut or a bad disk may leave of a checkpoint."""
 
