@@ -18,13 +18,18 @@ from splatdag.workflow.options import flags, only
 from splatdag.workflow.sheets import NAME
 from splatdag.workflow.site import read_site
 from splatdag.workflow.snakefile import for_every_job
+from splatdag.workflow.yaml_text import check_config_file
 
 HERE = Path(str(workflow.current_basedir)).parent  # ours, also as a module of another workflow
 
 snakefile.prepare_environment()
 
 
-configfile: snakefile.found("config/config.yaml", HERE)
+with snakefile.one_line_errors():
+    CONFIG_FILE = check_config_file(snakefile.found("config/config.yaml", HERE))
+
+
+configfile: CONFIG_FILE
 
 
 RESULTS, LOGS = workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<logs>")

@@ -11,7 +11,7 @@ import pytest
 
 from splatdag.captures.options import EvaluateOptions, TrainOptions
 from splatdag.config import Config
-from splatdag.driving.options import OverfitOptions
+from splatdag.driving.training_options import OverfitOptions
 from splatdag.samples.options import StreetOptions
 from splatdag.sharing.options import CaptureRecordingOptions, RecordingOptions
 from splatdag.workflow.config_file import AREAS, options_before_flags

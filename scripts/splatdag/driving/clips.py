@@ -21,7 +21,7 @@ from splatdag.driving.pandaset import Log
 from splatdag.driving.tables import read_plain
 from splatdag.splats.evenly import evenly
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.publish import complete, write_text
+from splatdag.workflow.publish import complete, parsed_json, write_text
 
 RATE = 10.0
 """Frames a second of PandaSet."""
@@ -105,7 +105,7 @@ class Clip:
                 tuple(int(frame) for frame in fields["target_frame_indices"]),
                 tuple(map(str, fields.get("intrinsics") or CAMERAS[:1])),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise UserError(f"{where}: no clip ({type(error).__name__}: {error})") from None
         if not clip.inputs or not all(0 <= frame < length for frame in clip.inputs + clip.targets):
             raise UserError(f"{where}: clip {clip.clip_id} has no input frames, or frames outside its {length}")
@@ -231,6 +231,6 @@ def _listed(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: no text") from None
     for number, line in enumerate(lines, start=1):
         try:
-            yield json.loads(line)
+            yield parsed_json(line)
         except ValueError as error:
             raise UserError(f"{path}: line {number}: no JSON ({error})") from None

@@ -85,9 +85,12 @@ def _read(path: Path, source: str) -> Lifted | None:
             arrays = {name: file[name] for name in _KINDS}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None
-    fits = all(arrays[name].dtype == kind for name, kind in _KINDS.items())
-    rows = {len(array) for name, array in arrays.items() if name != "origin"}
-    return Lifted(**arrays) if fits and len(rows) == 1 else None
+    count = arrays["times"].size
+    shapes = {"origin": (3,), "points": (count, 3), "colors": (count, 3)}
+    fits = all(
+        arrays[name].dtype == kind and arrays[name].shape == shapes.get(name, (count,)) for name, kind in _KINDS.items()
+    )
+    return Lifted(**arrays) if fits else None
 
 
 def _write(path: Path, found: Lifted, source: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.publish import parsed_json
 
 
 def read_json(path: Path) -> Any:
@@ -18,7 +18,7 @@ def read_json(path: Path) -> Any:
         UserError: the file is missing or no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return parsed_json(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except ValueError as error:

@@ -178,7 +178,7 @@ class Log:
         columns = [column(table, name, path) for name in ("x", "y", "z", "i", "t", "d")]
         try:
             values = np.stack([series.to_numpy(np.float64) for series in columns], axis=1)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{path}: a column is not of numbers ({error})") from None
         if not len(values):
             raise UserError(f"{path}: no points")
@@ -205,7 +205,7 @@ class Log:
         def numbers(*names: str) -> np.ndarray:
             try:
                 values = np.stack([column(table, name, path).to_numpy(np.float64) for name in names], axis=1)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise UserError(f"{path}: {names[0]} is not of numbers ({error})") from None
             if not np.isfinite(values).all():
                 wrong = int((~np.isfinite(values)).any(axis=1).sum())
@@ -243,7 +243,7 @@ class Log:
         path = self._table(found, frame, SEMSEG)
         try:
             return column(read_table(path), "class", path).to_numpy().astype(np.int16)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{path}: class is not of numbers ({error})") from None
 
     def _table(self, found: dict[int, Path], frame: int, folder: str) -> Path:

@@ -82,13 +82,32 @@ def _read_clip(folder: Path) -> DrivingClip:
         with np.load(folder / "motion.npz", allow_pickle=False) as file:
             motion = {name: file[name] for name in ("points", "colors", "seconds", "velocities", "coefficients")}
         for view in views:
-            if missing := _OF_VIEW - set(view):
-                raise KeyError(", ".join(sorted(missing)))
+            _check_view(view)
+        _check_motion(motion)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder}: not what an evaluation leaves ({type(error).__name__}: {error})") from None
     if not views:
         raise UserError(f"{folder / 'cameras.json'}: no views")
     return DrivingClip(folder, views, motion)
+
+
+def _check_view(view: dict[str, Any]) -> None:
+    if missing := _OF_VIEW - set(view):
+        raise KeyError(", ".join(sorted(missing)))
+    if not all(type(view[name]) is int for name in ("frame", "log_frame", "width", "height")):
+        raise TypeError("frame, log_frame, width and height are whole numbers")
+    numbers = [float(view["seconds"]), *np.array(view["camera_to_world"][:3], np.float64).reshape(12)]
+    if not np.isfinite([*numbers, *np.array(view["K"], np.float64).reshape(9)]).all():
+        raise ValueError("seconds, camera_to_world or K has a value that is no number")
+
+
+def _check_motion(motion: dict[str, np.ndarray]) -> None:
+    count = len(motion["points"])
+    terms = motion["coefficients"].shape[1:2]
+    shapes = {"points": (3,), "colors": (3,), "seconds": (), "velocities": (3,), "coefficients": (*terms, 3)}
+    for name, shape in shapes.items():
+        if motion[name].shape != (count, *shape) or motion[name].dtype.kind not in "fiu":
+            raise ValueError(f"{name} has the shape {motion[name].shape}")
 
 
 def record_drive(

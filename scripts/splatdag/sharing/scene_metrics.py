@@ -6,7 +6,6 @@ import csv
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from splatdag.sharing.results_tree import by_number
 from splatdag.workflow.errors import UserError
@@ -42,8 +41,11 @@ def _of_epoch(folder: Path, source_camera: str | None) -> dict[str, float]:
 
 def _column_means(table: Path, without_camera: str | None) -> dict[str, float]:
     """Means of a table's columns, the rows of the source camera left out: they are no novel views."""
-    with _reading(table) as file:
-        rows = [row for row in csv.DictReader(file) if row.get("camera_id") != without_camera or not without_camera]
+    try:
+        every = list(csv.DictReader(_lines(table)))
+    except csv.Error as error:
+        raise UserError(f"{table}: not a table: {error}") from None
+    rows = [row for row in every if row.get("camera_id") != without_camera or not without_camera]
     columns = [name for name in (rows[0] if rows else {}) if name not in ("camera_id", "frame_id", None)]
     means = {name: [_float(row[name], table) for row in rows if row[name]] for name in columns}
     return {name: math.fsum(values) / len(values) for name, values in means.items() if values}
@@ -52,13 +54,12 @@ def _column_means(table: Path, without_camera: str | None) -> dict[str, float]:
 def _key_values(text: Path) -> dict[str, float]:
     """Lines `key: value`; others are left out."""
     found = {}
-    with _reading(text) as file:
-        for line in file:
-            key, colon, value = line.partition(":")
-            try:
-                found[key.strip()] = float(value) if colon else math.nan
-            except ValueError:
-                continue
+    for line in _lines(text):
+        key, colon, value = line.partition(":")
+        try:
+            found[key.strip()] = float(value) if colon else math.nan
+        except ValueError:
+            continue
     return {key: value for key, value in found.items() if math.isfinite(value)}
 
 
@@ -72,11 +73,13 @@ def _of_metrics_json(path: Path) -> Iterator[Row]:
             yield label, {name: float(v) for name, v in values.items() if isinstance(v, int | float)}
 
 
-def _reading(path: Path) -> Any:
+def _lines(path: Path) -> list[str]:
     try:
-        return path.open(encoding="utf-8", newline="")
+        return path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
 
 
 def _float(cell: str, table: Path) -> float:

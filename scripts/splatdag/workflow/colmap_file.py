@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ def read_reconstruction(folder: Path) -> pycolmap.Reconstruction:
     """
     for name, size in _LEAST_BYTES.items():
         _check_whole(folder / f"{name}.bin", size)
+    for name, check in (("rigs", _skip_rig), ("frames", _skip_frame)):
+        _check_entries(folder / f"{name}.bin", check)
     try:
         model = pycolmap.Reconstruction(str(folder))
     except Exception as error:  # pycolmap raises several types
@@ -48,6 +52,42 @@ def _check_whole(path: Path, entry_bytes: int) -> None:
         return
     with path.open("rb") as stream:
         count = int.from_bytes(stream.read(8), "little")
+    if path.stat().st_size < 8 + count * entry_bytes:
+        raise _cut_short(path)
+
+
+def _check_entries(path: Path, skip: Callable[[bytes, int], int]) -> None:
+    """Stop at a file whose entries claim more parts than there are bytes: COLMAP would count on past the end."""
+    if not path.is_file():
+        return
+    data = path.read_bytes()
+    try:
+        (count,) = struct.unpack_from("<Q", data)
+        at = 8
+        for _ in range(count):
+            at = skip(data, at)
+    except struct.error:
+        raise _cut_short(path) from None
+    if at > len(data):
+        raise _cut_short(path)
+
+
+def _skip_rig(data: bytes, at: int) -> int:
+    """The end of a rig: its id and sensors, all but the first with their pose, where that is known."""
+    (sensors,) = struct.unpack_from("<I", data, at + 4)
+    at += 8 + (8 if sensors else 0)
+    for _ in range(sensors - 1):
+        (known,) = struct.unpack_from("<B", data, at + 8)
+        at += 9 + (56 if known else 0)
+    return at
+
+
+def _skip_frame(data: bytes, at: int) -> int:
+    """The end of a frame: its ids, pose and data."""
+    (parts,) = struct.unpack_from("<I", data, at + 64)
+    return at + 68 + 16 * parts
+
+
+def _cut_short(path: Path) -> UserError:
     size = path.stat().st_size
-    if size < 8 + count * entry_bytes:
-        raise UserError(f"{path}: damaged or cut short, it has only {size} bytes; export the model from COLMAP again")
+    return UserError(f"{path}: damaged or cut short, it has only {size} bytes; export the model from COLMAP again")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import Options, validated
+from splatdag.workflow.yaml_text import read_yaml
 
 T = TypeVar("T", bound=Options)
 AREAS = {"captures", "driving", "sharing", "samples"}
@@ -39,12 +38,7 @@ def _section(options: type[Options], path: Path) -> dict[str, Any]:
     if path.suffix == ".py":
         keys = ", ".join(options.model_fields)
         raise UserError(f"--config: {path}: a Python file is never run; write YAML with some of these keys: {keys}")
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--config: {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config: {path}: no YAML ({' '.join(str(error).split())[:120]})") from None
+    given = read_yaml(path, f"--config: {path}")
     if isinstance(given, dict) and AREAS & given.keys():
         return _of_whole(options, given, path)
     if not isinstance(given or {}, dict):

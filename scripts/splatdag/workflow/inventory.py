@@ -272,9 +272,11 @@ def _files_of(data_dir: Path, data_factor: int) -> Iterator[tuple[str, os.DirEnt
 
 def _remembered(cache: Path) -> dict[str, list]:
     try:
-        return json.loads(cache.read_bytes())
-    except (OSError, ValueError):
+        found = json.loads(cache.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
+    whole = isinstance(found, dict) and all(isinstance(entry, list) and len(entry) == 3 for entry in found.values())
+    return found if whole else {}
 
 
 def _entry(stat: os.stat_result, path: str, old: list | None) -> list:

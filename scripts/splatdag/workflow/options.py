@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import types
 import typing
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from pydantic.fields import FieldInfo
 from splatdag.workflow.errors import UserError, nearest
 
 T = TypeVar("T", bound="Options")
+_short = reprlib.Repr()
+_short.maxstring = _short.maxlong = _short.maxother = 80
+"""All of a list whose parts are aliases of each other would be endless."""
 
 
 class Options(BaseModel):
@@ -97,10 +101,13 @@ def _one_line(options: type[Options], problem: Any, where: str) -> str:
         return f"{key}: unknown key{nearest(path[-1], _known_keys(options, path[:-1]))}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    shown = repr(problem["input"])
-    if problem["type"] == "missing" or isinstance(problem["input"], dict) or len(shown) > 60:
+    if problem["type"] == "missing" or isinstance(problem["input"], dict):
         return f"{key}: {message}"
-    return f"{key}: {message}, not {shown}"
+    try:
+        shown = _short.repr(problem["input"])
+    except ValueError:  # a number of thousands of digits
+        return f"{key}: {message}"
+    return f"{key}: {message}" if len(shown) > 60 else f"{key}: {message}, not {shown}"
 
 
 def _known_keys(options: type[Options], path: list[str]) -> list[str]:

@@ -17,6 +17,8 @@ from typing import Any
 
 from splatdag.workflow.errors import UserError
 
+_MAX_DIGITS = 300
+
 
 @contextmanager
 def complete(path: Path) -> Iterator[Path]:
@@ -116,6 +118,24 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def parsed_json(text: str | bytes) -> Any:
+    """What a JSON text holds; its numbers fit into floats.
+
+    Raises:
+        ValueError: why it can't be read.
+    """
+    try:
+        return json.loads(text, parse_int=_whole)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Names and values of a JSON file.
 
@@ -123,10 +143,10 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: the file can't be read, or holds something else.
     """
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = parsed_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not JSON: {error}") from None
     if not isinstance(given, dict):
         raise UserError(f"{path}: not an object of names and values")

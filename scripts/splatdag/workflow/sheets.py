@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from splatdag.workflow.errors import UserError, nearest
+from splatdag.workflow.yaml_text import parsed
 
 NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]|\.(?!\.))*"
 """A name that can be a folder, a wildcard and a flag's value without surprises (a regular expression)."""
@@ -118,8 +117,8 @@ def _value(cell: str, where: str) -> Any:
     if "&" in cell or "*" in cell:
         return cell  # YAML anchors have no place in a cell
     try:
-        return yaml.safe_load(cell)
-    except yaml.YAMLError:
+        return parsed(cell)
+    except ValueError:
         raise UserError(f"{where}: can't read {cell!r}; write a number, text, true, false or [a, list]") from None
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field
 
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.options import Options, validated
+from splatdag.workflow.yaml_text import read_yaml
 
 LEAST_MEM_MB = 1000
 """No job asks for less: the two Snakemake processes around a stage take about 300 MB."""
@@ -96,11 +96,7 @@ def read_site(path: Path) -> Site:
     Raises:
         UserError: the file is unreadable or a key is unknown.
     """
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: can't read the site file: {' '.join(str(error).split())}") from None
-    return validated(Site, given, str(path))
+    return validated(Site, read_yaml(path, f"{path}: can't read the site file"), str(path))
 
 
 def request(site: Site, name: str, gpus: int = 1) -> dict[str, Any]:

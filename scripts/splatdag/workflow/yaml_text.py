@@ -1,0 +1,84 @@
+"""YAML that users write: plain values, and not more of them than a person writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from splatdag.workflow.errors import UserError
+
+_MAX_BYTES = 4 << 20
+_MAX_VALUES = 100_000
+"""Of a whole file, what aliases repeat counted each time."""
+
+
+def parsed(text: str) -> Any:
+    """The values of a YAML text.
+
+    Raises:
+        ValueError: why it can't be read, in one line.
+    """
+    try:
+        given = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise ValueError(" ".join(str(error).split())[:120]) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    _check_count(given)
+    return given
+
+
+def _check_count(given: Any) -> None:
+    """Aliases make a few lines a billion values, or a list that holds itself."""
+    left, count = [given], 0
+    while left:
+        value = left.pop()
+        inner = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
+        left += inner
+        count += len(inner)
+        if count > _MAX_VALUES:
+            raise ValueError(f"more than {_MAX_VALUES} values")
+
+
+def read_yaml(path: Path, where: str) -> Any:
+    """The values of a YAML file.
+
+    Args:
+        path: the file.
+        where: begins the message.
+
+    Raises:
+        UserError: the file can't be read, or is no YAML.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(f"{where}: more than {_MAX_BYTES >> 20} MB; this is no file of options")
+        return parsed(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{where}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{where}: no YAML ({error})") from None
+
+
+def check_config_file(path: Path) -> str:
+    """The path of a config file that Snakemake may read: it would run expressions in it, and unfold aliases.
+
+    A file that is not there is left to Snakemake, which needs none beside `--configfile`.
+
+    Raises:
+        UserError: the file can't be read, or is neither JSON nor plain YAML.
+    """
+    if not path.exists():
+        return str(path)
+    try:
+        given = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        given = read_yaml(path, str(path))
+    if isinstance(given, dict) and "__use_yte__" in given:
+        raise UserError(f"{path}: __use_yte__: expressions in a config are not run; write plain values")
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: expected keys and values")
+    return str(path)
