@@ -37,6 +37,7 @@ rule all:
 onstart:
     with snakefile.one_line_errors():
         snakefile.check_slurm(workflow, SITE_FILE)
+        snakefile.check_local_gpus(workflow)
         upload_targets.check_token(CONFIG.sharing.upload, [job.rule.name for job in workflow.dag.needrun_jobs()])
 
 

@@ -262,6 +262,13 @@ def test_what_is_missing_to_compile_is_said_in_one_line_at_once(machine, monkeyp
     assert kept(machine) == []
 
 
+def test_without_gsplat_one_line_says_how_to_install_it(machine, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gsplat", None)
+    with pytest.raises(UserError, match="^gsplat is not installed; pip install -r envs/core.txt$"):
+        extension.ensure_extension()
+    assert builds(machine) == []
+
+
 def test_a_compilation_that_fails_leaves_the_compiler_s_words_and_no_module(machine):
     (machine / "broken").touch()
     reason = r"9\.0: nvcc fatal : Unsupported gpu architecture 'compute_90'; all that the compiler said is in (\S+)"

@@ -7,11 +7,13 @@ import time
 
 import pytest
 
-from splatdag.workflow.gpu_slots import JOBS_PER_GPU
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.gpu_slots import JOBS_PER_GPU, take_gpus
 
 JOB = """
 import os, sys, time
 from pathlib import Path
+from splatdag.workflow.errors import UserError
 from splatdag.workflow.gpu_slots import take_gpus
 take_gpus(int(sys.argv[2]), Path(sys.argv[1]) / "locks")
 mine = os.environ["CUDA_VISIBLE_DEVICES"]
@@ -55,11 +57,53 @@ def test_under_slurm_nothing_is_taken(tmp_path):
     assert (tmp_path / "log").read_text().splitlines()[0] == "+3,4"
 
 
-@pytest.mark.parametrize("preset", ["", "-1", "0"])
+@pytest.mark.parametrize("preset", ["", "-1", "0", "0,0"])
 def test_more_gpus_than_there_are_is_an_error(tmp_path, preset):
     done = job(tmp_path, 0, count=2, CUDA_VISIBLE_DEVICES=preset)
     assert "2 GPUs asked for" in done.communicate(timeout=60)[1]
     assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize(
+    ("preset", "count", "wanted"),
+    [
+        ("3", 1, "3"),
+        ("3, 5", 2, "3,5"),
+        ("GPU-8f6e,GPU-77aa", 2, "GPU-8f6e,GPU-77aa"),
+        ("MIG-GPU-8f6e/1/0", 1, "MIG-GPU-8f6e/1/0"),
+        ("-1,2", 1, "2"),
+    ],
+)
+def test_what_is_preset_is_what_is_taken(tmp_path, preset, count, wanted):
+    done = job(tmp_path, 0, count=count, CUDA_VISIBLE_DEVICES=preset)
+    assert done.wait(60) == 0, done.communicate()[1]
+    assert (tmp_path / "log").read_text().splitlines()[0] == f"+{wanted}"
+
+
+SMI = {
+    "none": (None, "there are 0 (no nvidia-smi on PATH)"),
+    "one": ("echo 'GPU 0: NVIDIA H200 (UUID: GPU-8f6e)'", "there are 1 (listed by nvidia-smi)"),
+    "another driver than the kernel's": (
+        "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18",
+        "there are 0 (nvidia-smi: Failed to initialize NVML: Driver/library version mismatch; after an update of the"
+        " driver: reboot)",
+    ),
+}
+
+
+@pytest.mark.parametrize("machine", SMI)
+def test_why_there_are_too_few_is_said(tmp_path, monkeypatch, machine):
+    script, reason = SMI[machine]
+    if script is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(UserError) as refused:
+        take_gpus(2, tmp_path / "locks")
+    assert str(refused.value) == f"2 GPUs asked for, but {reason}; lower --resources gpu=, 0 is the CPU"
+    assert not (tmp_path / "locks").exists()
 
 
 def states(folder):

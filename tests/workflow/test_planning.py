@@ -157,10 +157,13 @@ def test_rules_named_in_profiles_exist(repository):
     import yaml
 
     rules = set(re.findall(r"^rule (\w+):", "".join(p.read_text() for p in (repository / "rules").glob("*.smk")), re.M))
+    named = set()
     for profile in (repository / "workflow_profiles").glob("*/config.yaml"):
         settings = yaml.safe_load(profile.read_text())
-        for key in ("set-resources", "set-threads"):
+        for key in ("groups", "set-resources", "set-threads"):
             assert set(settings.get(key, {})) <= rules, profile
+            named |= set(settings.get(key, {}))
+    assert named, "none was looked for"
 
 
 REFUSED = {

@@ -1,19 +1,36 @@
 """What jobs ask for: partitions, memory, GPUs."""
 
+import ast
+import os
 import re
 
 import pytest
 from plans import SHEET, planned
 
 
+def can_use_gpus(repository, rule):
+    """Whether the stage that a rule runs takes `--device-count`."""
+    module = re.search(r"exec python -m ([\w.]+)", rule)
+    if module is None:
+        return False
+    tree = ast.parse((repository / "scripts" / f"{module[1].replace('.', '/')}.py").read_text())
+    [main] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+    return "device_count" in {argument.arg for argument in main.args.args}
+
+
 def test_every_gpu_rule_has_a_class_and_threads(repository):
+    """Also one that would stay on the CPU because it forgot to say how many."""
+    found = set()
     for path in (repository / "rules").glob("*.smk"):
         for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
-            if "--device-count" in rule:
-                assert re.search(r'\*\*site\(\s*"(any|h100)"', rule), rule[:60]
+            asks = re.search(r'\*\*site\(\s*"(any|h100)"', rule)
+            if asks or "--device-count" in rule or can_use_gpus(repository, rule):
+                assert asks, rule[:60]
                 assert "--device-count {resources.devices}" in rule, rule[:60]
                 assert "--gpu-class {resources.gpu_class}" in rule, rule[:60]
                 assert "threads:" in rule, rule[:60]
+                found.add(rule.partition(":")[0])
+    assert {"compile_kernels", "train_capture", "train_flux4d", "evaluate_flux4d"} <= found
 
 
 def test_slurm_gets_the_partition_of_the_site(snakemake, project):
@@ -70,3 +87,27 @@ def test_jobs_per_gpu_of_the_profile_is_read(snakemake, project):
     done = snakemake("-n", "captures")
     assert done.returncode != 0
     assert done.stderr.splitlines()[-1] == "splatdag: jobs_per_gpu: '0'; expected a number from 1 to 64"
+
+
+@pytest.mark.parametrize(
+    ("devices", "reason"),
+    [("", "CUDA_VISIBLE_DEVICES="), (None, "nvidia-smi: Driver/library version mismatch; after an update of the")],
+)
+def test_a_gpu_that_is_not_there_stops_the_run_before_any_job(snakemake, project, devices, reason):
+    smi = project / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\necho Driver/library version mismatch\nexit 18\n")
+    smi.chmod(0o755)
+    environment = {k: v for k, v in os.environ.items() if k not in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")}
+    environment["PATH"] = f"{smi.parent}:{environment['PATH']}"
+    if devices is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = devices
+    done = snakemake("captures", "--cores", "2", "--resources", "gpu=1", env=environment)
+    assert done.returncode == 2, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("splatdag: ")]
+    assert line.startswith(f"splatdag: 1 GPUs asked for, but there are 0 ({reason}")
+    assert "lower --resources gpu=, 0 is the CPU" in line
+    assert not (project / "results").exists()
+    assert not list((project / ".snakemake" / "locks").glob("*"))
+    done = snakemake("results/samples/room", "--touch", "--cores", "2", "--resources", "gpu=1", env=environment)
+    assert "GPUs asked for" not in done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numba
 import torch
 
@@ -31,8 +33,15 @@ def use_device(count: int, threads: int) -> torch.device:
         return torch.device("cpu")
     check_cuda_build()
     take_gpus(count)
-    if not torch.cuda.is_available():
-        raise UserError("a GPU asked for, but CUDA can't use it (old driver?); see `nvidia-smi`, or --resources gpu=0")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        usable = torch.cuda.is_available()
+    if not usable:
+        reason = " ".join(" ".join(str(warning.message).partition("(Triggered")[0] for warning in said).split())
+        raise UserError(
+            f"a GPU asked for, but CUDA can't use it ({reason or 'no reason given'}): CUDA_VISIBLE_DEVICES must name"
+            f" GPUs that `nvidia-smi` lists, with a driver for CUDA {torch.version.cuda}; --resources gpu=0 is the CPU"
+        )
     if torch.cuda.device_count() < count:
         raise UserError(f"{count} GPUs asked for, but this job sees {torch.cuda.device_count()}; lower gpu=")
     if attempt := this_attempt():

@@ -38,9 +38,7 @@ def take_gpus(count: int, locks: Path | None = None) -> None:
     """
     if "SLURM_JOB_ID" in os.environ:
         return
-    devices, places = visible_gpus(), jobs_per_gpu(os.environ.get(JOBS_PER_GPU, 1))
-    if len(devices) < count:
-        raise UserError(f"{count} GPUs asked for, but there are {len(devices)}; lower --resources gpu=, 0 is the CPU")
+    devices, places = check_gpus(count), jobs_per_gpu(os.environ.get(JOBS_PER_GPU, 1))
     folder = locks or Path(tempfile.gettempdir()) / f"splatdag-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     waiting = False
@@ -69,15 +67,39 @@ def jobs_per_gpu(given: object) -> int:
     return int(text)
 
 
+def check_gpus(count: int) -> list[str]:
+    """The GPUs that this process may use, as `visible_gpus`.
+
+    Raises:
+        UserError: they are fewer than `count`; why, and what to do.
+    """
+    devices, source = _visible()
+    if len(devices) < count:
+        raise UserError(
+            f"{count} GPUs asked for, but there are {len(devices)} ({source}); lower --resources gpu=, 0 is the CPU"
+        )
+    return devices
+
+
 def visible_gpus() -> list[str]:
     """Numbers or UUIDs of the GPUs that this process may use, without a call of CUDA, which would fix the choice."""
+    return _visible()[0]
+
+
+def _visible() -> tuple[list[str], str]:
+    """The GPUs, and what says that there are no others."""
     preset = os.environ.get("CUDA_VISIBLE_DEVICES")
     if preset is not None:
-        return [device.strip() for device in preset.split(",") if device.strip() not in ("", "-1")]
+        named = [device.strip() for device in preset.split(",")]
+        return list(dict.fromkeys(name for name in named if name not in ("", "-1"))), f"CUDA_VISIBLE_DEVICES={preset}"
     if shutil.which("nvidia-smi") is None:
-        return []
+        return [], "no nvidia-smi on PATH"
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return [str(index) for index, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
+    if listed.returncode:
+        said = " ".join((listed.stdout + listed.stderr).split())
+        return [], f"nvidia-smi: {said}; after an update of the driver: reboot"
+    lines = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(index) for index in range(len(lines))], "listed by nvidia-smi"
 
 
 def _taken(folder: Path, devices: list[str], places: int, count: int) -> dict[str, ExitStack]:
@@ -88,7 +110,8 @@ def _taken(folder: Path, devices: list[str], places: int, count: int) -> dict[st
             if device not in taken and len(taken) < count:
                 locks = ExitStack()
                 shared = fcntl.LOCK_SH if places > 1 else fcntl.LOCK_EX
-                if _lock(folder / device, shared, locks) and _lock(folder / f"{device}.{place}", fcntl.LOCK_EX, locks):
+                lock = folder / device.replace("/", "_")  # MIG-GPU-…/1/0
+                if _lock(lock, shared, locks) and _lock(Path(f"{lock}.{place}"), fcntl.LOCK_EX, locks):
                     taken[device] = locks
                 else:
                     locks.close()

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import splatdag
 from splatdag.workflow.errors import USER_ERROR, UserError
-from splatdag.workflow.gpu_slots import JOBS_PER_GPU, jobs_per_gpu
+from splatdag.workflow.gpu_slots import JOBS_PER_GPU, check_gpus, jobs_per_gpu
 from splatdag.workflow.inventory import file_digest
 from splatdag.workflow.patient_executor import wait_for_the_controller
 from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile, started_in, submits_to_slurm
@@ -80,6 +80,18 @@ def check_slurm(workflow: Any, site_file: Path) -> None:
         one_of_each = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
         asked = {rule: one_of_each[rule].resources for rule in sorted(one_of_each)}  # the same message each time
         check_requests(asked, partitions(), accounts(), site_file)
+
+
+def check_local_gpus(workflow: Any) -> None:
+    """Stop a run on this machine, before its jobs wait for one another, if one needs more GPUs than there are.
+
+    Raises:
+        UserError: why there are none, and what to do.
+    """
+    if workflow.local_exec and not workflow.touch and "SLURM_JOB_ID" not in os.environ:
+        # kernels are compiled for GPUs of other machines, too
+        jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name != "compile_kernels"]
+        check_gpus(max((int(job.resources.get("devices", 0)) for job in jobs), default=0))
 
 
 def prepare_environment() -> None:
