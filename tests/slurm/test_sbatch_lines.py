@@ -193,6 +193,18 @@ def test_the_record_says_what_the_old_scripts_asked_for(site):
         assert "--no-requeue" in line
 
 
+def test_slurm_is_told_no_value_of_the_environment(project, fake_slurm, monkeypatch):
+    """Its jobs inherit the environment; a command line can be read by all users of a node."""
+    planted = {"HF_TOKEN": "hf_PlantedForSlurm", "WANDB_API_KEY": "PlantedKey", "NO_SECRET": "PlantedValue"}
+    for name, value in planted.items():
+        monkeypatch.setenv(name, value)
+    done, calls = fake_slurm("results/samples/room", "--verbose")
+    assert [call for call in calls if call[0] == "sbatch"]
+    written = [path.read_text(errors="replace") for path in (project / ".snakemake").rglob("*") if path.is_file()]
+    for text in (json.dumps(calls), done.stdout, done.stderr, *written):
+        assert "Planted" not in text
+
+
 @pytest.mark.parametrize("site", SITES)
 def test_slurm_accepts_every_line(box, site, tmp_path):
     for lines in json.loads(RECORD.read_text())[site].values():
