@@ -36,12 +36,13 @@ from splatdag.driving.log_check import measured
 from splatdag.driving.model import Flux4D
 from splatdag.driving.pandaset import Log
 from splatdag.driving.training_options import LearnOptions
+from splatdag.sharing.cameras import camera_names, read_cameras
 from splatdag.sharing.capture import read_run
 from splatdag.sharing.colmap import read_colmap
 from splatdag.sharing.drive import read_clips
 from splatdag.sharing.images import recorded
+from splatdag.sharing.meshes import meshes_folder, read_people
 from splatdag.sharing.options import RecordingOptions
-from splatdag.sharing.record_epoch import main as record_epoch
 from splatdag.sharing.results_tree import read_epoch
 from splatdag.sharing.rrd_files import read_recording
 from splatdag.sharing.scene_metrics import metrics_table
@@ -56,7 +57,6 @@ from splatdag.workflow.inventory import contents_digest, photo_names
 from splatdag.workflow.publish import read_json
 from splatdag.workflow.runs import read_runs
 from splatdag.workflow.site import read_site
-from splatdag.workflow.stage import Job
 from splatdag.workflow.yaml_text import read_yaml
 
 CPU = torch.device("cpu")
@@ -283,9 +283,12 @@ def _humans(patterns: tuple[str, ...], folder: Path) -> list[Path]:
 
 
 def _read_people(folder: Path) -> None:
-    run = human_trees.run_of(folder / "humans")
-    out = folder / "pose.rrd"
-    record_epoch(run, "pose", "epoch_0015", out, folder / "humans" / "scenes", RecordingOptions(), Job())
+    of = read_epoch(human_trees.run_of(folder / "humans"), "pose", "epoch_0015", folder / "humans" / "scenes")
+    for side in ("pred", "gt_inputs"):
+        read_people(meshes_folder(of.folder / side / "world_aligned"), 1, 1)
+    viz = of.folder / "viz"
+    for camera in camera_names(viz / "all_cameras"):
+        read_cameras(viz / "all_cameras" / camera, 1, viz / "images" / camera)
 
 
 def _read_tables(folder: Path) -> None:
@@ -355,7 +358,6 @@ def _saved_mask(folder: Path) -> list[Path]:
     return [folder / "m.png"]
 
 
-OF_VIEWER = ("pose_smplx/**/*.obj", "pose_smplx/**/*.npz", "pose_smplx/viz/**/*.jpg")
 READERS: dict[str, Reader] = {
     **{
         f"photo, {mode} {suffix}": Reader(partial(_image, suffix, mode), _read_image)
@@ -400,8 +402,8 @@ READERS: dict[str, Reader] = {
     ),
     "state": Reader(_state, lambda folder: Checkpoint(folder, {"options": "a"}).load(CPU), TORCH, refuses=False),
     "recording": Reader(_rrd, lambda folder: read_recording(folder / "a.rrd")),
-    "human results, pose": Reader(partial(_humans, ("*.obj", "*.npz")), _read_people, share=0.3),
-    "human results, cameras": Reader(partial(_humans, ("pose_smplx/viz/**/*.npz",)), _read_people, NPZ, share=0.3),
+    "human results, pose": Reader(partial(_humans, ("epoch_0015/pose_smplx/*/world_aligned/**/*.obj", "epoch_0015/pose_smplx/viz/**/*.npz")), _read_people, share=0.3),
+    "human results, cameras": Reader(partial(_humans, ("epoch_0015/pose_smplx/viz/**/*.npz",)), _read_people, NPZ, share=0.3),
     "human results, tables": Reader(partial(_humans, ("*.csv", "*.txt", "scenes/*.json")), _read_tables),
     "run": Reader(_run, _read_run, JSON),
     "measured clip": Reader(_drive, read_clips, None),
