@@ -358,6 +358,8 @@ def _saved_mask(folder: Path) -> list[Path]:
     return [folder / "m.png"]
 
 
+MESHES = "epoch_0015/pose_smplx/*/world_aligned/**/*.obj"
+CAMERAS = "epoch_0015/pose_smplx/viz/**/*.npz"
 READERS: dict[str, Reader] = {
     **{
         f"photo, {mode} {suffix}": Reader(partial(_image, suffix, mode), _read_image)
@@ -402,8 +404,8 @@ READERS: dict[str, Reader] = {
     ),
     "state": Reader(_state, lambda folder: Checkpoint(folder, {"options": "a"}).load(CPU), TORCH, refuses=False),
     "recording": Reader(_rrd, lambda folder: read_recording(folder / "a.rrd")),
-    "human results, pose": Reader(partial(_humans, ("epoch_0015/pose_smplx/*/world_aligned/**/*.obj", "epoch_0015/pose_smplx/viz/**/*.npz")), _read_people, share=0.3),
-    "human results, cameras": Reader(partial(_humans, ("epoch_0015/pose_smplx/viz/**/*.npz",)), _read_people, NPZ, share=0.3),
+    "human results, pose": Reader(partial(_humans, (MESHES, CAMERAS)), _read_people, share=0.3),
+    "human results, cameras": Reader(partial(_humans, (CAMERAS,)), _read_people, NPZ, share=0.3),
     "human results, tables": Reader(partial(_humans, ("*.csv", "*.txt", "scenes/*.json")), _read_tables),
     "run": Reader(_run, _read_run, JSON),
     "measured clip": Reader(_drive, read_clips, None),

@@ -66,7 +66,7 @@ def _check_entries(path: Path, skip: Callable[[bytes, int], int]) -> None:
         at = 8
         for _ in range(count):
             at = skip(data, at)
-    except struct.error:
+    except (struct.error, OverflowError):
         raise _cut_short(path) from None
     if at > len(data):
         raise _cut_short(path)
