@@ -144,6 +144,9 @@ def _capture(row: Row, folder: Path, shared: Stages) -> Capture:
     given = row.cells.get("data_dir")
     if given is None:
         raise UserError(f"{where}: no data_dir; give a folder of photos, a video, or sample:{SAMPLES[0]}")
+    for column in ("data_dir", "eval_dir", "result_dir"):
+        if set("{}") & set(row.cells.get(column, "")):
+            raise UserError(f"{where}: {column}: braces are Snakemake's wildcards; rename {row.cells[column]}")
     sample = given.removeprefix("sample:") if given.startswith("sample:") else None
     if sample is not None and sample not in SAMPLES:
         raise UserError(f"{where}: data_dir: no sample {sample!r}{nearest(sample, SAMPLES)}")

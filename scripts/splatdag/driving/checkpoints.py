@@ -63,5 +63,10 @@ def load_model(path: Path, device: torch.device) -> tuple[Flux4D, LearnOptions, 
     given = load_ckpt(path, device)
     options = validated(LearnOptions, given["options"], f"{path}: options")
     model = Flux4D(options).to(device)
-    model.load_state_dict(given["model"])
+    try:
+        model.load_state_dict(given["model"])
+    except (RuntimeError, TypeError, AttributeError):
+        raise UserError(f"{path}: its weights are not those of the network that its options describe") from None
+    if not isinstance(given["step"], int):
+        raise UserError(f"{path}: step: expected a whole number")
     return model, options, given["step"]

@@ -105,7 +105,7 @@ class Clip:
                 tuple(int(frame) for frame in fields["target_frame_indices"]),
                 tuple(map(str, fields.get("intrinsics") or CAMERAS[:1])),
             )
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise UserError(f"{where}: no clip ({type(error).__name__}: {error})") from None
         if not clip.inputs or not all(0 <= frame < length for frame in clip.inputs + clip.targets):
             raise UserError(f"{where}: clip {clip.clip_id} has no input frames, or frames outside its {length}")

@@ -84,7 +84,7 @@ def _read_clip(folder: Path) -> DrivingClip:
         for view in views:
             _check_view(view)
         _check_motion(motion)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder}: not what an evaluation leaves ({type(error).__name__}: {error})") from None
     if not views:
         raise UserError(f"{folder / 'cameras.json'}: no views")

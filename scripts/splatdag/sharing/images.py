@@ -14,6 +14,7 @@ import rerun as rr
 
 from splatdag.sharing.options import RecordingOptions
 from splatdag.sharing.recording import at
+from splatdag.splats.pixels import read_header
 from splatdag.workflow.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -73,7 +74,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _decoded(data: bytes, path: Path) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    read_header(path)  # refuses what is much larger than its file
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:
+        pixels = None
     # A JPEG file that was cut short is decoded, grey where pixels are missing.
     if pixels is None or (data.startswith(_JPEG_BEGINS) and _JPEG_ENDS not in data[len(data) // 2 :]):
         raise UserError(f"{path}: can't be decoded; the file is damaged, cut short or no image")

@@ -33,6 +33,7 @@ class Checkpoint:
             return None
         try:
             saved = torch.load(self.path, map_location=device, weights_only=True)
+            state = saved["state"]
             changed = sorted(name for name in self.key if saved["key"].get(name) != self.key[name])
         except Exception as error:  # whatever a damaged file makes the reader raise
             self._set_aside(f"it can't be read ({type(error).__name__})")
@@ -40,7 +41,7 @@ class Checkpoint:
         if changed:
             self._set_aside(f"{' and '.join(changed)} changed since")
             return None
-        return saved["state"]
+        return state
 
     def _set_aside(self, reason: str) -> None:
         aside = self.path.with_suffix(".old.pt")

@@ -25,7 +25,7 @@ def read_reconstruction(folder: Path) -> pycolmap.Reconstruction:
     """
     for name, size in _LEAST_BYTES.items():
         _check_whole(folder / f"{name}.bin", size)
-    for name, check in (("rigs", _skip_rig), ("frames", _skip_frame)):
+    for name, check in _SKIP.items():
         _check_entries(folder / f"{name}.bin", check)
     try:
         model = pycolmap.Reconstruction(str(folder))
@@ -66,7 +66,7 @@ def _check_entries(path: Path, skip: Callable[[bytes, int], int]) -> None:
         at = 8
         for _ in range(count):
             at = skip(data, at)
-    except struct.error:
+    except (struct.error, OverflowError):
         raise _cut_short(path) from None
     if at > len(data):
         raise _cut_short(path)
@@ -86,6 +86,22 @@ def _skip_frame(data: bytes, at: int) -> int:
     """The end of a frame: its ids, pose and data."""
     (parts,) = struct.unpack_from("<I", data, at + 64)
     return at + 68 + 16 * parts
+
+
+def _skip_image(data: bytes, at: int) -> int:
+    """The end of an image: its ids and pose, name, and points."""
+    end = data.find(b"\0", at + 64)
+    (points,) = struct.unpack_from("<Q", data, end + 1 if end >= 0 else len(data))
+    return end + 9 + 24 * points
+
+
+def _skip_point(data: bytes, at: int) -> int:
+    """The end of a point: its id, position, colour and error, and the images that see it."""
+    (seen,) = struct.unpack_from("<Q", data, at + 43)
+    return at + 51 + 8 * seen
+
+
+_SKIP = {"rigs": _skip_rig, "frames": _skip_frame, "images": _skip_image, "points3D": _skip_point}
 
 
 def _cut_short(path: Path) -> UserError:

@@ -179,6 +179,10 @@ def check_photos(data_dir: Path, where: str) -> None:
     Raises:
         UserError: what is missing and where.
     """
+    try:
+        data_dir.exists()
+    except OSError as error:
+        raise UserError(f"{where}: can't read {str(data_dir)[:200]}: {error.strerror}") from None
     if is_video(data_dir):
         if not data_dir.is_file():
             raise UserError(f"{where}: no such video: {data_dir}")

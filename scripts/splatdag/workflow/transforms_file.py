@@ -65,7 +65,7 @@ def read_transforms(data_dir: Path) -> Transforms:
     points = values.get("ply_file_path")
     if points is not None:
         points = data_dir / str(points)
-        if not points.is_file():
+        if not _is_file(points):
             raise UserError(f"{path}: ply_file_path: no such file: {points}")
     return Transforms(path, frames, missing, values, points)
 
@@ -77,16 +77,23 @@ def _frame(data_dir: Path, path: Path, index: int, values: Any) -> Frame | str:
     if not isinstance(given, str) or not given:
         raise UserError(f"{where}: no file_path")
     name = _inside(given, where, "file_path")
-    if not (data_dir / name).is_file():
-        name = next((name + suffix for suffix in _SUFFIXES if (data_dir / (name + suffix)).is_file()), "")
+    if not _is_file(data_dir / name):
+        name = next((name + suffix for suffix in _SUFFIXES if _is_file(data_dir / (name + suffix))), "")
         if not name:
             return given
     mask = values.get("mask_path")
     if mask is not None:
         mask = _inside(str(mask), where, "mask_path")
-        if not (data_dir / mask).is_file():
+        if not _is_file(data_dir / mask):
             raise UserError(f"{where}: no such mask: {data_dir / mask}")
     return Frame(name, mask, values)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _inside(given: str, where: str, key: str) -> str:

@@ -14,6 +14,8 @@ _MAX_BYTES = 4 << 20
 _MAX_VALUES = 100_000
 """Of a whole file, what aliases repeat counted each time."""
 
+_MAX_BITS = 1000
+
 
 def parsed(text: str) -> Any:
     """The values of a YAML text.
@@ -41,6 +43,8 @@ def _check_count(given: Any) -> None:
         count += len(inner)
         if count > _MAX_VALUES:
             raise ValueError(f"more than {_MAX_VALUES} values")
+        if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+            raise ValueError(f"a number of {value.bit_length()} bits")
 
 
 def read_yaml(path: Path, where: str) -> Any:

@@ -1,0 +1,291 @@
+"""Sheets, configs and photos made to do harm are refused in one line or harmless, in little time and memory."""
+
+from __future__ import annotations
+
+import io
+import re
+import resource
+import shlex
+import struct
+import subprocess
+import sys
+import unicodedata
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+import yaml
+from plans import SHEET, planned
+from scenes import write_gaussian_scene
+from sheet_rows import read as read
+
+from splatdag.config import read_config
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.yaml_text import check_config_file, read_yaml
+
+CANARY = "CANARY"
+_MEMORY = 3 << 30
+"""Bytes that a process may ask for."""
+_SECONDS = 120
+"""After which a process is said to hang; a dry run takes three on a machine with nothing else to do."""
+
+
+def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake with little memory and time."""
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments], cwd=project, capture_output=True, text=True, timeout=_SECONDS,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY)),
+    )  # fmt: skip
+
+
+def is_refused(done: subprocess.CompletedProcess[str], project: Path, message: str) -> None:
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("splatdag: ")]
+    assert done.returncode == 2
+    assert re.search(message, line)
+    assert "Traceback" not in done.stderr
+    assert not {"results", "logs"} & {path.name for path in project.iterdir()}
+
+
+# Sheets
+
+NAMES = {
+    "above": "../x", "root": "/x", "two dots": "..", "dot": ".", "option": "--forceall", "shell": f"$(touch {CANARY})",
+    "backquotes": f"`touch {CANARY}`", "and so on": f"a;touch {CANARY}", "pipe": "a|b", "quote": "a'b", "quotes": 'a"b',
+    "wildcard": "{capture}", "braces": "a{b", "star": "*", "home": "~", "variable": "$HOME", "percent": "a%2e%2e",
+    "backslash": "a\\..\\b", "composed": unicodedata.normalize("NFC", "café"),
+    "decomposed": unicodedata.normalize("NFD", "café"), "other digits": "scene٣", "look-alike": "rооm",
+    "long": "a" * 300,
+    "zero": "a\0b", "bell": "a\ab", "no width": "a\u200bb", "backwards": "a\u202eb", "line separator": "a\u2028b",
+    "windows line": "a\rb", "page": "a\fb", "emoji": "a😀",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_hostile_name_is_refused_and_nothing_is_made(kind, read, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError) as refused:
+        read(f"capture\tdata_dir\n{NAMES[kind]}\tphotos\n")
+    assert "\n" not in str(refused.value)
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.name != "captures.tsv"] == before
+
+
+CELLS = {
+    "alias": "[&a 1, *a]", "object": "!!python/object/apply:os.system ['touch CANARY']", "deep": "[" * 5000,
+    "no date": "2020-13-45", "many digits": "9" * 5000, "hexadecimal": "0x" + "f" * 5000, "endless": ".inf",
+    "map": "{a: 1}", "expression": "?__import__('os').system('touch CANARY')", "shell": "$(touch CANARY)",
+    "no base": "0b", "none": "!!float x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_hostile_cell_is_refused_in_one_line(kind, read, tmp_path):
+    with pytest.raises(UserError, match="max_steps") as refused:
+        read(f"capture\tdata_dir\ttrain.max_steps\na\tphotos\t{CELLS[kind]}\n")
+    assert len(str(refused.value)) < len(CELLS[kind]) + 500
+    assert "\n" not in str(refused.value)
+    assert not list(tmp_path.rglob(CANARY))
+
+
+HOSTILE = "-a $(touch CANARY) `touch CANARY`;touch CANARY; 'b' \"c\" %s café"
+
+
+def test_hostile_folders_and_words_stay_single_arguments_and_are_run_by_no_shell(project):
+    data = project / "data" / unicodedata.normalize("NFD", HOSTILE)
+    write_gaussian_scene(data)
+    (project / SHEET).write_text(f"capture\tdata_dir\ttrain.max_steps\na\t../data/{data.name}\t3\n")
+    commands = planned(snakemake(project, "-n", "-p", "captures").stdout)
+    assert any(word.endswith(data.name) for word in shlex.split(commands["pose_capture"][0]))
+    done = snakemake(project, "--cores", "1", "results/captures/a/sparse/0/points3D.bin")
+    assert done.returncode == 0, done.stderr
+    assert not list(project.rglob(CANARY))
+
+
+@pytest.mark.parametrize("column", ["data_dir", "eval_dir", "result_dir"])
+def test_braces_in_a_path_are_refused(column, read):
+    cells = {"capture": "a", "data_dir": "photos"} | {column: "{d}"}
+    with pytest.raises(UserError, match=f"line 2: capture a: {column}: braces"):
+        read("\t".join(cells) + "\n" + "\t".join(cells.values()) + "\n")
+
+
+def test_of_ten_thousand_rows_the_wrong_one_is_named(project):
+    rows = "".join(f"c{number}\tsample:room\n" for number in range(10_000))
+    (project / SHEET).write_text(f"capture\tdata_dir\n{rows}../x\tsample:room\n")
+    is_refused(snakemake(project, "-n"), project, "line 10002: capture: '../x' is not a name")
+    (project / SHEET).write_text(f"capture\tdata_dir\n{rows}")
+    done = snakemake(project, "-n", "results/captures/c9999/sparse/0/points3D.bin")
+    assert done.returncode == 0, done.stderr
+
+
+# Configs
+
+
+def _bomb(first: str, repeated: Callable[[str], str]) -> str:
+    lines = [f"a: &a {first}"]
+    lines += [f"{name}: &{name} {repeated(of)}" for of, name in zip("abcdefgh", "bcdefghi", strict=True)]
+    return "\n".join(lines)
+
+
+CONFIGS = {
+    "lists of lists": (_bomb("[x]", lambda of: f"[{', '.join([f'*{of}'] * 10)}]"), "more than 100000 values"),
+    "maps of maps": (
+        _bomb("{x: 1}", lambda of: f"{{{', '.join(f'k{i}: *{of}' for i in range(10))}}}"),
+        "more than 100000 values",
+    ),
+    "itself": ("captures: &a {train: {max_steps: *a}}", "more than 100000 values"),
+    "a list in itself": ("captures: &a [*a]", "more than 100000 values"),
+    "deep": ("captures: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+    "deep JSON": ('{"captures": ' + "[" * 99_999 + "]" * 99_999 + "}", "nested too deeply"),
+    "expressions": ('__use_yte__: true\nx: \'?__import__("os").system("touch CANARY")\'', "expressions"),
+    "an object": ("captures: !!python/object/apply:os.system ['touch CANARY']", "no YAML"),
+    "no date": ("captures: 2020-13-45", "no YAML"),
+    "many digits": ("captures: {train: {max_steps: " + "9" * 5000 + "}}", "no YAML"),
+    "hexadecimal": ("captures: {train: {max_steps: 0x" + "f" * 5000 + "}}", "a number of 20000 bits"),
+    "zeros": ("captures: \0", "no YAML"),
+    "no text": (b"\xff\xfe\x00", "no YAML"),
+    "large": ("#" * (5 << 20), "more than 4 MB"),
+    "a word": ("captures", "expected keys and values"),
+    "nothing": ("", "expected keys and values"),
+    "a leading dash": ("driving: {run: '-rf'}", "driving.run"),
+    "a folder above": ("driving: {run: '../x'}", "driving.run"),
+    "shell": ("driving: {run: '$(touch CANARY)'}", "driving.run"),
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_hostile_config_is_refused_in_one_line(kind, tmp_path):
+    text, message = CONFIGS[kind]
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=message) as refused:
+        read_config(read_yaml(Path(check_config_file(path)), "config"))
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("kind", ["maps of maps", "deep", "expressions"])
+def test_a_hostile_config_stops_a_run_before_anything_is_made(kind, project):
+    text, message = CONFIGS[kind]
+    (project / "config" / "config.yaml").write_text(str(text))
+    is_refused(snakemake(project, "-n"), project, message)
+    assert not list(project.rglob(CANARY))
+
+
+def test_aliases_that_spare_words_are_fine(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("captures: {train: &train {max_steps: 7}}\n")
+    text = yaml.safe_load(path.read_text())
+    path.write_text("captures: {train: {eval_steps: &a [7, 9], save_steps: *a}}\n")
+    assert read_config(text).captures.train.max_steps == 7
+    assert read_config(read_yaml(path, "config")).captures.train.save_steps == [7, 9]
+
+
+# Photos
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _png(width: int, height: int, rows: bytes, *more: bytes, bits: int = 8, kind: int = 2) -> bytes:
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
+
+
+def _small(*more: bytes) -> bytes:
+    return _png(4, 2, (b"\0" + bytes(12)) * 2, *more)
+
+
+def _saved(format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image = PIL.Image.fromarray(np.arange(24 * 32 * 3, dtype=np.uint32).astype(np.uint8).reshape(24, 32, 3))
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def _animated() -> bytes:
+    return _saved("PNG", save_all=True, append_images=[PIL.Image.new("RGB", (32, 24), "red")] * 3)
+
+
+def _with_exif(entry: bytes) -> bytes:
+    return _saved("JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry)
+
+
+def _deep() -> bytes:
+    done, data = cv2.imencode(".png", np.full((24, 32, 3), 65535, np.uint16))
+    assert done
+    return data.tobytes()
+
+
+BOMB = _png(13_000, 13_000, (b"\0" + bytes(1625)) * 13_000, bits=1, kind=0)
+"""169 million pixels in 21 kB, all of them there."""
+PHOTOS: dict[str, tuple[bytes, str | tuple[int, int]]] = {
+    "bomb": (BOMB, "claims 13000×13000 pixels"),
+    "larger bomb": (_png(30_000, 30_000, bytes(3751) * 30_000, bits=1, kind=0), "claims more than"),
+    "endless header": (_png(2**31 - 1, 2**31 - 1, bytes(100)), "claims more than|can't be decoded"),
+    "header too large": (_png(100, 100, bytes(1000)), "can't be decoded"),
+    "header too small": (_png(2, 2, bytes(10_000_000)), (2, 2)),
+    "no size": (_png(0, 0, b""), "can't be decoded"),
+    "empty": (b"", "it is empty"),
+    "zeros": (bytes(10_000), "not a photo"),
+    "cut short": (_saved("JPEG")[:-200], "can't be decoded"),
+    "16 bits": (_deep(), (32, 24)),
+    "animated": (_animated(), (32, 24)),
+    "text of 100 MB": (_small(_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(100_000_000)))), "can't be decoded"),
+    "texts of 100 MB": (_small(*[_chunk(b"tEXt", b"a\0" + b"x" * 999_990)] * 100), "can't be decoded"),
+    "colours of 100 MB": (_small(_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(100_000_000)))), "can't be decoded"),
+    "no EXIF": (_saved("JPEG", exif=b"Exif\0\0" + b"\xff" * 2000), (32, 24)),
+    "EXIF in circles": (_with_exif(b"\x69\x87\4\0\1\0\0\0\x08\0\0\0\x08\0\0\0"), (32, 24)),
+    "another orientation": (_with_exif(b"\x12\x01\3\0\1\0\0\0\xff\xff\0\0\0\0\0\0"), (32, 24)),
+    "drawing": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a photo"),
+    "archive": (b"PK\3\4" + bytes(99), "not a photo"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(CANARY) run\n", "decoded"),
+}  # fmt: skip
+
+
+def _limited() -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+
+
+def read_photo(path: Path) -> tuple[tuple[int, int] | str, str | None, int]:
+    """Size of a photo, or why it is refused; why the recorder refuses it; and the process's memory (kB)."""
+    from splatdag.sharing.images import read_image
+    from splatdag.splats.pixels import read_header, read_pixels
+
+    try:
+        read_header(path)
+        found: tuple[int, int] | str = read_pixels(path).size
+    except UserError as error:
+        found = str(error)
+    recorded = None
+    try:
+        read_image(path)
+    except UserError as error:
+        recorded = str(error)
+    return found, recorded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@pytest.fixture(scope="module")
+def reader():
+    with ProcessPoolExecutor(1, get_context("spawn"), _limited) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("kind", PHOTOS)
+def test_a_hostile_photo_is_refused_or_harmless(kind, reader, tmp_path):
+    content, expected = PHOTOS[kind]
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    found, _, memory = reader.submit(read_photo, path).result(timeout=60)
+    if isinstance(expected, tuple):
+        assert found == expected
+    else:
+        assert isinstance(found, str)
+        assert re.search(expected, found)
+        assert "\n" not in found
+    assert memory < 800_000
