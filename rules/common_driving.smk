@@ -6,7 +6,7 @@ from pathlib import Path
 from splatdag.driving.layout import CAMERAS
 from splatdag.driving.options import LiftOptions
 from splatdag.driving.targets import alignment_files, checked_index, clip_folder, lines_of, logs_digest
-from splatdag.workflow.inventory import contents_digest
+from splatdag.workflow.digests import contents_digest
 
 INDEX_FULL = CONFIG.driving.out_full or "<results>/driving/index/pandaset_full_clips.pkl"
 INDEX_TINY = CONFIG.driving.out_tiny or "<results>/driving/index/pandaset_tiny_clips.pkl"

@@ -53,7 +53,8 @@ from splatdag.splats.ply import read_ply, write_ply
 from splatdag.splats.records import RunFiles, load_ckpt
 from splatdag.splats.views import Normalisation
 from splatdag.workflow.config_file import options_before_flags
-from splatdag.workflow.inventory import contents_digest, photo_names
+from splatdag.workflow.digests import contents_digest
+from splatdag.workflow.inventory import photo_names
 from splatdag.workflow.publish import read_json
 from splatdag.workflow.runs import read_runs
 from splatdag.workflow.site import read_site

@@ -75,7 +75,7 @@ def test_a_broken_link_is_one_line(logs, tmp_path):
 
 def test_lists_are_read_once(logs, tmp_path, monkeypatch):
     before = digests(logs, tmp_path)
-    monkeypatch.setattr("splatdag.workflow.inventory.file_digest", None)
+    monkeypatch.setattr("splatdag.workflow.digests.file_digest", None)
     assert digests(logs, tmp_path) == before
 
 

@@ -46,7 +46,7 @@ def test_other_photos_are_other_photos(photos, digest, change):
 
 def test_a_photo_is_read_once(photos, digest, monkeypatch):
     before = digest()
-    monkeypatch.setattr("splatdag.workflow.inventory.file_digest", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr("splatdag.workflow.digests.file_digest", lambda path: pytest.fail(f"{path} was read again"))
     assert digest() == before
 
 

@@ -29,8 +29,9 @@ from splatdag.splats.lpips import lpips_where_possible
 from splatdag.splats.model import SplatModel
 from splatdag.splats.records import LoadedRun, RunFiles, load_ckpt
 from splatdag.splats.views import Normalisation, View, camera_tensors
+from splatdag.workflow.digests import file_digest
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.inventory import check_photos, colmap_model, data_digest, file_digest, photos_folder
+from splatdag.workflow.inventory import check_photos, colmap_model, data_digest, photos_folder
 from splatdag.workflow.manifest import write_manifest
 from splatdag.workflow.publish import read_json, write_json
 from splatdag.workflow.stage import Job

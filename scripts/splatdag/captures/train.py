@@ -38,8 +38,9 @@ from splatdag.splats.trainer import train
 from splatdag.splats.training_state import Trained
 from splatdag.splats.views import Normalisation, View, normalisation
 from splatdag.workflow.code_digest import code_digest
+from splatdag.workflow.digests import digest_of_folder, file_digest
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.inventory import check_photos, data_digest, digest_of_folder, file_digest, photos_folder
+from splatdag.workflow.inventory import check_photos, data_digest, photos_folder
 from splatdag.workflow.lease import lease
 from splatdag.workflow.manifest import write_manifest
 from splatdag.workflow.publish import write_json

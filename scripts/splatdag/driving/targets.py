@@ -9,8 +9,8 @@ from pathlib import Path
 
 from splatdag.driving.layout import CAMERAS, CUBOIDS, IMAGES, SEMSEG, TABLES, by_frame, log_names
 from splatdag.driving.options import AlignmentOptions, IndexOptions
+from splatdag.workflow.digests import contents_digest
 from splatdag.workflow.errors import UserError, nearest
-from splatdag.workflow.inventory import contents_digest
 from splatdag.workflow.plan import PlannedStage, RunRecording
 
 TEST_LOGS = ("001", "011", "016", "065", "084", "090", "106", "115", "123", "158")

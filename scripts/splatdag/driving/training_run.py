@@ -23,8 +23,8 @@ from splatdag.splats.checkpoint import Checkpoint
 from splatdag.splats.devices import device_memory_mb, device_name, use_device
 from splatdag.splats.evaluation import write_curves
 from splatdag.workflow.code_digest import code_digest
+from splatdag.workflow.digests import file_digest
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.inventory import file_digest
 from splatdag.workflow.lease import lease
 from splatdag.workflow.manifest import now, package_versions, peak_resident_mb
 from splatdag.workflow.publish import complete, write_json

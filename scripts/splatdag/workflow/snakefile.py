@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import splatdag
+from splatdag.workflow.digests import file_digest
 from splatdag.workflow.errors import USER_ERROR, UserError
 from splatdag.workflow.gpu_slots import JOBS_PER_GPU, check_gpus, jobs_per_gpu
-from splatdag.workflow.inventory import file_digest
 from splatdag.workflow.patient_executor import wait_for_the_controller
 from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile, started_in, submits_to_slurm
 from splatdag.workflow.site import Site, check_requests, request

@@ -27,8 +27,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from splatdag.workflow.digests import file_digest
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.inventory import file_digest
 from splatdag.workflow.publish import complete, write_text
 from splatdag.workflow.stage import FILE_ONLY
 from splatdag.workflow.user_cache import user_cache

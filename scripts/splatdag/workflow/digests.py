@@ -1,0 +1,73 @@
+"""Digests of files by name and content, remembered by size and time, so that an unchanged file is read once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from splatdag.workflow.errors import UserError
+
+
+def contents_digest(files: Iterable[tuple[str, os.DirEntry[str] | Path]], cache: Path, key: Iterable[str]) -> str:
+    """Digest of names and contents of files.
+
+    A file is read again only when its size or modification time changed since the digest in `cache` was made.
+
+    Args:
+        files: by the names that count.
+        cache: folder for the remembered digests.
+        key: what these files are, to remember them by.
+
+    Raises:
+        UserError: a file can't be read, or `cache` not be written.
+    """
+    try:
+        return _contents_digest(files, cache / f"{_hash(key)}.json")
+    except OSError as error:
+        raise UserError(f"{error.filename}: can't be read: {error.strerror}") from None
+
+
+def _contents_digest(files: Iterable[tuple[str, os.DirEntry[str] | Path]], known: Path) -> str:
+    found = {name: (file.stat(), os.fspath(file)) for name, file in files}
+    old = _remembered(known)
+    new = {name: _entry(stat, path, old.get(name)) for name, (stat, path) in sorted(found.items())}
+    if new != old:
+        try:
+            known.parent.mkdir(parents=True, exist_ok=True)
+            known.write_text(json.dumps(new))  # damaged by a kill, it is made again
+        except OSError as error:
+            raise UserError(f"{known.parent}: can't be written: {error.strerror}") from None
+    return _hash(f"{name} {content}" for name, (_, _, content) in new.items())
+
+
+def _remembered(cache: Path) -> dict[str, list]:
+    try:
+        found = json.loads(cache.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    whole = isinstance(found, dict) and all(isinstance(entry, list) and len(entry) == 3 for entry in found.values())
+    return found if whole else {}
+
+
+def _entry(stat: os.stat_result, path: str, old: list | None) -> list:
+    if old is not None and old[:2] == [stat.st_size, stat.st_mtime_ns]:
+        return old
+    return [stat.st_size, stat.st_mtime_ns, file_digest(Path(path))]
+
+
+def digest_of_folder(folder: Path) -> str:
+    """Digest of names and contents of the files that lie directly in a folder."""
+    return _hash(f"{path.name} {file_digest(path)}" for path in sorted(folder.iterdir()) if path.is_file())
+
+
+def file_digest(path: Path) -> str:
+    """Digest of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _hash(lines: Iterable[str]) -> str:
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
