@@ -27,7 +27,7 @@ from splatdag.sharing.images import recorded
 from splatdag.sharing.options import RecordingOptions
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.splats.model import SplatModel
-from splatdag.splats.pixels import read_header, read_mask
+from splatdag.splats.pixels import read_header, read_mask, read_pixels
 from splatdag.splats.ply import read_ply, write_ply
 from splatdag.splats.records import RunFiles, load_ckpt
 from splatdag.workflow.config_file import options_before_flags
