@@ -28,7 +28,7 @@ EVALUATIONS = [f"results/captures/{capture}/single/eval_on_{capture}/manifest.js
 
 def photos(wildcards):
     data = DATA[wildcards.capture]
-    return f"results/captures/{wildcards.capture}/images" if data.endswith(".mp4") else ancient(data)
+    return f"results/captures/{wildcards.capture}/images/frames.json" if data.endswith(".mp4") else ancient(data)
 
 rule captures:
     input:
@@ -42,7 +42,7 @@ rule compile_kernels:
 
 rule extract_frames:
     input: video=lambda wildcards: ancient(DATA[wildcards.capture])
-    output: images=directory("results/captures/{capture}/images")
+    output: receipt="results/captures/{capture}/images/frames.json"
     log: "logs/captures/{capture}/frames.log"
     benchmark: "benchmarks/captures/{capture}/frames.tsv"
     shell: "true"

@@ -28,7 +28,7 @@ rule extract_frames:
     input:
         video=video,
     output:
-        images=directory("<results>/captures/{capture}/images"),
+        receipt="<results>/captures/{capture}/images/frames.json",
     log:
         "<logs>/captures/{capture}/frames.log",
     benchmark:
@@ -45,11 +45,12 @@ rule extract_frames:
             share=1 / 3,
         ),
     params:
-        data=capture_digest,
+        data=video_digest,
         flags=frames_flags,
         code=code_digest("captures.frames"),
+        out=subpath(output.receipt, parent=True),
     shell:
-        "exec python -m splatdag.captures.frames --video {input.video:q} --out {output.images:q}"
+        "exec python -m splatdag.captures.frames --video {input.video:q} --out {params.out:q}"
         " --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -79,11 +80,12 @@ rule pose_capture:
             share=2 / 3,
         ),
     params:
-        data=capture_digest,
+        data=photos_digest,
+        data_dir=folder_of("data"),
         flags=pose_flags,
         code=code_digest("captures.pose"),
     shell:
-        "exec python -m splatdag.captures.pose --data-dir {input.data:q} --report {output.report:q}"
+        "exec python -m splatdag.captures.pose --data-dir {params.data_dir:q} --report {output.report:q}"
         " --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -119,11 +121,12 @@ rule train_capture:
     params:
         data=training_digest,
         split=split_digest,
+        data_dir=folder_of("data"),
         flags=train_flags,
         code=code_digest("captures.train"),
         run=f"{RESULTS}/captures/{{capture}}/{{variant}}",
     shell:
-        "exec python -m splatdag.captures.train --data-dir {input.data:q} --model {input.points:q}"
+        "exec python -m splatdag.captures.train --data-dir {params.data_dir:q} --model {input.points:q}"
         " --result-dir {params.run:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
         " --image-cache {resources.image_cache} --threads {threads} --log {log:q} {params.flags:q}"
 

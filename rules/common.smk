@@ -67,6 +67,21 @@ wildcard_constraints:
     scene=NAME,
 
 
+def folder_of(name):
+    """The folder that an input of this name is, or is a receipt in: what rules make is known by its receipt."""
+
+    def folder(wildcards, input):
+        path = Path(input[name])
+        return str(path.parent if path.name in ("photos.json", "street.json", "frames.json") else path)
+
+    return folder
+
+
+def sample_digest(name):
+    """What a sample is made by: its options and code."""
+    return shlex.join([name, code_digest(f"samples.{name}"), *flags(getattr(CONFIG.samples, name))])
+
+
 def rendered(files):
     """What a target asks for: these results, and first the kernels that they are rendered with."""
     return [*kernels_for(files), *(f"{RESULTS}/{file}" for file in files)]

@@ -9,18 +9,22 @@ from splatdag.workflow.inventory import data_digest
 
 @for_every_job
 def capture_data(wildcards):
-    """The photos of a capture: a folder that may be touched freely, or what another rule makes."""
+    """The photos of a capture: a folder that may be touched freely, or the receipt of those that a rule makes."""
     capture = CAPTURES[wildcards.capture]
     if capture.sample:
-        return f"<results>/samples/{capture.sample}"
-    return f"<results>/captures/{capture.name}/images" if capture.is_video else ancient(capture.data_dir)
+        return f"<results>/samples/{capture.sample}/photos.json"
+    return f"<results>/captures/{capture.name}/images/frames.json" if capture.is_video else ancient(capture.data_dir)
 
 
 @for_every_job
-def capture_digest(wildcards):
-    """What the photos are, or the video; a sample's are known by the rule that makes them."""
+def photos_digest(wildcards):
+    """What the photos are, or what they are made from and how."""
     capture = CAPTURES[wildcards.capture]
-    return f"sample:{capture.sample}" if capture.sample else remembered_digest(capture.data_dir, 1)
+    if capture.sample:
+        return sample_digest(capture.sample)
+    if capture.is_video:
+        return shlex.join([video_digest(wildcards), code_digest("captures.frames"), *frames_flags(wildcards)])
+    return remembered_digest(capture.data_dir, 1)
 
 
 @for_every_job
@@ -28,7 +32,7 @@ def training_digest(wildcards):
     """What the photos are that a training reads, those that are scaled down already among them."""
     capture = CAPTURES[wildcards.capture]
     if capture.sample or capture.is_video:
-        return capture_digest(wildcards)
+        return photos_digest(wildcards)
     return remembered_digest(capture.data_dir, capture.stages.train.data_factor)
 
 
@@ -44,6 +48,11 @@ def split_digest(wildcards):
 def video(wildcards):
     """The video that a capture's photos are taken from."""
     return ancient(CAPTURES[wildcards.capture].data_dir)
+
+
+@for_every_job
+def video_digest(wildcards):
+    return remembered_digest(CAPTURES[wildcards.capture].data_dir, 1)
 
 
 @for_every_job

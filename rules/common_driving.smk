@@ -16,9 +16,9 @@ TINY_LOGS = CONFIG.driving.index.tiny_scenes or DRIVING.names[: CONFIG.driving.i
 
 @for_every_job
 def driving_data(wildcards):
-    """The driving logs: a folder that may be touched freely, or what another rule makes."""
+    """The driving logs: a folder that may be touched freely, or the receipt of those that a rule makes."""
     if DRIVING.sample:
-        return "<results>/samples/street"
+        return "<results>/samples/street/street.json"
     with snakefile.one_line_errors():
         DRIVING.checked()
     return ancient(DRIVING.root)
@@ -71,6 +71,8 @@ def index_cameras():
 
 @functools.cache
 def remembered_logs(scenes, cameras, opened, annotated=False):
+    if DRIVING.sample:
+        return sample_digest("street")
     with snakefile.one_line_errors():
         return logs_digest(DRIVING, snakefile.CACHE, scenes, cameras, opened=opened, annotated=annotated)
 

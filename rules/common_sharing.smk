@@ -36,12 +36,10 @@ def wanted_recordings():
 
 @for_every_job
 def human_run(wildcards):
-    """A run of the human trainer: a folder that may be touched freely, or what another rule makes."""
-    return (
-        "<results>/samples/humans/sample.json"
-        if HUMANS.sample
-        else ancient(f"{HUMANS.root}/{wildcards.scene}/{wildcards.exp}")
-    )
+    """A run of the human trainer: a folder that may be touched freely, or the receipt of what a rule makes."""
+    if HUMANS.sample:
+        return "<results>/samples/humans/sample.json"
+    return ancient(f"{HUMANS.root}/{wildcards.scene}/{wildcards.exp}")
 
 
 @for_every_job
@@ -51,9 +49,9 @@ def human_task(wildcards):
 
 @for_every_job
 def human_digest(wildcards):
-    """What a recording is made from; a sample is known by the rule that makes it."""
+    """What a recording is made from."""
     if HUMANS.sample:
-        return "sample"
+        return sample_digest("humans")
     recording = results_tree.Recording(wildcards.scene, wildcards.exp, human_task(wildcards), wildcards.epoch)
     return results_tree.inputs_digest(Path(HUMANS.root), recording, Path(HUMANS.scenes_dir))
 

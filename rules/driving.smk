@@ -35,11 +35,12 @@ rule index_pandaset:
     resources:
         **site("cpu", mem_mb=2_000, runtime=30, area="driving"),
     params:
+        data_root=folder_of("logs"),
         data=lists_digest,
         flags=flags(CONFIG.driving.index),
         code=code_digest("driving.index"),
     shell:
-        "exec python -m splatdag.driving.index --data-root {input.logs:q} --out-full {output.full:q}"
+        "exec python -m splatdag.driving.index --data-root {params.data_root:q} --out-full {output.full:q}"
         " --out-tiny {output.tiny:q} --report {output.report:q} --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -61,13 +62,14 @@ rule check_pandaset:
     resources:
         **site("cpu", mem_mb=4_000, runtime=120, area="driving"),
     params:
+        data_root=folder_of("logs"),
         data=checked_digest,
         flags=flags(CONFIG.driving.check),
         code=code_digest("driving.check"),
         out=subpath(output.report, parent=True),
     shell:
-        "exec python -m splatdag.driving.check --data-root {input.logs:q} --out-dir {params.out:q} --threads {threads}"
-        " --log {log:q} {params.flags:q}"
+        "exec python -m splatdag.driving.check --data-root {params.data_root:q} --out-dir {params.out:q}"
+        " --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule lift_alignment:
@@ -91,13 +93,14 @@ rule lift_alignment:
     resources:
         **site("cpu", mem_mb=4_000, runtime=15, area="driving"),
     params:
+        data_root=folder_of("logs"),
         data=alignment_digest,
         index=index_digest,
         flags=flags(CONFIG.driving.alignment),
         code=code_digest("driving.lift_alignment"),
         out=subpath(output.facts, parent=True),
     shell:
-        "exec python -m splatdag.driving.lift_alignment --index-path {input.index:q} --data-root {input.logs:q}"
+        "exec python -m splatdag.driving.lift_alignment --index-path {input.index:q} --data-root {params.data_root:q}"
         " --out-dir {params.out:q} --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -119,13 +122,14 @@ rule voxelization:
     resources:
         **site("cpu", mem_mb=8_000, runtime=30, area="driving"),
     params:
+        data_root=folder_of("logs"),
         data=clips_digest,
         index=index_digest,
         flags=flags(CONFIG.driving.voxelization),
         code=code_digest("driving.voxelization"),
         out=subpath(output.facts, parent=True),
     shell:
-        "exec python -m splatdag.driving.voxelization --index-path {input.index:q} --data-root {input.logs:q}"
+        "exec python -m splatdag.driving.voxelization --index-path {input.index:q} --data-root {params.data_root:q}"
         " --out-json {output.facts:q} --out-dir {params.out:q} --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -146,12 +150,13 @@ rule lift_log:
     resources:
         **site("cpu", mem_mb=4_000, runtime=60, area="driving"),
     params:
+        data_root=folder_of("logs"),
         data=log_digest,
         index=index_digest,
         flags=flags(only(CONFIG.driving.train, LiftOptions)),
         code=code_digest("driving.lift_logs"),
         folder=subpath(output.receipt, parent=True),
     shell:
-        "exec python -m splatdag.driving.lift_logs --index-path {input.index:q} --data-root {input.logs:q}"
+        "exec python -m splatdag.driving.lift_logs --index-path {input.index:q} --data-root {params.data_root:q}"
         " --scene {wildcards.scene:q} --folder {params.folder:q} --receipt {output.receipt:q} --threads {threads}"
         " --log {log:q} {params.flags:q}"

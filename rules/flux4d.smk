@@ -29,6 +29,7 @@ rule flux4d_overfit:
     resources:
         **site("any", mem_mb=32_000, runtime=720, area="driving"),
     params:
+        data_root=folder_of("logs"),
         data=overfit_digest,
         index=index_digest,
         flags=flags(CONFIG.driving.overfit),
@@ -36,7 +37,7 @@ rule flux4d_overfit:
         run=subpath(output.manifest, parent=True),
         cache=f"{RESULTS}/driving/lift",
     shell:
-        "exec python -m splatdag.driving.overfit --index-path {input.index:q} --data-root {input.logs:q}"
+        "exec python -m splatdag.driving.overfit --index-path {input.index:q} --data-root {params.data_root:q}"
         " --output-dir {params.run:q} --cache-dir {params.cache:q} --device-count {resources.devices}"
         " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
 
@@ -59,6 +60,7 @@ rule flux4d_flow:
     resources:
         **site("any", mem_mb=16_000, runtime=60, area="driving"),
     params:
+        data_root=folder_of("logs"),
         data=overfit_digest,
         index=index_digest,
         flags=flags(CONFIG.driving.flow),
@@ -67,7 +69,7 @@ rule flux4d_flow:
         name=CONFIG.driving.ckpt,
         cache=f"{RESULTS}/driving/lift",
     shell:
-        "exec python -m splatdag.driving.flow --index-path {input.index:q} --data-root {input.logs:q}"
+        "exec python -m splatdag.driving.flow --index-path {input.index:q} --data-root {params.data_root:q}"
         " --ckpt {params.run:q}/{params.name} --out-dir {params.run:q}/flow --cache-dir {params.cache:q}"
         " --device-count {resources.devices} --gpu-class {resources.gpu_class} --threads {threads} --log {log:q}"
         " {params.flags:q}"
@@ -93,6 +95,7 @@ rule train_flux4d:
     resources:
         **site("h100", mem_mb=48_000, runtime=720, area="driving", gpus=CONFIG.driving.gpus),
     params:
+        data_root=folder_of("logs"),
         data=training_logs_digest,
         index=index_digest,
         flags=flags(CONFIG.driving.train),
@@ -100,7 +103,7 @@ rule train_flux4d:
         run=subpath(output.meta, parent=True),
         cache=f"{RESULTS}/driving/lift",
     shell:
-        "exec python -m splatdag.driving.train --index-path {input.index:q} --data-root {input.logs:q}"
+        "exec python -m splatdag.driving.train --index-path {input.index:q} --data-root {params.data_root:q}"
         " --output-dir {params.run:q} --cache-dir {params.cache:q} --device-count {resources.devices}"
         " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
 
@@ -124,6 +127,7 @@ rule evaluate_flux4d:
     resources:
         **site("any", mem_mb=32_000, runtime=120, area="driving"),
     params:
+        data_root=folder_of("logs"),
         data=measured_digest,
         index=index_digest,
         flags=flags(CONFIG.driving.evaluate),
@@ -133,7 +137,7 @@ rule evaluate_flux4d:
         name=CONFIG.driving.ckpt,
         cache=subpath(input.points, parent=True),
     shell:
-        "exec python -m splatdag.driving.evaluate --index-path {input.index:q} --data-root {input.logs:q}"
+        "exec python -m splatdag.driving.evaluate --index-path {input.index:q} --data-root {params.data_root:q}"
         " --ckpt {params.run:q}/{params.name} --scene {wildcards.scene:q} --out-dir {params.out:q}"
         " --cache-dir {params.cache:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
         " --threads {threads} --log {log:q} {params.flags:q}"

@@ -11,7 +11,7 @@ Needs nothing. Makes
 rule make_sample_room:
     """Ray-trace the sample capture: a textured room with objects on a table."""
     output:
-        room=directory("<results>/samples/room"),
+        receipt="<results>/samples/room/photos.json",
     log:
         "<logs>/samples/room.log",
     benchmark:
@@ -24,8 +24,9 @@ rule make_sample_room:
     params:
         flags=flags(CONFIG.samples.room),
         code=code_digest("samples.room"),
+        out=subpath(output.receipt, parent=True),
     shell:
-        "exec python -m splatdag.samples.room --out {output.room:q} --threads {threads} --log {log:q} {params.flags:q}"
+        "exec python -m splatdag.samples.room --out {params.out:q} --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule make_sample_humans:
@@ -53,7 +54,7 @@ rule make_sample_humans:
 rule make_sample_street:
     """Ray-trace the sample driving logs: streets with moving cars and people, seen by two lidars and six cameras."""
     output:
-        street=directory("<results>/samples/street"),
+        receipt="<results>/samples/street/street.json",
     log:
         "<logs>/samples/street.log",
     benchmark:
@@ -66,5 +67,6 @@ rule make_sample_street:
     params:
         flags=flags(CONFIG.samples.street),
         code=code_digest("samples.street"),
+        out=subpath(output.receipt, parent=True),
     shell:
-        "exec python -m splatdag.samples.street --out {output.street:q} --threads {threads} --log {log:q} {params.flags:q}"
+        "exec python -m splatdag.samples.street --out {params.out:q} --threads {threads} --log {log:q} {params.flags:q}"

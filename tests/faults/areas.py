@@ -39,7 +39,7 @@ class Area:
     targets: tuple[str, ...]
     """What is asked for."""
     interrupted: str
-    """Rule in whose work Snakemake is interrupted; a training, if there is one."""
+    """Rule in whose work Snakemake is interrupted; a training, if there is one, and it is the one killed most often."""
     rules: tuple[str, ...]
     """Of these a job each meets every fault; together with those of `every_job` all that write."""
     every_job: tuple[str, ...] = ()
@@ -71,6 +71,7 @@ def _write_captures(folder: Path) -> None:
     )
 
 
+SAMPLES = ("room/photos.json", "humans/sample.json", "street/street.json")
 LEARN = TINY | {"checkpoint_every": EVERY, "iters": 20, "log_every": 5}
 
 AREAS = {
@@ -82,7 +83,7 @@ AREAS = {
                 "street": {"logs": 2, "frames": 16, "width": 96, "points": 1500, "cameras": ["front_camera"]},
             }
         },
-        targets=("results/samples/room", "results/samples/humans/sample.json", "results/samples/street", "compare"),
+        targets=(*(f"results/samples/{receipt}" for receipt in SAMPLES), "compare"),
         interrupted="make_sample_street",
         rules=("make_sample_room", "make_sample_humans", "make_sample_street", "compile_kernels", "compare"),
         repeats={
@@ -118,7 +119,7 @@ AREAS = {
             }
         },
         targets=("driving", "check_pandaset", "lift_alignment", "voxelization"),
-        interrupted="flux4d_overfit",
+        interrupted="train_flux4d",
         rules=(
             *("index_pandaset", "check_pandaset", "lift_alignment", "voxelization", "lift_log"),
             *("flux4d_overfit", "flux4d_flow", "train_flux4d", "evaluate_flux4d", "flux4d"),
@@ -141,6 +142,7 @@ AREAS = {
 TARGETS = [target for area in AREAS.values() for target in area.targets]
 RULES = [rule for area in AREAS.values() for rule in (*area.rules, *area.every_job)]
 TRAININGS = {rule: training for area in AREAS.values() for rule, training in area.trainings.items()}
+KILLED_OFTEN = [area.interrupted for area in AREAS.values() if area.trainings]
 REPEATS = {rule: pattern for area in AREAS.values() for rule, pattern in area.repeats.items()}
 
 

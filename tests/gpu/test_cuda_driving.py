@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,12 @@ import torch
 from both import CPU, CUDA, NEEDS_CUDA, assert_alike, gaussians, rendered
 from flux4d import INDEX, TINY, scene, street, tiny
 
-from splatdag.driving import overfit
 from splatdag.driving.learning import learn
 from splatdag.driving.loader import Lesson, OnDevice
 from splatdag.driving.model import Flux4D
 from splatdag.driving.sparse import SparseUNet, levels
 from splatdag.driving.training_options import OverfitOptions
-from splatdag.workflow.stage import Job
+from splatdag.workflow.options import flags
 
 pytestmark = NEEDS_CUDA
 BOUND = 1e-3
@@ -100,9 +101,10 @@ def test_a_run_on_one_clip_learns_and_leaves_the_same_files(tmp_path: Path) -> N
     figures = {}
     for device in (CPU, CUDA):
         run = tmp_path / device.type
-        options = OverfitOptions(**TINY | {"iters": 60})
-        count = int(device.type == "cuda")
-        overfit.main(street() / INDEX, street(), run, options, Job(), count, cache_dir=tmp_path / "lift")
+        places = ["--index-path", str(street() / INDEX), "--data-root", str(street()), "--output-dir", str(run)]
+        words = [*places, "--cache-dir", str(tmp_path / "lift"), f"--device-count={int(device.type == 'cuda')}"]
+        options = OverfitOptions(**TINY | {"iters": 60})  # the process keeps its GPU to itself until it ends
+        subprocess.run([sys.executable, "-m", "splatdag.driving.overfit", *words, *flags(options)], check=True)
         metrics = json.loads((run / "metrics.json").read_text())
         first = metrics["baselines"]["init_only"]["nvs"]["full"]["psnr_mean"]
         figures[device] = (first, metrics["nvs"]["full"]["psnr_mean"], sorted(p.name for p in run.rglob("*")))

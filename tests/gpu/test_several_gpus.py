@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from flux4d import learn_clips, tiny
 from trainings import Training, options, spoilt
 
 from splatdag.splats.ranks import RankFailed
@@ -62,3 +63,13 @@ def test_a_stopped_training_is_continued_by_one_gpu(tmp_path):
     with pytest.raises(Stopped, match="state saved after step"):
         on_gpu(tmp_path).run(chosen, stop=True, ranks=2)
     assert on_gpu(tmp_path).run(chosen).step == 60
+
+
+def test_two_gpus_learn_of_driving_what_one_does_with_twice_the_clips(tmp_path):
+    cuda = torch.device("cuda")
+    two = learn_clips(tmp_path / "two", tiny(iters=5), ranks=2, device=cuda)
+    one = learn_clips(tmp_path / "one", tiny(iters=5, grad_accum_steps=2), device=cuda)
+    np.testing.assert_allclose([row[1] for row in two.curve], [row[1] for row in one.curve], rtol=1e-2)
+    for name, other in one.model.state_dict().items():
+        torch.testing.assert_close(two.model.state_dict()[name], other, rtol=5e-2, atol=5e-2)
+    assert two.rank_memory_mb > 0

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from splatdag.driving import evaluate, merge, overfit, train
+import torch
+
+from splatdag.driving import evaluate, merge, overfit, train, trainer
 from splatdag.driving.clips import Clip, read_index
 from splatdag.driving.index import main as make_index
 from splatdag.driving.options import IndexOptions
-from splatdag.driving.reader import Reader
+from splatdag.driving.reader import Reader, loader
 from splatdag.driving.scenes import ClipScene
-from splatdag.driving.training_options import EvaluateOptions, OverfitOptions, TrainOptions
+from splatdag.driving.trainer import Trained, Work
+from splatdag.driving.training_options import EvaluateOptions, LearnOptions, OverfitOptions, TrainOptions
 from splatdag.samples.options import StreetOptions
 from splatdag.samples.street import make_street
+from splatdag.splats.checkpoint import Checkpoint
 from splatdag.workflow.stage import Job
 
 INDEX = "full.pkl"
@@ -60,6 +64,22 @@ def clip(setting: str = "eval_future") -> Clip:
 def scene(setting: str = "eval_future", **changes: Any) -> ClipScene:
     """A clip, read."""
     return Reader(street(), tiny(**changes))(clip(setting))
+
+
+def learn_clips(
+    folder: Path,
+    options: LearnOptions,
+    ranks: int = 1,
+    frames: tuple[int, ...] | None = None,
+    device: torch.device | None = None,
+) -> Trained:
+    """Train on the clips of log 002 and one of 001; without a device on the CPU."""
+    clips = [clip for clip in read_index(street() / INDEX) if clip.split == "train"] + [clip()]
+    make_loader = partial(loader, Reader(street(), options), clips, 2, True, 1)
+    checkpoint = Checkpoint(folder / "state", {"options": repr(options)})
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Work(make_loader, frames, options, checkpoint.path)
+    return trainer.train(work, folder, checkpoint, device or torch.device("cpu"), ranks)
 
 
 @cache

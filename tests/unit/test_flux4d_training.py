@@ -5,32 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from flux4d import clip, street, tiny
+from flux4d import learn_clips, tiny
 
 from splatdag.driving.checkpoints import load_ckpt, load_model
-from splatdag.driving.clips import read_index
-from splatdag.driving.reader import Reader, loader
-from splatdag.driving.trainer import Trained, Work, train
-from splatdag.driving.training_options import LearnOptions
+from splatdag.driving.trainer import Trained
 from splatdag.splats.checkpoint import Checkpoint
 from splatdag.workflow.errors import Stopped, UserError
 
 CPU = torch.device("cpu")
-
-
-def run(folder: Path, options: LearnOptions, ranks: int = 1, frames: tuple[int, ...] | None = None) -> Trained:
-    clips = [clip for clip in read_index(street() / "full.pkl") if clip.split == "train"] + [clip()]
-    make_loader = partial(loader, Reader(street(), options), clips, 2, True, 1)
-    checkpoint = Checkpoint(folder / "state", {"options": repr(options)})
-    folder.mkdir(parents=True, exist_ok=True)
-    return train(Work(make_loader, frames, options, checkpoint.path), folder, checkpoint, CPU, ranks)
 
 
 def numbers(result: Trained) -> dict[str, torch.Tensor]:
@@ -45,7 +33,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], **
 
 def test_the_loss_falls_and_checkpoints_lie_in_the_run(tmp_path: Path) -> None:
     options = tiny(iters=30, save_ckpt_every=20, save_every=15)
-    result = run(tmp_path, options, frames=(1,))
+    result = learn_clips(tmp_path, options, frames=(1,))
     losses = [row[1] for row in result.curve]
     assert np.mean(losses[-6:]) < 0.92 * np.mean(losses[:3])
     assert {path.name for path in tmp_path.glob("ckpt_*")} == {"ckpt_step_000020.pt", "ckpt_step_000030.pt"}
@@ -63,7 +51,7 @@ def test_the_loss_falls_and_checkpoints_lie_in_the_run(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path) -> None:
     one, two, other = (
-        numbers(run(tmp_path / name, tiny(seed=seed))) for name, seed in (("one", 0), ("two", 0), ("other", 1))
+        numbers(learn_clips(tmp_path / name, tiny(seed=seed))) for name, seed in (("one", 0), ("two", 0), ("other", 1))
     )
     assert_same(one, two)
     assert any(not torch.equal(one[name], other[name]) for name in one)
@@ -71,7 +59,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path) 
 
 def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = tiny(iters=8)
-    whole = run(tmp_path / "whole", options)
+    whole = learn_clips(tmp_path / "whole", options)
     from splatdag.driving import trainer
 
     learn, calls = trainer.learn, []
@@ -84,9 +72,9 @@ def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(trainer, "learn", learn_and_stop)
     with pytest.raises(Stopped, match="state saved after step 5"):
-        run(tmp_path / "parts", options)
+        learn_clips(tmp_path / "parts", options)
     monkeypatch.undo()
-    continued = run(tmp_path / "parts", options)
+    continued = learn_clips(tmp_path / "parts", options)
     assert continued.step == 8
     assert continued.curve == whole.curve
     assert_same(numbers(continued), numbers(whole))
@@ -94,46 +82,46 @@ def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, monkeypat
 
 def test_two_ranks_learn_what_one_does_with_twice_the_clips(tmp_path: Path) -> None:
     options = tiny(iters=5)
-    two = run(tmp_path / "two", options, ranks=2)
-    one = run(tmp_path / "one", options.model_copy(update={"grad_accum_steps": 2}))
+    two = learn_clips(tmp_path / "two", options, ranks=2)
+    one = learn_clips(tmp_path / "one", options.model_copy(update={"grad_accum_steps": 2}))
     np.testing.assert_allclose([row[1] for row in two.curve], [row[1] for row in one.curve], rtol=2e-3)
     assert_same(numbers(two), numbers(one), rtol=2e-2, atol=2e-2)
 
 
 def test_a_checkpoint_is_gone_on_from_with_or_without_its_optimiser(tmp_path: Path) -> None:
-    run(tmp_path / "first", tiny(iters=4))
+    learn_clips(tmp_path / "first", tiny(iters=4))
     path = str(tmp_path / "first" / "ckpt_step_000004.pt")
-    on = run(tmp_path / "on", tiny(iters=6, resume_from=path))
+    on = learn_clips(tmp_path / "on", tiny(iters=6, resume_from=path))
     assert [row[0] for row in on.curve] == [5, 6]
     assert (on.step, on.before) == (6, 4)
-    anew = run(tmp_path / "anew", tiny(iters=1, lr=1e-9, resume_from=path, resume_no_optim=True))
+    anew = learn_clips(tmp_path / "anew", tiny(iters=1, lr=1e-9, resume_from=path, resume_no_optim=True))
     assert [row[0] for row in anew.curve] == [1]
     assert (anew.step, anew.before) == (1, 0)
     assert_same(numbers(anew), load_ckpt(Path(path), CPU)["model"], atol=1e-6)
     more = tiny(iters=1, lr=1e-9, iterations=1, motion_degree=0, resume_from=path)
     with pytest.raises(UserError, match="resume_from: its network is another one"):
-        run(tmp_path / "other", more)
-    taken = run(tmp_path / "taken", more.model_copy(update={"resume_no_optim": True}))
+        learn_clips(tmp_path / "other", more)
+    taken = learn_clips(tmp_path / "taken", more.model_copy(update={"resume_no_optim": True}))
     known = load_ckpt(Path(path), CPU)["model"]
     name = "base.unet.encoder.0.0.convolution.weight"
     torch.testing.assert_close(numbers(taken)[name], known[name], atol=1e-6, rtol=0)
 
 
 def test_a_run_goes_on_from_a_checkpoint_of_its_own_and_loses_none_before_it(tmp_path: Path) -> None:
-    run(tmp_path, tiny(iters=6, save_ckpt_every=2))
+    learn_clips(tmp_path, tiny(iters=6, save_ckpt_every=2))
     path = str(tmp_path / "ckpt_step_000004.pt")
-    on = run(tmp_path, tiny(iters=8, save_ckpt_every=4, resume_from=path))
+    on = learn_clips(tmp_path, tiny(iters=8, save_ckpt_every=4, resume_from=path))
     assert [row[0] for row in on.curve] == [5, 6, 7, 8]
     assert {path.name[-5:-3] for path in tmp_path.glob("ckpt_step_*")} == {"02", "04", "08"}
-    run(tmp_path, tiny(iters=2))
+    learn_clips(tmp_path, tiny(iters=2))
     assert [path.name for path in tmp_path.glob("ckpt_step_*")] == ["ckpt_step_000002.pt"]
 
 
 def test_a_checkpoint_with_all_its_steps_done_is_named(tmp_path: Path) -> None:
-    run(tmp_path / "first", tiny(iters=4))
+    learn_clips(tmp_path / "first", tiny(iters=4))
     path = str(tmp_path / "first" / "ckpt_step_000004.pt")
     with pytest.raises(UserError, match="has 4 steps already; make iters more"):
-        run(tmp_path / "on", tiny(iters=4, resume_from=path))
+        learn_clips(tmp_path / "on", tiny(iters=4, resume_from=path))
 
 
 def test_too_little_memory_on_the_gpu_names_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +133,7 @@ def test_too_little_memory_on_the_gpu_names_what_to_lower(tmp_path: Path, monkey
     monkeypatch.setattr(trainer, "learn", learn)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1e9, 80e9))
     with pytest.raises(UserError, match="no memory left on the GPU before the first step .*lower targets_per_step"):
-        run(tmp_path, tiny())
+        learn_clips(tmp_path, tiny())
 
 
 def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
@@ -178,7 +166,7 @@ class _Touch:
 
 def test_a_loss_that_is_no_number_stops(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the loss is not finite any more; lower lr"):
-        run(tmp_path, tiny(iters=30, lr=1e8, grad_clip=0.0, warmup_iters=0))
+        learn_clips(tmp_path, tiny(iters=30, lr=1e8, grad_clip=0.0, warmup_iters=0))
 
 
 def test_a_network_that_is_no_number_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +183,7 @@ def test_a_network_that_is_no_number_is_never_saved(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(trainer, "learn", learn_badly)
     options = tiny(iters=20, log_every=10, save_ckpt_every=1, checkpoint_every=1)
     with pytest.raises(UserError, match="step 4: the loss is not finite any more; lower lr"):
-        run(tmp_path, options)
+        learn_clips(tmp_path, options)
     assert sorted(path.name for path in tmp_path.glob("ckpt_step_*")) == [
         f"ckpt_step_00000{step}.pt" for step in (1, 2, 3)
     ]
@@ -208,10 +196,10 @@ def test_a_network_that_is_no_number_is_never_saved(tmp_path: Path, monkeypatch:
 def test_seconds_and_steps_of_a_training_that_goes_on_are_counted_from_there(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run(tmp_path / "first", tiny(iters=20))
+    learn_clips(tmp_path / "first", tiny(iters=20))
     options = tiny(iters=22, resume_from=str(tmp_path / "first" / "ckpt_step_000020.pt"))
     caplog.set_level("INFO")
-    on = run(tmp_path / "on", options)
+    on = learn_clips(tmp_path / "on", options)
     (line,) = [record.message for record in caplog.records if record.message.startswith("step 22 of 22")]
     told = float(line.split(" ms a step")[0].split()[-1])
     assert told == pytest.approx(1e3 * on.seconds / 2, rel=0.5)
@@ -219,16 +207,16 @@ def test_seconds_and_steps_of_a_training_that_goes_on_are_counted_from_there(
 
 def test_a_training_that_has_ended_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = tiny(iters=3)
-    whole = run(tmp_path, options)
+    whole = learn_clips(tmp_path, options)
     from splatdag.driving import trainer
 
     monkeypatch.setattr(trainer, "learn", None)
-    again = run(tmp_path, options)
+    again = learn_clips(tmp_path, options)
     assert (again.step, again.curve, again.seconds) == (3, whole.curve, whole.seconds)
     assert_same(numbers(again), numbers(whole))
     assert (tmp_path / "ckpt_step_000003.pt").is_file()
 
 
 def test_no_thread_is_left(tmp_path: Path) -> None:
-    run(tmp_path, tiny(iters=1))
+    learn_clips(tmp_path, tiny(iters=1))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("clips")]

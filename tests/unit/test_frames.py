@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -61,9 +63,14 @@ def _set_rotation(path: Path, degrees: int) -> None:
 
 def taken(video: Path, out: Path, **options: float) -> list[np.ndarray]:
     frames.main(video, out, FrameOptions(**options), Job())
-    found = sorted(out.iterdir())
+    found = sorted(out.glob("*.jpg"))
     assert [path.name for path in found] == [f"frame_{i:05d}.jpg" for i in range(1, len(found) + 1)]
+    assert [frame["name"] for frame in told(out)] == [path.name for path in found]
     return [cv2.imread(str(path)) for path in found]
+
+
+def told(out: Path) -> list[dict[str, Any]]:
+    return json.loads((out / "frames.json").read_text())["frames"]
 
 
 def test_of_each_part_the_sharpest_frame_is_taken(tmp_path: Path) -> None:
@@ -80,6 +87,8 @@ def test_of_each_part_the_sharpest_frame_is_taken(tmp_path: Path) -> None:
     assert len(found) == 6
     assert set(found) <= sharp | set(range(16, 20))  # the part of frames 16 to 19 has no sharp one
     assert [index // 4 for index in found] == [0, 1, 2, 3, 4, 5]
+    assert [round(frame["seconds"] * RATE) for frame in told(tmp_path / "out")] == found
+    assert min(frame["sharpness"] for frame in told(tmp_path / "out")) > 0
 
 
 def test_frames_where_the_camera_stands_still_are_dropped_and_counted(
@@ -135,4 +144,8 @@ def test_frames_of_an_earlier_run_are_replaced_and_other_files_are_not(tmp_path:
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="holds other files"):
         taken(video, tmp_path / "out")
-    assert len(list((tmp_path / "out").iterdir())) == 4
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *(f"frame_0000{number}.jpg" for number in (1, 2, 3)),
+        "frames.json",
+        "mine.txt",
+    }

@@ -2,13 +2,24 @@
 
 import asyncio
 import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
 slurm = pytest.importorskip("snakemake_executor_plugin_slurm")
 
-from splatdag.workflow.patient_executor import wait_for_the_controller  # noqa: E402
+from splatdag.workflow.patient_executor import mend_executor  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def unmended(monkeypatch):
+    """What is mended is as it was after each test."""
+    for name in ("check_active_jobs", "cancel", "sleep"):
+        monkeypatch.setattr(slurm.Executor, name, getattr(slurm.Executor, name))
+    monkeypatch.setattr(slurm.Executor, "_is_mended", False, raising=False)
 
 
 @pytest.fixture
@@ -23,9 +34,8 @@ def looked_at(monkeypatch):
                     yield job
 
         monkeypatch.setattr(slurm.Executor, "check_active_jobs", check_active_jobs)
-        monkeypatch.setattr(slurm.Executor, "_keeps_jobs", False, raising=False)
-        wait_for_the_controller()
-        wait_for_the_controller()
+        mend_executor()
+        mend_executor()
         executor = SimpleNamespace(_status_query_calls=5, logger=logging.getLogger())
 
         async def still_active():
@@ -44,11 +54,9 @@ def test_jobs_are_dropped_only_by_an_answer(looked_at, answers, active):
     assert looked_at(["a", "b"], answers) == active
 
 
-def test_the_thread_that_looks_may_begin_before_the_executor_is_complete(monkeypatch):
+def test_the_thread_that_looks_may_begin_before_the_executor_is_complete():
     """An error in its first round would end the thread, and nobody would look at a job again."""
-    monkeypatch.setattr(slurm.Executor, "check_active_jobs", slurm.Executor.check_active_jobs)
-    monkeypatch.setattr(slurm.Executor, "_keeps_jobs", False, raising=False)
-    wait_for_the_controller()
+    mend_executor()
     settings = SimpleNamespace(init_seconds_before_status_checks=5)
     beginning = SimpleNamespace(workflow=SimpleNamespace(executor_settings=settings), logger=logging.getLogger())
 
@@ -56,6 +64,53 @@ def test_the_thread_that_looks_may_begin_before_the_executor_is_complete(monkeyp
         return [job async for job in slurm.Executor.check_active_jobs(beginning, [])]
 
     assert asyncio.run(first_round()) == []
+
+
+class Interrupted(slurm.Executor):
+    """An executor with one job, and a long sleep after each round."""
+
+    def __init__(self, asking):
+        settings = SimpleNamespace(common_settings=SimpleNamespace(init_seconds_before_status_checks=0))
+        self.workflow = SimpleNamespace(
+            executor_plugin=settings,
+            remote_execution_settings=SimpleNamespace(immediate_submit=True),
+            scheduler=None,
+        )
+        self._job_submission_executor = ThreadPoolExecutor(1)
+        self.lock, self.wait, self.active_jobs = threading.Lock(), True, ["job"]
+        self.next_seconds_between_status_checks = 180
+        self.asked, self.asking, self.cancelled = threading.Event(), asking, []
+        self.wait_thread = threading.Thread(target=self._wait_thread, daemon=True)
+        self.wait_thread.start()
+
+    async def check_active_jobs(self, active_jobs):
+        self.asked.set()
+        await asyncio.sleep(self.asking)
+        for job in active_jobs:
+            yield job
+
+    def cancel_jobs(self, active_jobs):
+        self.cancelled += active_jobs
+
+    def shutdown(self):
+        super(slurm.Executor, self).shutdown()
+
+
+Interrupted.__abstractmethods__ = frozenset()
+
+
+@pytest.mark.parametrize("asking", [0, 1])
+def test_an_interrupted_run_cancels_its_jobs_and_ends_soon(asking):
+    """While the executor sleeps, and while it asks."""
+    mend_executor()
+    executor = Interrupted(asking)
+    assert executor.asked.wait(10)
+    executor._job_submission_executor.submit(time.sleep, 1)
+    executor._job_submission_executor.submit(executor.active_jobs.append, "not yet submitted")
+    begun = time.monotonic()
+    executor.cancel()
+    assert executor.cancelled == ["job"]
+    assert time.monotonic() - begun < 20
 
 
 def test_the_executor_still_counts_answers_as_the_patience_needs():

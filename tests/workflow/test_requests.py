@@ -109,5 +109,7 @@ def test_a_gpu_that_is_not_there_stops_the_run_before_any_job(snakemake, project
     assert "lower --resources gpu=, 0 is the CPU" in line
     assert not (project / "results").exists()
     assert not list((project / ".snakemake" / "locks").glob("*"))
-    done = snakemake("results/samples/room", "--touch", "--cores", "2", "--resources", "gpu=1", env=environment)
+    done = snakemake(
+        "results/samples/room/photos.json", "--touch", "--cores", "2", "--resources", "gpu=1", env=environment
+    )
     assert "GPUs asked for" not in done.stderr

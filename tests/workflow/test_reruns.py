@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from areas import TARGETS, write_project
+from areas import AREAS, TARGETS, write_project
 from jobs import copied, jobs_of
 
 ASKED = [target for target in TARGETS if target != "compare"]  # that is made anew after every run
+LARGE = 1_500_000
+"""Bytes of stand-ins: more than Snakemake by itself compares the contents of."""
 YEAR = 365 * 86_400
 Change = Callable[[Path], object]
 
@@ -51,8 +53,10 @@ def made(tmp_path_factory: pytest.TempPathFactory, new_project: Callable[[Path],
     ]:
         path = folder / output
         (path if path.suffix else path / "file").parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix:
-            path.write_text(json.dumps(output))
+        stand_in = path if path.suffix else path / "file"
+        stand_in.write_text(json.dumps(output))
+        if path.suffix not in (".json", ".txt", ".tsv"):
+            os.truncate(stand_in, LARGE)
     for measured in folder.glob("results/driving/*/*/metrics.json"):  # with a clip that is kept, which is recorded
         (measured.parent / "clip").mkdir()
         (measured.parent / "clip" / "motion.npz").touch()
@@ -96,7 +100,7 @@ def configured(dotted: str, value: Any) -> Change:
 
 def touch_files(folder: Path) -> None:
     for path in folder.rglob("*"):
-        if path.is_file() and ".snakemake" not in path.as_posix():  # nor Snakemake's own marks
+        if ".snakemake" not in path.relative_to(folder).parts:
             os.utime(path, follow_symlinks=False)
 
 
@@ -146,7 +150,7 @@ def edit_docstring(folder: Path) -> None:
 
 
 HARMLESS: dict[str, Change] = {
-    "touched photos, logs, sheets, config, rules and results": touch_files,
+    "touched files and folders: photos, sheets, config, rules, results": touch_files,
     "stray files among the photos": stray_files,
     "the learning rate as it is, written out": configured("captures.train.means_lr", 4.8e-4),
     "where photos are kept": configured("captures.train.image_cache", "disk"),
@@ -160,6 +164,14 @@ SINGLE = {"train_capture", "evaluate_capture", "link_run", "record_capture", "up
 MEASURED = {"evaluate_flux4d", "flux4d", "record_drive", "upload_scene"}
 CASES: dict[str, tuple[Change, set[str]]] = {
     "an edited photo": (edit_photo, SINGLE | {"pose_capture"}),
+    "code of a sample": (
+        edited("samples/street"),
+        {*AREAS["driving"].rules, "make_sample_street", "compile_kernels", "record_drive", "upload_scene"},
+    ),
+    "a sample's option": (
+        configured("samples.humans.width", 50),
+        {"make_sample_humans", "record_epoch", "upload_scene"},
+    ),
     "code of a first stage": (
         edited("captures/frames"),
         {"extract_frames", "pose_capture", "train_capture", "record_capture", "upload_scene"},

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 from splatdag.captures.options import FrameOptions
 from splatdag.splats.encoding import encoded
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.publish import complete_folder
+from splatdag.workflow.publish import complete_folder, write_json
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ _SHARPNESS_SIDE = 640
 _CHANGE_SIDE = 64
 """Longest side of the images that are compared with the frame before (pixels)."""
 _QUALITY = 95
+RECEIPT = "frames.json"
+"""Beside the frames: when each of them is shown (seconds) and how sharp it is."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class _Candidate:
 
     part: int
     sharpness: float
+    seconds: float
     frame: av.VideoFrame
     grey: np.ndarray
 
@@ -40,7 +44,7 @@ def main(video: Path, out: Path, options: FrameOptions, job: Job) -> None:
 
     Args:
         video: file to read.
-        out: folder to write frame_00001.jpg and so on to; it appears as a whole.
+        out: folder to write frame_00001.jpg and so on to, and frames.json; it appears as a whole.
         options: how many frames.
         job: how to run.
     """
@@ -50,22 +54,26 @@ def main(video: Path, out: Path, options: FrameOptions, job: Job) -> None:
         raise UserError(f"{out}: holds other files than frames; name a new folder")
     with complete_folder(out) as folder:
         taken, still = _take(video, folder, options, job.threads)
-        if taken < 2:
+        if len(taken) < 2:
             why = "the camera never moves" if still else "it is too short"
-            raise UserError(f"{video}: only {taken} frame could be taken, since {why}; at least two are needed")
-    logger.info("%d frames taken; %d dropped, since the camera stood still", taken, still)
+            raise UserError(f"{video}: only {len(taken)} frame could be taken, since {why}; at least two are needed")
+        write_json(folder / RECEIPT, {"frames": taken})
+    logger.info("%d frames taken; %d dropped, since the camera stood still", len(taken), still)
 
 
-def _take(video: Path, folder: Path, options: FrameOptions, threads: int) -> tuple[int, int]:
-    """Write the sharpest frame of each part; returns how many, and how many were dropped as unchanged."""
-    taken = still = 0
+def _take(video: Path, folder: Path, options: FrameOptions, threads: int) -> tuple[list[dict[str, Any]], int]:
+    """Write the sharpest frame of each part; returns what they are, and how many were dropped as unchanged."""
+    taken: list[dict[str, Any]] = []
+    still = 0
     before: np.ndarray | None = None
     for best in _sharpest(video, options.num_frames, threads):
         if before is not None and float(np.abs(best.grey - before).mean()) < options.min_change:
             still += 1
             continue
-        taken, before = taken + 1, best.grey
-        _write(folder / f"frame_{taken:05d}.jpg", best.frame)
+        before = best.grey
+        name = f"frame_{len(taken) + 1:05d}.jpg"
+        taken.append({"name": name, "seconds": round(best.seconds, 3), "sharpness": round(best.sharpness, 1)})
+        _write(folder / name, best.frame)
     return taken, still
 
 
@@ -95,7 +103,7 @@ def _sharpest(video: Path, parts: int, threads: int) -> Iterator[_Candidate]:
                 grey = _grey(frame, _SHARPNESS_SIDE)
                 sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).var())
                 if best is None or sharpness > best.sharpness:
-                    best = _Candidate(part, sharpness, frame, _small(grey))
+                    best = _Candidate(part, sharpness, float(time * (stream.time_base or 0)), frame, _small(grey))
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{video}: can't be decoded as a video: {error.strerror or error}") from None
     if best is None:
@@ -142,7 +150,7 @@ def _write(path: Path, frame: av.VideoFrame) -> None:
 
 def _is_ours(folder: Path) -> bool:
     return folder.is_dir() and all(
-        path.suffix == ".jpg" and path.name.startswith("frame_") for path in folder.iterdir()
+        path.name == RECEIPT or (path.suffix == ".jpg" and path.name.startswith("frame_")) for path in folder.iterdir()
     )
 
 

@@ -91,7 +91,7 @@ def planned_stages(captures: dict[str, Capture], results: Path, logs: Path) -> l
 
 def _before_training(capture: Capture) -> list[PlannedStage]:
     folder, name = f"captures/{capture.name}", capture.name
-    frames = [PlannedStage("captures", name, "frames", f"{folder}/frames.log", f"{folder}/images")]
+    frames = [PlannedStage("captures", name, "frames", f"{folder}/frames.log", f"{folder}/images/frames.json")]
     pose = PlannedStage("captures", name, "pose", f"{folder}/pose.log", f"{folder}/registration.json")
     return [*(frames if capture.is_video else []), pose]
 

@@ -9,6 +9,7 @@ import torch
 
 from splatdag.driving.model import Flux4D
 from splatdag.driving.training_options import LearnOptions
+from splatdag.splats.checkpoint import read_tensors
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import validated
 from splatdag.workflow.publish import complete
@@ -46,7 +47,7 @@ def load_ckpt(path: Path, device: torch.device) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"ckpt: no such file: {path}")
     try:
-        given = torch.load(path, map_location=device, weights_only=True)
+        given = read_tensors(path, device)
     except Exception as error:  # whatever a damaged file makes the reader raise
         raise UserError(f"{path}: can't be read as a checkpoint ({type(error).__name__})") from None
     if not isinstance(given, dict) or not {"model", "moments", "step", "options"} <= given.keys():

@@ -79,7 +79,7 @@ def logs_digest(
     """What some logs hold: lists of poses and times by content, tables and images by name.
 
     Args:
-        logs: of the config; samples are known by the rule that makes them.
+        logs: of the config.
         cache: for the digests of lists, which are read again only when their size or modification time changed.
         scenes: names; None is all.
         cameras: that count.
@@ -89,8 +89,6 @@ def logs_digest(
     Raises:
         UserError: a file can't be looked at.
     """
-    if logs.sample:
-        return "sample"
     lines = []
     for name in logs.names if scenes is None else scenes:
         folder = Path(logs.root) / name

@@ -12,6 +12,7 @@ import yaml
 
 from splatdag.splats.appearance import Appearance
 from splatdag.splats.cameras import PoseChange
+from splatdag.splats.checkpoint import read_tensors
 from splatdag.splats.model import SplatModel
 from splatdag.splats.options import SplatOptions
 from splatdag.splats.ply import write_ply
@@ -118,7 +119,7 @@ def load_ckpt(path: Path, options: type[T], device: torch.device) -> LoadedRun:
         UserError: it can't be read, or is not one of ours.
     """
     try:
-        saved = torch.load(path, map_location=device, weights_only=True)
+        saved = read_tensors(path, device)
         values = saved["options"]
         frame = Normalisation(np.array(saved["frame"]["center"]), saved["frame"]["scale"], saved["frame"]["extent"])
         splats, step = saved["splats"], saved["step"] + 1

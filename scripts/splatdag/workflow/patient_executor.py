@@ -1,22 +1,33 @@
-"""The Slurm executor, but patient with a controller that does not answer."""
+"""The Slurm executor, but patient with a controller that does not answer, and soon and completely ended by Ctrl-C."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+_ROUND_SECONDS = 30
+"""How long a round of questions may still take when the run is to end."""
 
-def wait_for_the_controller() -> None:
-    """Let Snakemake's Slurm executor keep its jobs while Slurm can't be asked for them.
 
-    Version 2.8.0 drops all running jobs when each query of a round fails, as in an outage of slurmctld, and then
-    waits for ever for jobs that it does not look at any more. Here they are asked for again in the next round.
-    """
+def mend_executor() -> None:
+    """Mend what version 2.8.0 does with jobs that Slurm is being asked for, and how long it sleeps."""
     from snakemake_executor_plugin_slurm import Executor
 
-    if getattr(Executor, "_keeps_jobs", False):
-        return
-    look = Executor.check_active_jobs
+    if not getattr(Executor, "_is_mended", False):
+        Executor.check_active_jobs = _looks_patiently(Executor.check_active_jobs)
+        Executor.cancel = _cancels_all(Executor.cancel)
+        Executor.sleep = _sleep
+        Executor._is_mended = True
+
+
+def _looks_patiently(look: Any) -> Any:
+    """Keep jobs while Slurm can't be asked for them.
+
+    The executor drops all running jobs when each query of a round fails, as in an outage of slurmctld, and then waits
+    for ever for jobs that it does not look at any more. Here they are asked for again in the next round.
+    """
 
     async def look_patiently(self: Any, active_jobs: list[Any]) -> AsyncIterator[Any]:
         answers = self._status_query_calls if active_jobs else 0  # the first round begins before the executor is made
@@ -27,5 +38,24 @@ def wait_for_the_controller() -> None:
             for job in active_jobs:
                 yield job
 
-    Executor.check_active_jobs = look_patiently
-    Executor._keeps_jobs = True
+    return look_patiently
+
+
+def _cancels_all(cancel: Any) -> Any:
+    """Cancel jobs that are just being submitted or asked for, too, which are in no list meanwhile; submit no more."""
+
+    def cancel_all(self: Any) -> None:
+        self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
+        with self.lock:
+            self.wait = False
+        self.wait_thread.join(_ROUND_SECONDS)
+        cancel(self)
+
+    return cancel_all
+
+
+async def _sleep(self: Any) -> None:
+    """Sleep between two rounds, which is up to three minutes, no longer than until the run is to end."""
+    until = time.monotonic() + self.next_seconds_between_status_checks
+    while self.wait and (left := until - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, 0.5))

@@ -17,7 +17,7 @@ import splatdag
 from splatdag.workflow.digests import file_digest
 from splatdag.workflow.errors import USER_ERROR, UserError
 from splatdag.workflow.gpu_slots import JOBS_PER_GPU, check_gpus, jobs_per_gpu
-from splatdag.workflow.patient_executor import wait_for_the_controller
+from splatdag.workflow.patient_executor import mend_executor
 from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile, started_in, submits_to_slurm
 from splatdag.workflow.site import Site, check_requests, request
 from splatdag.workflow.slurm import accounts, live_jobs, partitions
@@ -61,7 +61,7 @@ def prepare_slurm(arguments: Sequence[str], folder: Path) -> None:
     """
     if not submits_to_slurm(arguments):
         return
-    wait_for_the_controller()
+    mend_executor()
     if jobs := live_jobs(folder):
         some = ", ".join(f"{job.job_id} {job.what}" for job in jobs[:3]) + (", …" if len(jobs) > 3 else "")
         raise UserError(
