@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 
 import psutil
 import pytest
@@ -117,3 +118,16 @@ def test_ctrl_c_leaves_no_jobs_and_a_state_to_go_on_from(posed, box):
     assert (job["state"], job["node"]) == ("CANCELLED", "h100-1")
     assert re.search(r"stopped: state saved after step \d+", posed.log("interrupted"))
     assert not list((posed.folder / ".snakemake" / "locks").glob("*")), "the next run needs no --unlock"
+
+
+def test_ctrl_c_while_jobs_are_submitted_cancels_all_and_submits_no_more(posed, box):
+    posed.configure("capture,data_dir\n" + "".join(f"one_of_{number},../data\n" for number in range(30)))
+    run = posed.start("captures")
+    box.wait("a job", lambda: bool(box.jobs(posed.folder)))
+    os.killpg(run.pid, signal.SIGINT)
+    done = posed.end(run, 60)
+    assert done.returncode != 0
+    box.wait("no jobs", lambda: not box.jobs(posed.folder), 20)
+    assert done.stdout.count("has been submitted with SLURM jobid") < 30, "it was told before it had submitted all"
+    time.sleep(3)
+    assert not box.jobs(posed.folder)
