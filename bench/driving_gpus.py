@@ -34,7 +34,7 @@ def main() -> None:
     index = indexed(root, SEQUENCES[0])
     lifted(root, index, SEQUENCES[:LOGS])
     found = {}
-    for count in sorted({1, torch.cuda.device_count()}):
+    for count in sorted({1, max(1, torch.cuda.device_count())}):
         run_dir, log = arguments.folder / f"on_{count}", arguments.folder / f"on_{count}.log"
         shutil.rmtree(run_dir, ignore_errors=True)
         log.unlink(missing_ok=True)
@@ -58,6 +58,8 @@ def step_ms(log: Path) -> float:
         for step, mean in re.findall(r"step (\d+) of \d+, .* (\d+) ms a step", log.read_text())
     ]
     half = next(entry for entry in told if entry[0] >= told[-1][0] / 2)
+    if half is told[-1]:
+        raise SystemExit(f"{log}: too short a training to be measured; raise --iters")
     return (told[-1][1] - half[1]) / (told[-1][0] - half[0])
 
 

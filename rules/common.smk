@@ -67,12 +67,17 @@ wildcard_constraints:
     scene=NAME,
 
 
-def folder_of(name):
-    """The folder that an input of this name is, or is a receipt in: what rules make is known by its receipt."""
+RECEIPTS = ("photos.json", "street.json", "frames.json")
+"""Written last into folders that rules make; they stand for these as outputs and inputs, since Snakemake compares files."""
 
+
+def folder_of(name):
+    """The folder that an input names: itself, or the one that its receipt lies in."""
+
+    @for_every_job
     def folder(wildcards, input):
         path = Path(input[name])
-        return str(path.parent if path.name in ("photos.json", "street.json", "frames.json") else path)
+        return str(path.parent if path.name in RECEIPTS and not path.is_dir() else path)
 
     return folder
 

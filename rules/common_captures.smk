@@ -52,6 +52,7 @@ def video(wildcards):
 
 @for_every_job
 def video_digest(wildcards):
+    """What the video is that frames are taken from."""
     return remembered_digest(CAPTURES[wildcards.capture].data_dir, 1)
 
 

@@ -135,7 +135,7 @@ def test_a_damaged_file_is_taken_or_refused_in_one_line(name, readers, tmp_path,
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", NAMES)
-def test_thousands_of_damaged_files_are_taken_or_refused(name, readers, tmp_path, record_property) -> None:
+def test_hundreds_of_damaged_files_are_taken_or_refused(name, readers, tmp_path, record_property) -> None:
     _check(readers, name, tmp_path, 400, record_property)
 
 

@@ -128,6 +128,5 @@ def test_ctrl_c_while_jobs_are_submitted_cancels_all_and_submits_no_more(posed, 
     done = posed.end(run, 60)
     assert done.returncode != 0
     box.wait("no jobs", lambda: not box.jobs(posed.folder), 20)
-    assert done.stdout.count("has been submitted with SLURM jobid") < 30, "it was told before it had submitted all"
     time.sleep(3)
     assert not box.jobs(posed.folder)

@@ -140,6 +140,7 @@ def test_a_video_of_one_place_is_refused(tmp_path: Path, count: int, why: str) -
 def test_frames_of_an_earlier_run_are_replaced_and_other_files_are_not(tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4", [picture(index) for index in range(8)])
     assert len(taken(video, tmp_path / "out", num_frames=8)) == 8
+    (tmp_path / "out" / ".snakemake_timestamp").touch()
     assert len(taken(video, tmp_path / "out", num_frames=3)) == 3
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="holds other files"):

@@ -11,6 +11,7 @@ import pytest
 
 slurm = pytest.importorskip("snakemake_executor_plugin_slurm")
 
+from splatdag.workflow.errors import UserError  # noqa: E402
 from splatdag.workflow.patient_executor import mend_executor  # noqa: E402
 
 
@@ -77,9 +78,10 @@ class Interrupted(slurm.Executor):
             scheduler=None,
         )
         self._job_submission_executor = ThreadPoolExecutor(1)
+        self.run_uuid, self.logger = "run", logging.getLogger()
         self.lock, self.wait, self.active_jobs = threading.Lock(), True, ["job"]
         self.next_seconds_between_status_checks = 180
-        self.asked, self.asking, self.cancelled = threading.Event(), asking, []
+        self.asked, self.asking = threading.Event(), asking
         self.wait_thread = threading.Thread(target=self._wait_thread, daemon=True)
         self.wait_thread.start()
 
@@ -89,10 +91,8 @@ class Interrupted(slurm.Executor):
         for job in active_jobs:
             yield job
 
-    def cancel_jobs(self, active_jobs):
-        self.cancelled += active_jobs
-
     def shutdown(self):
+        self._job_submission_executor.shutdown(wait=True)
         super(slurm.Executor, self).shutdown()
 
 
@@ -100,17 +100,39 @@ Interrupted.__abstractmethods__ = frozenset()
 
 
 @pytest.mark.parametrize("asking", [0, 1])
-def test_an_interrupted_run_cancels_its_jobs_and_ends_soon(asking):
-    """While the executor sleeps, and while it asks."""
+def test_an_interrupted_run_cancels_its_jobs_and_ends_soon(asking, monkeypatch):
+    """While the executor sleeps, and while it asks; one job is being submitted, another waits for that."""
+    live, cancelled = {"running"}, []
+
+    def cancel_run(run):
+        cancelled.append((run, sorted(live)))
+        live.clear()
+
+    def submit(job, seconds):
+        time.sleep(seconds)
+        live.add(job)
+
+    monkeypatch.setattr("splatdag.workflow.patient_executor.cancel_run", cancel_run)
     mend_executor()
     executor = Interrupted(asking)
     assert executor.asked.wait(10)
-    executor._job_submission_executor.submit(time.sleep, 1)
-    executor._job_submission_executor.submit(executor.active_jobs.append, "not yet submitted")
+    executor._job_submission_executor.submit(submit, "being submitted", 1)
+    executor._job_submission_executor.submit(submit, "not yet submitted", 0)
     begun = time.monotonic()
     executor.cancel()
-    assert executor.cancelled == ["job"]
+    assert cancelled == [("run", ["running"]), ("run", ["being submitted"])]
+    assert not live
     assert time.monotonic() - begun < 20
+
+
+def test_where_slurm_does_not_answer_it_is_said_what_to_type(monkeypatch, caplog):
+    def cancel_run(run):
+        raise UserError("scancel: no answer")
+
+    monkeypatch.setattr("splatdag.workflow.patient_executor.cancel_run", cancel_run)
+    mend_executor()
+    Interrupted(0).cancel()
+    assert "scancel: no answer; see what is left: `python -m splatdag.doctor`" in caplog.text
 
 
 def test_the_executor_still_counts_answers_as_the_patience_needs():

@@ -28,6 +28,8 @@ def test_the_command_of_a_job_can_be_typed(snakemake):
     assert command.startswith("exec python -m splatdag.captures.train --data-dir results/samples/room")
     assert "--preset=small" in command
     assert "--device-count 0" in command
+    given = snakemake("-n", "-p", "captures", "--config", "captures={train: {image_cache: disk}}")
+    assert "--image-cache disk " in planned(given.stdout)["train_capture"][0]
 
 
 @pytest.fixture

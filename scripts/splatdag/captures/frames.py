@@ -149,8 +149,10 @@ def _write(path: Path, frame: av.VideoFrame) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
+    """Whether a folder has frames only; marks of file systems and of Snakemake are hidden."""
     return folder.is_dir() and all(
-        path.name == RECEIPT or (path.suffix == ".jpg" and path.name.startswith("frame_")) for path in folder.iterdir()
+        path.name == RECEIPT or path.name.startswith(".") or (path.suffix == ".jpg" and path.name.startswith("frame_"))
+        for path in folder.iterdir()
     )
 
 

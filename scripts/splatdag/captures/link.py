@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from splatdag.captures.sheet import check_link
+from splatdag.captures.result_dirs import check_link
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete, write_text
 from splatdag.workflow.stage import Job, run

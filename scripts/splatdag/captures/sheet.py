@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from splatdag.captures.options import CaptureResources, FrameOptions, PoseOptions, TrainOptions
+from splatdag.captures.result_dirs import absolute, check_apart, check_result_dir
 from splatdag.captures.split import check_split, matching
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.inventory import check_photos, colmap_model, has_transforms, is_video, photo_names
@@ -105,7 +105,7 @@ class Capture:
     @functools.cached_property
     def eval_name(self) -> str | None:
         """The last part of `eval_on_<name>`, the folder of the external evaluation."""
-        return _absolute(self.eval_dir).name if self.eval_dir else None
+        return absolute(self.eval_dir).name if self.eval_dir else None
 
     @property
     def dual_variants(self) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def read_captures(sheet: Path, shared: Stages, results: Path, files: bool = True
     if files:
         for capture in captures.values():
             _check_files(capture, results)
-        _check_places([capture for capture in captures.values() if capture.result_dir])
+        check_apart([(f"{c.where}: result_dir", c.name, c.result_dir) for c in captures.values() if c.result_dir])
     return captures
 
 
@@ -171,7 +171,7 @@ def _check_files(capture: Capture, results: Path) -> None:
     if capture.eval_dir:
         _check_eval_dir(capture)
     if capture.result_dir:
-        _check_result_dir(capture, results)
+        check_result_dir(capture.result_dir, capture.name, results, f"{capture.where}: result_dir")
 
 
 def _stages(row: Row, where: str, shared: Stages) -> Stages:
@@ -237,54 +237,6 @@ def _check_eval_dir(capture: Capture) -> None:
     word = capture.stages.train.eval_match_string
     matching(photo_names(eval_dir), word, f"{where}: eval_match_string")
     check_name(str(capture.eval_name), f"{where}: the last part, which names the folder eval_on_…")
-
-
-def _check_result_dir(capture: Capture, results: Path) -> None:
-    """The place for the link to a run must be free, or hold that link."""
-    assert capture.result_dir is not None
-    where = f"{capture.where}: result_dir"
-    place, runs = _absolute(capture.result_dir), _absolute(results / "captures")
-    if place == runs or runs in place.parents or place in runs.parents:
-        raise UserError(
-            f"{where}: {capture.result_dir} can't be a link, since the runs themselves are in {results / 'captures'};"
-            f" choose another place, such as {results / (capture.name + '_single')}"
-        )
-    check_link(capture.result_dir, results / "captures" / capture.name / "single", where)
-
-
-def check_link(link: Path, run: Path, where: str) -> None:
-    """Stop unless `link` is free or a link to the folder `run` already.
-
-    Raises:
-        UserError: something else is there.
-    """
-    if os.path.lexists(link) and not (link.is_symlink() and link.resolve() == run.resolve()):
-        kind = "a link to elsewhere" if link.is_symlink() else "a folder" if link.is_dir() else "a file"
-        raise UserError(f"{where}: {link} is already there, {kind}; move it away, or choose another result_dir")
-
-
-def _absolute(path: Path) -> Path:
-    """Without `..`, but with its links: a link to a folder of an odd name gives it another."""
-    return Path(os.path.abspath(path))  # noqa: PTH100
-
-
-def _check_places(linked: list[Capture]) -> None:
-    """No two links in one place, and none inside another's run."""
-    taken: dict[Path, Capture] = {}
-    for capture in linked:
-        assert capture.result_dir is not None
-        first = taken.setdefault(_absolute(capture.result_dir), capture)
-        if first is not capture:
-            raise UserError(
-                f"{capture.where}: result_dir: {capture.result_dir} is that of capture {first.name} too; choose another"
-            )
-    for place, capture in taken.items():
-        outer = next((taken[parent] for parent in place.parents if parent in taken), None)
-        if outer:
-            raise UserError(
-                f"{capture.where}: result_dir: {capture.result_dir} is inside that of capture {outer.name};"
-                " choose another"
-            )
 
 
 def row_notices(captures: dict[str, Capture], shared: Stages) -> list[tuple[str, str]]:

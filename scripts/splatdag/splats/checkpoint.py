@@ -22,6 +22,8 @@ def read_tensors(path: Path, device: torch.device) -> Any:
         Exception: any; also for a changed byte, which `torch.load` does not notice.
     """
     with zipfile.ZipFile(path) as archive:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise ValueError("torch.save compresses nothing")  # and unpacking may take for ever
         if (changed := archive.testzip()) is not None:
             raise ValueError(f"{changed} is not what was written")
     return torch.load(path, map_location=device, weights_only=True)

@@ -7,8 +7,8 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-_ROUND_SECONDS = 30
-"""How long a round of questions may still take when the run is to end."""
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.slurm import cancel_run
 
 
 def mend_executor() -> None:
@@ -17,7 +17,7 @@ def mend_executor() -> None:
 
     if not getattr(Executor, "_is_mended", False):
         Executor.check_active_jobs = _looks_patiently(Executor.check_active_jobs)
-        Executor.cancel = _cancels_all(Executor.cancel)
+        Executor.cancel = _cancel
         Executor.sleep = _sleep
         Executor._is_mended = True
 
@@ -41,17 +41,19 @@ def _looks_patiently(look: Any) -> Any:
     return look_patiently
 
 
-def _cancels_all(cancel: Any) -> Any:
-    """Cancel jobs that are just being submitted or asked for, too, which are in no list meanwhile; submit no more."""
+def _cancel(self: Any) -> None:
+    """Cancel all jobs of the run, by its name: those that are just being submitted or asked for are in no list."""
+    self._job_submission_executor.shutdown(wait=False, cancel_futures=True)
+    _cancel_run(self)
+    self.shutdown()  # after this, no job of the run is new
+    _cancel_run(self)
 
-    def cancel_all(self: Any) -> None:
-        self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
-        with self.lock:
-            self.wait = False
-        self.wait_thread.join(_ROUND_SECONDS)
-        cancel(self)
 
-    return cancel_all
+def _cancel_run(executor: Any) -> None:
+    try:
+        cancel_run(executor.run_uuid)
+    except UserError as error:
+        executor.logger.error(f"{error}; see what is left: `python -m splatdag.doctor`")
 
 
 async def _sleep(self: Any) -> None:

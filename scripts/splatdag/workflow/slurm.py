@@ -55,6 +55,15 @@ def cancel(jobs: Sequence[LiveJob]) -> None:
     _answer("scancel", *(job.job_id for job in jobs))
 
 
+def cancel_run(run: str) -> None:
+    """Cancel all jobs of a run of Snakemake, by the name that they share; trainings save their state.
+
+    Raises:
+        UserError: scancel is not there or fails.
+    """
+    _answer("scancel", f"--name={run}", f"--user={getpass.getuser()}")
+
+
 def partitions() -> list[str]:
     """Names of the cluster's partitions.
 
