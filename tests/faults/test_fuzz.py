@@ -135,8 +135,8 @@ def test_a_damaged_file_is_taken_or_refused_in_one_line(name, readers, tmp_path,
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", NAMES)
-def test_hundreds_of_damaged_files_are_taken_or_refused(name, readers, tmp_path, record_property) -> None:
-    _check(readers, name, tmp_path, 400, record_property)
+def test_thousands_of_damaged_files_are_taken_or_refused(name, readers, tmp_path, record_property) -> None:
+    _check(readers, name, tmp_path, 1000, record_property)
 
 
 def test_every_reader_is_named_here() -> None:

@@ -94,7 +94,7 @@ def _matrix(given: Any, where: str) -> np.ndarray:
     """[4, 4] float64 from a list of 3 or 4 rows."""
     try:
         rows = np.array(given, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rows = np.zeros(0)
     if rows.shape not in {(3, 4), (4, 4)}:
         raise UserError(f"{where}: expected 4 rows of 4 numbers")
@@ -164,7 +164,7 @@ def _add_points(model: pycolmap.Reconstruction, path: Path, to_original: np.ndar
         channels = ("red", "green", "blue")
         gray = np.full((len(points), 3), 128, np.uint8)
         colors = np.column_stack([vertices[c] for c in channels]) if names.issuperset(channels) else gray
-    except (OSError, ValueError, KeyError, IndexError, plyfile.PlyParseError) as error:
+    except Exception as error:  # whatever a damaged file makes the reader raise
         raise UserError(f"{path}: can't read points from it: {' '.join(str(error).split())}") from None
     if colors.dtype != np.uint8:
         colors = np.rint(np.clip(colors, 0, 1) * 255) if colors.dtype.kind == "f" else np.clip(colors, 0, 255)

@@ -83,7 +83,7 @@ def _read(path: Path, source: str) -> Lifted | None:
             if str(file[_SOURCE]) != source:
                 return None
             arrays = {name: file[name] for name in _KINDS}
-    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile):
+    except (OSError, ValueError, OverflowError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile):
         return None
     count = arrays["times"].size
     shapes = {"origin": (3,), "points": (count, 3), "colors": (count, 3)}

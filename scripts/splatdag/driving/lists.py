@@ -45,7 +45,7 @@ def read_times(path: Path) -> np.ndarray:
     """
     try:
         return np.array(read_json(path), dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{path}: expected a list of numbers") from None
 
 
@@ -59,7 +59,7 @@ def read_poses(path: Path) -> np.ndarray:
     try:
         positions = np.array([[pose["position"][axis] for axis in "xyz"] for pose in listed], dtype=np.float64)
         headings = np.array([[pose["heading"][part] for part in "wxyz"] for pose in listed], dtype=np.float64)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise UserError(f"{path}: expected a list of position {{x, y, z}} and heading {{w, x, y, z}}") from None
     matrices = np.zeros((len(positions), 4, 4))
     matrices[:, :3, :3] = rotations(headings.reshape(-1, 4))

@@ -80,7 +80,7 @@ def lengths(log: Log, problems: list[str]) -> dict[str, Any]:
     for name, camera in log.cameras.items():
         values |= {f"camera/{name}/poses.json": camera.camera_to_world, f"camera/{name}/timestamps.json": camera.times}
     for name, array in values.items():
-        wrong = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        wrong = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         _tell(problems, np.flatnonzero(wrong).tolist(), f"{name} has values that are no number in frames")
     return found
 
@@ -162,7 +162,7 @@ def ego(log: Log, problems: list[str]) -> dict[str, Any]:
     try:
         given = read_list(path)[:count] if path.is_file() else []
         measured_speeds = np.array([[fix["xvel"], fix["yvel"]] for fix in given], dtype=np.float64).reshape(-1, 2)
-    except (UserError, KeyError, TypeError, ValueError):
+    except (UserError, KeyError, TypeError, ValueError, OverflowError):
         problems.append("meta/gps.json: expected a list of lat, long, height, xvel, yvel")
         return found
     if len(measured_speeds) == count:

@@ -27,7 +27,7 @@ def main(run_dir: Path, ckpt: Path, index_path: Path, scenes: tuple[str, ...], j
             measured.append(json.loads(path.read_text(encoding="utf-8"))["rows"])
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from None
-        except (ValueError, KeyError) as error:
+        except (ValueError, OverflowError, KeyError) as error:
             raise UserError(f"{path}: not what an evaluation writes ({error})") from None
     publish_run(run_dir, measured, {"ckpt": str(ckpt), "index_path": str(index_path), "scenes": list(scenes)})
 

@@ -139,7 +139,7 @@ class Log:
             if not np.isfinite(K).all():
                 raise ValueError("NaN or infinity")
             poses, times = read_poses(folder / "poses.json"), read_times(folder / "timestamps.json")
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             self.problems.append(f"{name}: intrinsics.json has not fx, fy, cx, cy")
             return None
         except UserError as error:

@@ -79,7 +79,7 @@ def _read_camera(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path) as given:
             K = np.asarray(given["intrinsics"], np.float64).reshape(3, 3)
             pose = np.asarray(given["extrinsics"], np.float64).reshape(-1, 4)[:3].reshape(3, 4)
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, OverflowError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a camera with intrinsics (3×3) and extrinsics (3×4): {error}") from None
     if not (np.isfinite(K).all() and np.isfinite(pose).all()):
         raise UserError(f"{path}: intrinsics or extrinsics are not finite")

@@ -61,7 +61,7 @@ def read_run(folder: Path) -> CaptureRun:
     try:
         held_out = [str(view["name"]) for view in metrics["views"]]
         offset = np.array(manifest["offset"], np.float64).reshape(3)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise UserError(f"{folder}: not a run of a capture; manifest.json has offset, metrics.json has views") from None
     renders = dict(_renders(folder / "renders", held_out))
     if not renders:
@@ -83,7 +83,7 @@ def _curves(folder: Path) -> tuple[dict[str, list[float]], list[tuple[int, float
             if match := re.fullmatch(r"val_step(\d+)\.json", file.name):
                 held_out.append((int(match[1]) + 1, float(read_json(file)["psnr"])))
         return {}, sorted(held_out)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{file}: not what a training writes ({type(error).__name__}: {error})") from None
 
 

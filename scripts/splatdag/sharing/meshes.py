@@ -89,7 +89,10 @@ def _read_triangles(path: Path, vertices: int) -> np.ndarray:
     for face in _FACE.findall(read_bytes(path)):
         corners = [int(corner.partition(b"/")[0]) for corner in face.split() if corner.partition(b"/")[0].isdigit()]
         triangles += [(corners[0], *pair) for pair in pairwise(corners[1:])]
-    found = np.array(triangles, np.int64).reshape(-1, 3) - 1
+    try:
+        found = np.array(triangles, np.int64).reshape(-1, 3) - 1
+    except OverflowError:  # no mesh has that many vertices
+        found = np.zeros((0, 3), np.int64)
     if not len(found) or found.min() < 0 or found.max() >= vertices:
         raise UserError(f"{path}: not an OBJ file with faces `f a b c` that count its {vertices} vertices from 1")
     return found.astype(np.uint32)

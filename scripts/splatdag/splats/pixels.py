@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ _EIGHT_BIT = frozenset({"1", "L", "P", "RGB", "LA", "PA", "RGBA", "La", "RGBa", 
 _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _WITH_ALPHA = frozenset({"LA", "PA", "RGBA", "La", "RGBa"})
 _ORIENTATION = 0x0112
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, OverflowError, struct.error)
+"""What Pillow raises for damaged files."""
 _PIXELS_PER_BYTE = 1000
 """Of large photos at most; the plainest real ones have about a hundred."""
 _LARGE = 16_000_000
@@ -113,7 +116,7 @@ def read_pixels(path: Path) -> Pixels:
                 rgb, alpha = (whole[:, :, :3].copy(), whole[:, :, 3].copy()) if transparent else (whole, None)
             else:
                 raise UserError(f"{path}: pixels of kind {image.mode} have no set white; save it with 8 or 16 bits")
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+        except _UNREADABLE as error:
             raise UserError(f"{path}: can't be decoded ({_reason(error)}); remove or replace this photo") from None
     pixels = Pixels(rgb, None if alpha is None or alpha.min() == 255 else alpha, orientation)
     # Pillow turns TIFFs by itself, and nothing else: turn them back.
@@ -155,7 +158,7 @@ def _opened(path: Path) -> PIL.Image.Image:
             f"{path}: its header claims more than {2 * (PIL.Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels;"
             " remove it or scale it down"
         ) from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except _UNREADABLE as error:
         kind = "it is empty" if not path.stat().st_size else _unknown(path, error)
         raise UserError(f"{path}: can't be decoded ({kind}); remove or replace this photo") from None
     count = image.size[0] * image.size[1]
@@ -181,7 +184,7 @@ def _floats(path: Path) -> bool:
             directory = PIL.TiffImagePlugin.ImageFileDirectory_v2(stream.read(8))
             stream.seek(directory.next)
             directory.load(stream)
-    except (OSError, SyntaxError, ValueError, RuntimeError):
+    except _UNREADABLE:
         return False
     sample_format = directory.get(339, (1,))
     return 3 in (sample_format if isinstance(sample_format, tuple) else (sample_format,))
@@ -194,7 +197,7 @@ def _has_opacity(image: PIL.Image.Image) -> bool:
 def _orientation(image: PIL.Image.Image) -> int:
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError):  # damaged EXIF says nothing of the pixels
+    except _UNREADABLE:  # damaged EXIF says nothing of the pixels
         return 1
     return value if value in range(1, 9) else 1
 

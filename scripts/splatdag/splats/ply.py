@@ -71,7 +71,7 @@ def read_ply(path: Path) -> Parameters:
             "sh0": _stacked(column, _numbered("f_dc", 3))[:, None],
             "shN": _stacked(column, _numbered("f_rest", rest)).reshape(count, 3, rest // 3).transpose(0, 2, 1),
         }
-    except (OSError, KeyError, ValueError, PlyParseError) as error:
+    except (OSError, KeyError, ValueError, OverflowError, PlyParseError) as error:
         raise UserError(f"{path}: not a PLY file of Gaussians: {error}") from None
     return {name: torch.tensor(np.ascontiguousarray(value)) for name, value in values.items()}
 
