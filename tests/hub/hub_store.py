@@ -58,6 +58,17 @@ class Repository:
             oid = self.commits[oid].parent
         return found
 
+    def commit(self, branch: str, added: dict[str, Entry], message: str, parent: str | None = None) -> str:
+        """Commit files on top of a branch, which must be at `parent` if one is given."""
+        head = self.branches.get(branch)
+        if parent and head != parent:
+            raise Refused(412, "A commit has happened since. Please refresh and try again.")
+        files = {**(self.commits[head].files if head else {}), **added}
+        oid = hashlib.sha1(f"{head} {message} {sorted(files.items())}".encode()).hexdigest()
+        self.commits[oid] = Commit(oid, head, message, files)
+        self.branches[branch] = oid
+        return oid
+
 
 def git_oid(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
@@ -119,23 +130,16 @@ class Store:
         return self.repositories[key]
 
     def create(self, key: str, private: bool = False) -> bool:
-        """Make a repository; False if it is there."""
+        """Make a repository; False if it is there. Tests look on from other threads: it is seen whole or not at all."""
         with self.lock:
             if key in self.repositories:
                 return False
-            self.repositories[key] = Repository(private)
-            self.commit(key, "main", {".gitattributes": self.regular(b"*.rrd filter=lfs\n")}, "initial commit")
+            repository = Repository(private)
+            repository.commit("main", {".gitattributes": self.regular(b"*.rrd filter=lfs\n")}, "initial commit")
+            self.repositories[key] = repository
             return True
 
     def commit(self, key: str, branch: str, added: dict[str, Entry], message: str, parent: str | None = None) -> str:
-        """Commit files on top of a branch, which must be at `parent` if one is given."""
+        """As `Repository.commit`, one after the other."""
         with self.lock:
-            repository = self.find(key)
-            head = repository.branches.get(branch)
-            if parent and head != parent:
-                raise Refused(412, "A commit has happened since. Please refresh and try again.")
-            files = {**(repository.commits[head].files if head else {}), **added}
-            oid = hashlib.sha1(f"{head} {message} {sorted(files.items())}".encode()).hexdigest()
-            repository.commits[oid] = Commit(oid, head, message, files)
-            repository.branches[branch] = oid
-            return oid
+            return self.find(key).commit(branch, added, message, parent)

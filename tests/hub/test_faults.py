@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -208,14 +209,17 @@ def test_an_uploader_that_is_killed_while_it_sends_leaves_nothing_and_the_next_e
 
 
 def test_an_uploader_that_is_killed_after_its_commit_does_not_commit_again(hub, command, upload, run_dir, tmp_path):
-    hub.fail("POST", "/commit/", lose=True)
+    killed = threading.Event()
+    look_again = partial(hub.fail, "GET", "/api/", before=lambda: killed.wait(60))  # is not answered before the kill
+    hub.fail("POST", "/commit/", before=look_again, lose=True)
     process = start(command, hub)
     deadline = time.monotonic() + 60
     while not hub.store.repositories or not hub.repository(REPO).history():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.kill()  # while it waits to look again
+    process.kill()
     process.wait()
+    killed.set()
     assert not receipt_of(tmp_path).exists()
     done = upload()
     assert "nothing was sent" in done.stderr
