@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import os
 import re
+import resource
 import runpy
 import shlex
 import shutil
@@ -46,9 +47,9 @@ class Job:
             path = folder / output
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def start(self, folder: Path, step: str = "") -> Running:
-        """Start its command in a project; `step` is a method that is counted."""
-        return Running(self, folder, step)
+    def start(self, folder: Path, step: str = "", largest: int = resource.RLIM_INFINITY) -> Running:
+        """Start its command in a project; `step` is a method that is counted, `largest` the bytes a file may have."""
+        return Running(self, folder, step, largest)
 
     def finish(self, folder: Path) -> Running:
         """Run its command to its end, which must be good."""
@@ -84,10 +85,10 @@ def jobs_of(dry_run: str) -> list[Job]:
 class Running:
     """A job's process, a child of a process that has imported what is slow to import."""
 
-    def __init__(self, job: Job, folder: Path, step: str) -> None:
+    def __init__(self, job: Job, folder: Path, step: str, largest: int) -> None:
         _import_what_is_slow()
         self._said, self._steps = (Path(_NOTES.name) / name for name in ("said", "steps"))
-        self.process = _FORKED.Process(target=_be, args=(job, folder, self._said, self._steps, step))
+        self.process = _FORKED.Process(target=_be, args=(job, folder, self._said, self._steps, step, largest))
         self.begun = time.monotonic()
         self.process.start()
 
@@ -128,8 +129,9 @@ def _import_what_is_slow() -> None:
     first.join()
 
 
-def _be(job: Job, folder: Path, said: Path, steps: Path, step: str) -> None:
+def _be(job: Job, folder: Path, said: Path, steps: Path, step: str, largest: int) -> None:
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
     os.chdir(folder)
     terminal = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):

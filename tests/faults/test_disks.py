@@ -67,6 +67,27 @@ def test_a_full_disk_is_said_in_one_line_and_with_room_the_job_finishes(
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_a_file_that_cannot_grow_is_said_in_one_line_and_its_job_finishes_later(
+    rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
+) -> None:
+    """As where a quota is used up: the disk has room, and libraries that do not look whether they wrote say nothing."""
+    for job in jobs:
+        (tmp_path / "clock").touch()
+        _, good = job.tried(copy, tmp_path)
+        sizes = sorted(set(written(copy, (tmp_path / "clock").stat().st_mtime_ns)))
+        for size in {sizes[len(sizes) // 2], sizes[-1]}:
+            job.remove_outputs(copy)
+            running = job.start(copy, largest=size // 2)
+            if running.wait():
+                count("file that cannot grow")
+                said_in_one_line(running, "File too large|not written whole|structure from motion failed")
+            check_outputs(job, copy, good)
+        job.remove_outputs(copy)
+        job.finish(copy)
+        check_finished(job, copy, good)
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_a_folder_that_may_only_be_read_is_said_in_one_line(
     rule: str, jobs: list[Job], finished: Path, small_disk: Path, tmp_path: Path, count: Count
 ) -> None:

@@ -52,6 +52,7 @@ def check_finished(job: Job, folder: Path, finished: Path) -> None:
     assert files(results) <= files(good)
     lost = {path for path in files(good) - files(results) if "rerun" not in path.parts}  # recordings come later
     assert not lost
+    assert not list(results.rglob("*.partial*")), "what kills left is removed"
     check_outputs(job, folder, finished)
     for path in good.glob(REPEATS.get(job.rule, "no file")):
         if path.relative_to(good) in files(results):

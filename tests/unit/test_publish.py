@@ -1,11 +1,15 @@
 """Every output is complete or absent."""
 
 import os
+import resource
+import subprocess
+import sys
+import time
 
 import pytest
 
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.publish import complete, filled_folder, read_json, write_json
+from splatdag.workflow.publish import complete, complete_folder, filled_folder, read_json, write_json
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -26,6 +30,46 @@ def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["out.txt"]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from splatdag.workflow.publish import complete, complete_folder
+with complete(Path(sys.argv[1], "splat.ply")) as file, complete_folder(Path(sys.argv[1], "room")) as folder:
+    file.write_text("half")
+    (folder / "1.jpg").touch()
+    print("writing", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_what_another_writes_is_not(tmp_path):
+    writers = []
+    for _ in range(2):
+        command = [sys.executable, "-c", WRITER, str(tmp_path)]
+        writers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert writers[-1].stdout.readline() == "writing\n"
+    killed, other = writers
+    killed.kill()
+    killed.wait()
+    assert len(list(tmp_path.iterdir())) == 4
+    (tmp_path / ".mine.partial.ply").touch()
+    with complete(tmp_path / "out.txt") as temporary:
+        temporary.touch()
+        assert len(list(tmp_path.iterdir())) == 4, "two of the other, one of the user's, one of its own"
+    other.kill()
+    other.wait()
+    assert sorted(path.suffix for path in tmp_path.glob(f".*-{other.pid}.partial*")) == [".partial", ".ply"]
+
+
+def test_what_another_machine_left_is_removed_when_it_has_been_silent_for_a_day(tmp_path):
+    new, old = (tmp_path / f".{name}.0123abcd-1.partial.ply" for name in ("new", "old"))
+    for path, days in ((new, 0.9), (old, 1.1)):
+        path.touch()
+        os.utime(path, (time.time() - days * 86_400,) * 2)
+    write_json(tmp_path / "out.json", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [new.name, "out.json"]
 
 
 def test_a_writer_that_wrote_nothing_is_an_error(tmp_path):
@@ -68,17 +112,46 @@ def test_a_full_disk_is_named_with_its_file_also_where_a_library_notices_nothing
     with pytest.raises(OSError, match=r"No space left on device: .*out\.txt'"), complete(path) as temporary:
         temporary.touch()
         raise OSError(28, "No space left on device")
-    with pytest.raises(KeyError), complete(path):
-        raise KeyError("another reason")
     real = os.statvfs(tmp_path)
     full = os.statvfs_result([*real[:3], 0, 0, *real[5:]])
     monkeypatch.setattr(os, "statvfs", lambda folder: full)
-    for error in (None, RuntimeError("unexpected pos"), OSError("3 requested and 1 written")):
-        with pytest.raises(OSError, match=r"No space left on device: .*out\.txt'"), complete(path) as temporary:
-            temporary.write_text("cut sh")
-            if error:
-                raise error
+    with pytest.raises(OSError, match=r"No space left on device: .*out\.txt'"), complete(path) as temporary:
+        temporary.write_text("cut sh")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_files():
+    """Files of this process may have 6,000 bytes, as where a quota is used up."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("unexpected pos"), OSError("3 requested and 1 written")])
+def test_what_a_library_says_instead_of_a_quota_is_told_as_what_it_is(tmp_path, small_files, error):
+    path = tmp_path / "out.txt"
+    for size, told in ((5000, r"File too large: .*out\.txt'"), (100, str(error))):
+        with pytest.raises((OSError, RuntimeError), match=told), complete(path) as temporary:
+            temporary.write_bytes(bytes(size))
+            raise error
+    with pytest.raises(type(error), match=str(error)), complete_folder(tmp_path / "room") as folder:
+        (folder / "1.jpg").write_bytes(bytes(5000))
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_looking_for_room_leaves_linked_files_as_they_are(tmp_path):
+    recording, target = tmp_path / "capture.rrd", tmp_path / "run"
+    recording.write_bytes(b"recording")
+    target.mkdir()
+    for make in (lambda path: os.link(recording, path), lambda path: path.symlink_to(target)):
+        with pytest.raises(KeyError), complete(tmp_path / "out") as temporary:
+            make(temporary)
+            raise KeyError("another reason")
+    assert recording.read_bytes() == b"recording"
+    assert sorted(tmp_path.rglob("*")) == [recording, target]
 
 
 def test_a_new_folder_appears_as_a_whole_and_one_with_files_keeps_them(tmp_path):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pycolmap
 
 from splatdag.captures import transforms
 from splatdag.captures.model import read_model
 from splatdag.captures.options import PoseOptions
 from splatdag.captures.sfm import ADVICE, structure_from_motion, triangulated
+from splatdag.workflow.colmap_file import read_reconstruction
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.inventory import (
     check_photos,
@@ -25,7 +28,7 @@ from splatdag.workflow.inventory import (
     photos_folder,
 )
 from splatdag.workflow.lease import lease
-from splatdag.workflow.publish import complete, write_json, write_text
+from splatdag.workflow.publish import check_room, complete, write_json, write_text
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
@@ -137,12 +140,27 @@ def _publish(model: pycolmap.Reconstruction, facts: dict[str, Any], report: Path
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     model.write_binary(str(staged))
+    _check_written(model, staged)
     for name in _MODEL_FILES:
         with complete(sparse / name) as temporary:
             (staged / name).replace(temporary)
     shutil.rmtree(report.parent / "state")
     write_text(report.with_suffix(".txt"), "\n".join(report_lines(facts)) + "\n")
     write_json(report, facts)
+
+
+def _check_written(model: pycolmap.Reconstruction, folder: Path) -> None:
+    """Read a model back: COLMAP does not look whether it could write."""
+    try:
+        written = read_reconstruction(folder)
+        whole = written.summary() == model.summary() and all(
+            np.array_equal(camera.params, model.cameras[index].params) for index, camera in written.cameras.items()
+        )
+    except UserError:
+        whole = False
+    if not whole:
+        check_room(folder, folder)
+        raise OSError(errno.EIO, "the model was not written whole", str(folder))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import logging
 import shutil
 import signal
@@ -92,7 +93,7 @@ def _working_in(folder: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        check_room(folder)  # COLMAP does not say so
+        check_room(folder, folder)  # COLMAP does not say so
         raise UserError(f"structure from motion failed: {' '.join(str(error).split())[-300:]}") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -211,7 +212,8 @@ def _stage_masks(data_dir: Path, names: list[str], folder: Path) -> Path | None:
 
 def _write_mask(path: Path, counts: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), counts.astype(np.uint8) * 255)
+    if not cv2.imwrite(str(path), counts.astype(np.uint8) * 255):
+        raise OSError(errno.EIO, "can't be written", str(path))
 
 
 ADVICE = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -86,20 +86,12 @@ class FolderTree:
 
     def write(self, changes: Mapping[str, Content], scene: Scene) -> None:
         """Put files in their places: recordings as links to the same data where the file system has them."""
-        _remove_partial([self.root / scene.folder, self.root / scene.recordings])
         for path, content in changes.items():
             with complete(self.root / path) as temporary:
                 if isinstance(content.source, bytes):
                     temporary.write_bytes(content.source)
                 else:
                     _link_or_copy(content.source, temporary)
-
-
-def _remove_partial(folders: Iterable[Path]) -> None:
-    """Remove what a killed upload left."""
-    for folder in folders:
-        for path in folder.glob(".*.partial*"):
-            path.unlink()
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -1,36 +1,46 @@
 """Every output is complete or absent: write beside it, flush, rename; a full disk is an error that names the file.
 
-What is read back is JSON or one line.
+What is read back is JSON or one line. A kill -9 leaves a hidden `.partial` file or folder: the next process that writes
+into the same folder removes it.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from splatdag.workflow.errors import UserError
 
 _MAX_DIGITS = 300
+_PAGE_BYTES = 4096
+_PARTIAL = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)\.partial(\..*)?")
+"""What is being written, by which thread of which machine."""
+_SILENT_SECONDS = 86_400.0
+"""What a thread of another machine has not written to for so long is left by a dead one."""
 
 
 @contextmanager
 def complete(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well it replaces `path`, else it is removed.
 
-    The temporary name keeps the suffix, is hidden, and carries the thread's id. File and folder are flushed to
-    disk, so that a published file survives a power cut whole.
+    The temporary name keeps the suffix and is hidden. File and folder are flushed to disk, so that a published file
+    survives a power cut whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{threading.get_native_id()}.partial{path.suffix}")
+    temporary = _partial(path)
     try:
-        with _disk_named(path):
+        with _disk_named(path, temporary):
             yield temporary
             _flush(temporary)
         temporary.replace(path)
@@ -43,11 +53,10 @@ def complete(path: Path) -> Iterator[Path]:
 def complete_folder(path: Path) -> Iterator[Path]:
     """Give a hidden folder beside `path`, which replaces it when the block ends well and is removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = _partial(path)
     partial.mkdir()
     try:
-        with _disk_named(path):
+        with _disk_named(path, partial):
             yield partial
         if path.exists():
             shutil.rmtree(path)
@@ -66,8 +75,43 @@ def filled_folder(path: Path) -> Iterator[Path]:
             yield folder
 
 
+def _partial(path: Path) -> Path:
+    """Where this thread writes what is to become `path`; what a thread that is dead left beside it is removed."""
+    _remove_left(path.parent.absolute())
+    return path.with_name(f".{path.stem}.{_machine()}-{threading.get_native_id()}.partial{path.suffix}")
+
+
+@cache
+def _remove_left(folder: Path) -> None:
+    """Remove what dead threads left in a folder; once in a process."""
+    for left in folder.iterdir():
+        found = _PARTIAL.fullmatch(left.name)
+        if found and _is_dead(left, found[1], int(found[2])):
+            with suppress(OSError):  # another process removes it, too, or it is another user's
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _is_dead(left: Path, machine: str, thread: int) -> bool:
+    if machine != _machine():
+        return abs(time.time() - left.lstat().st_mtime) > _SILENT_SECONDS
+    try:
+        os.kill(thread, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False  # another user's
+    return thread == threading.get_native_id()  # it has another's number, and has not begun to write
+
+
+@cache
+def _machine() -> str:
+    """Where numbers of threads count: this machine since it was started, and this container."""
+    names = Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.sha256("".join(names).encode()).hexdigest()[:8]
+
+
 @contextmanager
-def _disk_named(path: Path) -> Iterator[None]:
+def _disk_named(path: Path, partial: Path) -> Iterator[None]:
     """Let what writes `path` fail where the disk is full, also if a library has not noticed or says something else."""
     try:
         yield
@@ -75,18 +119,39 @@ def _disk_named(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno is None:
-            check_room(path)
+            check_room(partial, path)
         elif error.filename is None:
             error.filename = str(path)
         raise
     except Exception:
-        check_room(path)
+        check_room(partial, path)
         raise
-    check_room(path)
+    _check_disk(path)
 
 
-def check_room(path: Path) -> None:
-    """Raise the error of a full disk if nothing more can be written beside `path`."""
+def check_room(partial: Path, path: Path) -> None:
+    """Raise why a file or folder can't grow, if it can't: a full disk, a quota that is used up, a limit of file sizes.
+
+    A page is written for that, so this is for when something has failed.
+
+    Args:
+        partial: what was being written, and is to be thrown away.
+        path: what it was to become, for the message.
+    """
+    if partial.is_symlink() or (partial.is_file() and partial.stat().st_nlink > 1):
+        return  # a link, which takes no room, to what must stay as it is
+    place = partial / ".room" if partial.is_dir() else partial
+    try:
+        with place.open("ab") as file:
+            file.write(bytes(_PAGE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def _check_disk(path: Path) -> None:
     disk = os.statvfs(path.parent)
     free = disk.f_bavail if os.geteuid() else disk.f_bfree
     if disk.f_blocks and not free:
