@@ -22,7 +22,6 @@ from typing import Any
 Count = Callable[..., None]
 """Note a fault of some kind, or several."""
 _FORKED = multiprocessing.get_context("forkserver")
-_NOTES = tempfile.TemporaryDirectory(prefix="splatdag-faults-")
 _FORKED.set_forkserver_preload(["torch", "numba", "cv2", "pycolmap", "scipy.spatial", "torchmetrics", "matplotlib"])
 
 
@@ -87,7 +86,7 @@ class Running:
 
     def __init__(self, job: Job, folder: Path, step: str, largest: int) -> None:
         _import_what_is_slow()
-        self._said, self._steps = (Path(_NOTES.name) / name for name in ("said", "steps"))
+        self._said, self._steps = (Path(_notes().name) / name for name in ("said", "steps"))
         self.process = _FORKED.Process(target=_be, args=(job, folder, self._said, self._steps, step, largest))
         self.begun = time.monotonic()
         self.process.start()
@@ -119,6 +118,12 @@ class Running:
     def steps(self) -> int:
         """Calls of the counted method."""
         return self._steps.stat().st_size if self._steps.exists() else 0
+
+
+@functools.cache
+def _notes() -> tempfile.TemporaryDirectory[str]:
+    """Of this process alone: a job, which imports this module too, would leave its own when it is killed."""
+    return tempfile.TemporaryDirectory(prefix="splatdag-faults-")
 
 
 @functools.cache
