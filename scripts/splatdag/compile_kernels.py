@@ -7,9 +7,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from splatdag.samples.options import StreetOptions
 from splatdag.samples.room import make_room
 from splatdag.samples.street import make_street
+from splatdag.splats.cpu.triangles import cover_triangles
 from splatdag.splats.losses import photometric_loss
 from splatdag.splats.render import render
 
@@ -17,12 +20,13 @@ import torch  # isort: skip - after splats, which sets up the thread pools
 
 
 def main() -> None:
-    """Render, differentiate and trace something small; numba keeps what it compiled for that."""
+    """Render, differentiate, trace and cover something small; numba keeps what it compiled for that."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         make_room(Path(folder) / "room", width=32, height=32, photos=8)
         street = StreetOptions(logs=1, frames=1, width=32, cameras=("front_camera",), points=64)
         make_street(Path(folder) / "street", street)
+    cover_triangles(np.zeros((1, 3, 2)), np.zeros((4, 4), np.int32))
     generator = torch.Generator().manual_seed(0)
     means = (torch.rand((20, 3), generator=generator) + torch.tensor([-0.5, -0.5, 1.0])).requires_grad_()
     for antialiased, absgrad in ((False, True), (True, False)):

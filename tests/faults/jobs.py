@@ -87,6 +87,8 @@ class Running:
     def __init__(self, job: Job, folder: Path, step: str, largest: int) -> None:
         _import_what_is_slow()
         self._said, self._steps = (Path(_notes().name) / name for name in ("said", "steps"))
+        for notes in (self._said, self._steps):  # of the run before
+            notes.write_bytes(b"")
         self.process = _FORKED.Process(target=_be, args=(job, folder, self._said, self._steps, step, largest))
         self.begun = time.monotonic()
         self.process.start()

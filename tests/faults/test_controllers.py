@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,7 +88,8 @@ def runs(finished: Path, copy: Path, area: str) -> Iterator[Runs]:
         process.wait()
     for process in psutil.process_iter(["cwd"]):
         if process.info["cwd"] == str(copy):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def ran(said: str) -> list[str]:

@@ -82,6 +82,8 @@ class HubHandler(BaseHTTPRequestHandler):
         if self.lost:
             return
         self.send_response(status)
+        if self.unread:  # nobody is to ask again on this connection
+            self.send_header("Connection", "close")
         for key, value in headers.items():
             self.send_header(key, value)
         self.end_headers()

@@ -194,7 +194,7 @@ class Box:
             f"--socket={self.socket}", f"--key-file={key}",
             f"--pid-file={key.parent / 'pid'}", f"--seed-file={key.parent / 'seed'}",
         )  # fmt: skip
-        self.wait("munged", lambda: bool(self.ask("munge", "-n", "-S", str(self.socket))), 10)
+        self.wait("munged", lambda: bool(self.ask("munge", "-n", "-S", str(self.socket))), 60)
 
     def _write_configuration(self) -> None:
         host, ports = socket.gethostname().partition(".")[0], _free_ports(1 + len(NODES))
@@ -241,9 +241,9 @@ SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd-%n.log
 SlurmdParameters=config_overrides
 SlurmctldTimeout=60
-SlurmdTimeout=8
+SlurmdTimeout=20
 ReturnToService=2
-KillWait=5
+KillWait=15
 MinJobAge=600
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -260,11 +260,16 @@ AccountingStorageType=accounting_storage/none
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Ports that are free, and that the kernel gives to no client while a daemon is down."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found: list[int] = []
+    for port in range(first - 1, 1024, -1):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise CannotStart("no free ports")
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psutil
 import pytest
@@ -26,24 +28,29 @@ crashed,../data,,16
 SITE = "{gpu_style: gres, gpu_classes: {any: {slurm_partition: gpu, gpu_model: a100, constraint: fast}}}"
 
 
+def accident(posed, box, capture):
+    """What happens to a training as soon as it has a state."""
+    posed.wait_for_state(capture)
+    job = posed.history(capture)[-1]
+    if capture == "killed":
+        psutil.Process(posed.process(capture)).kill()
+    elif capture == "cancelled":
+        box.ask("scancel", job["job"])
+    elif capture == "warned":  # the steps of the job, as by `--signal=TERM@120` before the time limit
+        box.ask("scancel", "--signal=TERM", job["job"])
+    else:
+        box.crash_node(job["node"])
+
+
 @pytest.fixture(scope="module")
 def after(posed, box):
     """The project after one run in which each training had its accident."""
-    posed.configure(SHEET, captures={"train": TRAINING})
+    posed.configure(SHEET, captures={"train": TRAINING | {"max_steps": 1500}})
     (posed.folder / "workflow_profiles" / "slurm" / "site.yaml").write_text(SITE)
     (posed.witness / "take-results_captures_fat_single").write_text("2500")
     run = posed.start("captures")
-    for capture in ("killed", "cancelled", "warned", "crashed"):
-        posed.wait_for_state(capture)
-        job = posed.history(capture)[-1]
-        if capture == "killed":
-            psutil.Process(posed.process(capture)).kill()
-        elif capture == "cancelled":
-            box.ask("scancel", job["job"])
-        elif capture == "warned":  # the steps of the job, as by `--signal=TERM@120` before the time limit
-            box.ask("scancel", "--signal=TERM", job["job"])
-        else:
-            box.crash_node(job["node"])
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(partial(accident, posed, box), ("killed", "cancelled", "warned", "crashed")))
     posed.output = posed.end(run)
     yield posed
     for node in ("gpu-1", "gpu-2"):
@@ -113,7 +120,7 @@ def test_ctrl_c_leaves_no_jobs_and_a_state_to_go_on_from(posed, box):
     os.killpg(run.pid, signal.SIGINT)
     done = posed.end(run, 60)
     assert done.returncode != 0
-    box.wait("no jobs", lambda: not box.jobs(posed.folder), 20)
+    box.wait("no jobs", lambda: not box.jobs(posed.folder))
     [job] = posed.history("interrupted")
     assert (job["state"], job["node"]) == ("CANCELLED", "h100-1")
     assert re.search(r"stopped: state saved after step \d+", posed.log("interrupted"))
@@ -127,6 +134,6 @@ def test_ctrl_c_while_jobs_are_submitted_cancels_all_and_submits_no_more(posed, 
     os.killpg(run.pid, signal.SIGINT)
     done = posed.end(run, 60)
     assert done.returncode != 0
-    box.wait("no jobs", lambda: not box.jobs(posed.folder), 20)
+    box.wait("no jobs", lambda: not box.jobs(posed.folder))
     time.sleep(3)
     assert not box.jobs(posed.folder)

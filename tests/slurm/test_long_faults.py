@@ -64,7 +64,7 @@ def test_after_a_killed_snakemake_its_jobs_are_not_run_twice(posed, box):
     assert "snakemake --unlock" in said
 
     assert "cancelled" in posed.doctor("--cancel")
-    box.wait("no jobs", lambda: not box.jobs(posed.folder), 30)
+    box.wait("no jobs", lambda: not box.jobs(posed.folder))
     assert posed.run("--unlock", seconds=60).returncode == 0
     said = posed.doctor()
     assert "--unlock" not in said

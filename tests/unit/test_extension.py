@@ -36,6 +36,7 @@ if (root / "broken").exists():
 if (root / "slow").exists():  # ninja starts each compiler in a process group of its own
     compiler = subprocess.Popen(["/bin/sleep", "600"], process_group=0)
     (root / "compiler").write_text(str(compiler.pid))
+(root / "backend").write_text(str(os.getpid()))
 (aside / "_psutil_linux").mkdir()
 while (root / "slow").exists() and aside.exists():
     time.sleep(0.05)
@@ -289,7 +290,10 @@ def job():
 
 def ended(number):
     """Whether a process has ended; one that nobody waits for stays as a zombie."""
-    return not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(number).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def wait_until(reached):
@@ -327,7 +331,10 @@ def test_a_job_killed_while_it_compiles_leaves_no_half_module_and_the_next_one_s
     if signal_number == signal.SIGTERM:
         wait_until(lambda: ended(compiler))
     else:
-        os.kill(compiler, signal.SIGKILL)
+        backend = int((machine / "backend").read_text())
+        for number in (compiler, backend):
+            os.kill(number, signal.SIGKILL)
+        wait_until(lambda: ended(backend))
     (machine / "slow").unlink()
     extension.ensure_extension()
     assert kept(machine) == COMPLETE

@@ -19,26 +19,33 @@ take_gpus(int(sys.argv[2]), Path(sys.argv[1]) / "locks")
 mine = os.environ["CUDA_VISIBLE_DEVICES"]
 with open(sys.argv[1] + "/log", "a") as log:
     log.write(f"+{mine}\\n"); log.flush()
-    time.sleep(float(sys.argv[3]))
+    while sys.argv[3] == "as told" and not Path(sys.argv[1], "go").exists():
+        time.sleep(0.01)
     log.write(f"-{mine}\\n")
 """
 
 
-def job(folder, seconds, count=1, **environment):
+AS_TOLD = "as told"
+"""A job that ends when there is a file named `go`; others end at once."""
+
+
+def job(folder, until="", count=1, **environment):
     environ = {
         k: v for k, v in os.environ.items() if k not in ("SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES", JOBS_PER_GPU)
     } | environment
-    command = [sys.executable, "-c", JOB, str(folder), str(count), str(seconds)]
+    command = [sys.executable, "-c", JOB, str(folder), str(count), until]
     return subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
 
 
 def test_five_jobs_on_two_gpus_one_of_them_killed(tmp_path):
     devices = "0,GPU-8f6e"
-    doomed = job(tmp_path, 60, CUDA_VISIBLE_DEVICES=devices)
-    while not (tmp_path / "log").exists() or not (tmp_path / "log").read_text():
-        time.sleep(0.05)
-    others = [job(tmp_path, 0.3, CUDA_VISIBLE_DEVICES=devices) for _ in range(4)]
+    doomed = job(tmp_path, AS_TOLD, CUDA_VISIBLE_DEVICES=devices)
+    started(tmp_path, 1)
+    others = [job(tmp_path, AS_TOLD, CUDA_VISIBLE_DEVICES=devices) for _ in range(4)]
+    started(tmp_path, 2)
     doomed.kill()
+    started(tmp_path, 3)
+    (tmp_path / "go").touch()
     assert [other.wait(60) for other in others] == [0, 0, 0, 0]
     lines = (tmp_path / "log").read_text().splitlines()
     busy, used = {lines[0][1:]}, set()
@@ -52,14 +59,14 @@ def test_five_jobs_on_two_gpus_one_of_them_killed(tmp_path):
 
 
 def test_under_slurm_nothing_is_taken(tmp_path):
-    done = job(tmp_path, 0, CUDA_VISIBLE_DEVICES="3,4", SLURM_JOB_ID="7")
+    done = job(tmp_path, CUDA_VISIBLE_DEVICES="3,4", SLURM_JOB_ID="7")
     assert done.wait(60) == 0
     assert (tmp_path / "log").read_text().splitlines()[0] == "+3,4"
 
 
 @pytest.mark.parametrize("preset", ["", "-1", "0", "0,0"])
 def test_more_gpus_than_there_are_is_an_error(tmp_path, preset):
-    done = job(tmp_path, 0, count=2, CUDA_VISIBLE_DEVICES=preset)
+    done = job(tmp_path, count=2, CUDA_VISIBLE_DEVICES=preset)
     assert "2 GPUs asked for" in done.communicate(timeout=60)[1]
     assert not (tmp_path / "log").exists()
 
@@ -75,7 +82,7 @@ def test_more_gpus_than_there_are_is_an_error(tmp_path, preset):
     ],
 )
 def test_what_is_preset_is_what_is_taken(tmp_path, preset, count, wanted):
-    done = job(tmp_path, 0, count=count, CUDA_VISIBLE_DEVICES=preset)
+    done = job(tmp_path, count=count, CUDA_VISIBLE_DEVICES=preset)
     assert done.wait(60) == 0, done.communicate()[1]
     assert (tmp_path / "log").read_text().splitlines()[0] == f"+{wanted}"
 
@@ -121,23 +128,27 @@ def started(folder, count):
 
 def test_jobs_share_gpus_as_far_as_they_may_and_an_idle_one_is_taken_first(tmp_path):
     shared = {"CUDA_VISIBLE_DEVICES": "0,1", JOBS_PER_GPU: "2"}
-    jobs = [job(tmp_path, 2, **shared) for _ in range(2)]
+    jobs = [job(tmp_path, AS_TOLD, **shared) for _ in range(2)]
     started(tmp_path, 2)
     assert sorted(list(states(tmp_path))[1]) == ["0", "1"]
-    jobs += [job(tmp_path, 0.5, **shared) for _ in range(4)]
+    jobs += [job(tmp_path, AS_TOLD, **shared) for _ in range(4)]
+    started(tmp_path, 4)
+    (tmp_path / "go").touch()
     assert [each.wait(60) for each in jobs] == [0] * 6
     assert sorted(max(states(tmp_path), key=len)) == ["0", "0", "1", "1"]
 
 
 def test_a_job_that_wants_a_gpu_alone_waits_for_those_that_share_it(tmp_path):
-    sharing = [job(tmp_path, 1, CUDA_VISIBLE_DEVICES="0", **{JOBS_PER_GPU: "2"}) for _ in range(2)]
+    sharing = [job(tmp_path, AS_TOLD, CUDA_VISIBLE_DEVICES="0", **{JOBS_PER_GPU: "2"}) for _ in range(2)]
     started(tmp_path, 2)
-    alone = job(tmp_path, 0.2, CUDA_VISIBLE_DEVICES="0")
+    alone = job(tmp_path, CUDA_VISIBLE_DEVICES="0")
+    time.sleep(1)  # for it to try
+    (tmp_path / "go").touch()
     assert [each.wait(60) for each in (*sharing, alone)] == [0, 0, 0]
     assert (tmp_path / "log").read_text().splitlines() == ["+0", "+0", "-0", "-0", "+0", "-0"]
 
 
 @pytest.mark.parametrize("given", ["0", "two", "-1", "65", "1.5"])
 def test_a_number_of_jobs_that_makes_no_sense_is_an_error(tmp_path, given):
-    refused = job(tmp_path, 0, CUDA_VISIBLE_DEVICES="0", **{JOBS_PER_GPU: given})
+    refused = job(tmp_path, CUDA_VISIBLE_DEVICES="0", **{JOBS_PER_GPU: given})
     assert f"jobs_per_gpu: '{given}'; expected a number from 1 to 64" in refused.communicate(timeout=60)[1]

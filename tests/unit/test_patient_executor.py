@@ -103,21 +103,25 @@ Interrupted.__abstractmethods__ = frozenset()
 def test_an_interrupted_run_cancels_its_jobs_and_ends_soon(asking, monkeypatch):
     """While the executor sleeps, and while it asks; one job is being submitted, another waits for that."""
     live, cancelled = {"running"}, []
+    submitting, cancelling = threading.Event(), threading.Event()
 
     def cancel_run(run):
         cancelled.append((run, sorted(live)))
         live.clear()
+        cancelling.set()
 
-    def submit(job, seconds):
-        time.sleep(seconds)
+    def submit(job):
+        submitting.set()
+        assert cancelling.wait(10)
         live.add(job)
 
     monkeypatch.setattr("splatdag.workflow.patient_executor.cancel_run", cancel_run)
     mend_executor()
     executor = Interrupted(asking)
     assert executor.asked.wait(10)
-    executor._job_submission_executor.submit(submit, "being submitted", 1)
-    executor._job_submission_executor.submit(submit, "not yet submitted", 0)
+    executor._job_submission_executor.submit(submit, "being submitted")
+    executor._job_submission_executor.submit(submit, "not yet submitted")
+    assert submitting.wait(10)
     begun = time.monotonic()
     executor.cancel()
     assert cancelled == [("run", ["running"]), ("run", ["being submitted"])]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ STILL = {"quats_lr": 0.0}
 """The first Gaussians are round: the gradients of their rotations are rounding, of which Adam makes full steps."""
 
 
-def assert_alike(one: Trained, other: Trained, rtol: float = 1e-4) -> None:
+def assert_alike(one: Trained, other: Trained, rtol: float = 1e-3) -> None:
     """Equal but for rounding, which a training enlarges from step to step."""
     assert one.step == other.step
     assert len(one.model.parameters["means"]) == len(other.model.parameters["means"])
@@ -83,6 +84,15 @@ def test_ranks_end_early_together_and_take_the_best(tmp_path: Path) -> None:
     assert two.step == one.step
 
 
+@pytest.fixture
+def none_left() -> Iterator[None]:
+    """No process that the test started is left; the resource tracker that other tests needed may be there."""
+    before = set(psutil.Process().children())
+    yield
+    assert set(psutil.Process().children()) <= before
+
+
+@pytest.mark.usefixtures("none_left")
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
 def test_a_stopped_training_is_continued_by_more_or_fewer_ranks(tmp_path: Path, before: int, after: int) -> None:
     """The stop falls between two refinements, when each rank has seen a part of what decides the next."""
@@ -90,7 +100,6 @@ def test_a_stopped_training_is_continued_by_more_or_fewer_ranks(tmp_path: Path, 
     whole = Training(tmp_path / "whole").run(chosen)
     with pytest.raises(Stopped, match="state saved after step"):
         Training(tmp_path / "stopped").run(chosen, stop=True, ranks=before)
-    assert psutil.Process().children() == []
     ended = Training(tmp_path / "stopped").run(chosen, ranks=after)
     ended.curve = ended.curve[:1] + ended.curve[-2:]
     assert_alike(ended, whole)
@@ -103,13 +112,13 @@ FAILURES = [
 ]
 
 
+@pytest.mark.usefixtures("none_left")
 @pytest.mark.parametrize(("line", "error", "message"), FAILURES)
 def test_a_rank_that_fails_ends_the_training_with_its_error(
     tmp_path: Path, line: str, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         spoilt(Training(tmp_path), line).run(options(batch_size=2), ranks=2)
-    assert psutil.Process().children() == []
 
 
 def test_fewer_views_in_a_step_than_ranks_is_one_line(tmp_path: Path) -> None:

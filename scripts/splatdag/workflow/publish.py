@@ -86,8 +86,8 @@ def _remove_left(folder: Path) -> None:
     """Remove what dead threads left in a folder; once in a process."""
     for left in folder.iterdir():
         found = _PARTIAL.fullmatch(left.name)
-        if found and _is_dead(left, found[1], int(found[2])):
-            with suppress(OSError):  # another process removes it, too, or it is another user's
+        with suppress(OSError):  # its writer has just ended, another process removes it, too, or it is another user's
+            if found and _is_dead(left, found[1], int(found[2])):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 

@@ -118,6 +118,7 @@ def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> 
     try:
         signal.signal(signal.SIGTERM, _raise_stopped)
         main(**arguments)
+        signal.signal(signal.SIGTERM, lambda number, frame: None)  # the work is done
     except (Exception, Stopped, KeyboardInterrupt) as error:
         code, words = _end(error)
         expected = isinstance(error, UserError | Stopped | KeyboardInterrupt)
