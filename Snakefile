@@ -41,10 +41,13 @@ onstart:
         upload_targets.check_token(CONFIG.sharing.upload, [job.rule.name for job in workflow.dag.needrun_jobs()])
 
 
-# The page of all runs is made anew after every run; a failure to do so is said, and costs no result.
+# What ended well needs no state any more. The page of all runs is made anew after every run; a failure to do so is
+# said, and costs no result.
 onsuccess:
+    remove_states(job.output for job in workflow.dag.jobs)
     shell(f"{REFRESH_COMPARISON} || true")
 
 
 onerror:
+    remove_states(job.output for job in workflow.dag.jobs)
     shell(f"{REFRESH_COMPARISON} || true")

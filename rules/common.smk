@@ -13,16 +13,19 @@ from splatdag.sharing.targets import human_results
 from splatdag.splats.kernels import COMPILED_WITH
 from splatdag.workflow import snakefile
 from splatdag.workflow.code_digest import code_digest
+from splatdag.workflow.hang_up import stop_on_hang_up
 from splatdag.workflow.manifest import package_versions
 from splatdag.workflow.options import flags, only
 from splatdag.workflow.sheets import NAME
 from splatdag.workflow.site import read_site
 from splatdag.workflow.snakefile import for_every_job
+from splatdag.workflow.states import remove_states
 from splatdag.workflow.yaml_text import check_config_file
 
 HERE = Path(str(workflow.current_basedir)).parent  # ours, also as a module of another workflow
 
 snakefile.prepare_environment()
+snakefile.forgive_clocks()
 
 
 with snakefile.one_line_errors():
@@ -38,6 +41,7 @@ SITE_FILE = snakefile.site_file(HERE)
 
 with snakefile.one_line_errors():
     if workflow.is_main_process:
+        stop_on_hang_up()
         snakefile.check_profile(sys.argv, workflow.main_snakefile)
         snakefile.prepare_slurm(sys.argv[1:], Path(workflow.workdir_init))
     snakefile.share_gpus(workflow.global_resources)

@@ -18,6 +18,8 @@ def main(job: Job, directory: Path = Path(), cancel: bool = False) -> None:
         directory: where Snakemake is run.
         cancel: cancel the jobs of this folder that are in Slurm, and no others; trainings save their state.
     """
+    if not directory.is_dir():
+        raise UserError(f"directory: no such folder: {directory}")
     try:
         jobs = slurm.live_jobs(directory)
     except UserError as error:

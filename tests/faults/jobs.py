@@ -19,6 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from splatdag.workflow.states import remove_states
+
 Count = Callable[..., None]
 """Note a fault of some kind, or several."""
 _FORKED = multiprocessing.get_context("forkserver")
@@ -60,6 +62,7 @@ class Job:
         """Run it once more in a finished project: how long that took (s), and a copy of what was made."""
         self.remove_outputs(folder)
         seconds = self.finish(folder).seconds
+        remove_states([self.outputs], folder)
         return seconds, copied(folder, Path(tempfile.mkdtemp(dir=beside)) / "finished")
 
 

@@ -70,7 +70,6 @@ def test_a_killed_training_loses_at_most_what_it_did_since_its_last_state(tmp_pa
     assert int(step) in (SAVES * EVERY, (SAVES + 1) * EVERY)
     manifest = json.loads((broken / "manifest.json").read_text())
     assert (manifest["steps"], manifest["exit_reason"]) == (STEPS, "finished")
-    assert not (broken / "state").exists()
 
     mine, expected = figures(broken), figures(unbroken)
     print(f"unbroken {expected}, killed and continued {mine}")

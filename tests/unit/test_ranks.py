@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -46,10 +47,14 @@ def assert_alike(one: Trained, other: Trained, rtol: float = 1e-3) -> None:
 def test_two_ranks_learn_what_one_does(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Six views, four a step: every other step has two."""
     chosen = options(batch_size=4, opacity_reg=0.01, random_bkgd=True, checkpoint_every=8, **STILL, **changes)
-    results = [Training(tmp_path / str(ranks)).run(chosen, ranks=ranks) for ranks in (1, 2)]
+    results, states = [], []
+    for ranks in (1, 2):
+        training, saved = Training(tmp_path / str(ranks)), []
+        training.checkpoint.save = lambda state, saved=saved: saved.append(copy.deepcopy(state))
+        results.append(training.run(chosen, ranks=ranks))
+        states.append([state["strategy"] for state in saved if not state["ended"]][-1])
     assert len(results[0].model.parameters["means"]) > 105
     assert_alike(*results)
-    states = [torch.load(tmp_path / str(ranks) / "state" / "checkpoint.pt")["state"]["strategy"] for ranks in (1, 2)]
     for name in ("gradient_N", "seen_N", "radius_N") if "strategy" not in changes else ():
         one, two = (state[name] for state in states)
         assert one.any()

@@ -79,9 +79,8 @@ def assert_same_results(run_dir: Path, reference: Path) -> None:
     assert (run_dir / "metrics.json").read_bytes() == (reference / "metrics.json").read_bytes()
 
 
-def test_a_run_is_complete_its_manifest_last_and_its_state_gone(reference: Path) -> None:
+def test_a_run_is_complete_its_manifest_last(reference: Path) -> None:
     assert outputs(reference) == CONTRACT
-    assert not (reference / "state").exists()
     times = {path.name: path.stat().st_mtime_ns for path in reference.iterdir()}
     assert max(times, key=times.__getitem__) == "manifest.json"
 
@@ -242,12 +241,54 @@ def test_the_state_of_another_training_is_set_aside_and_named(
         change(data)
     main(data, tmp_path / "run", **changes)
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    aside = tmp_path / "run" / "state" / "checkpoint.old.pt"
-    assert warning == f"state not continued: {reason}; it is kept as {aside} until this run is published"
+    [aside] = (tmp_path / "run" / "state").glob("checkpoint.*.pt")
+    assert warning == f"state not continued: {reason}; it is kept as {aside} until this run has ended"
     assert not any("continuing" in message for message in caplog.messages)
     assert (tmp_path / "run" / "splat.ply").read_bytes() != (reference / "splat.ply").read_bytes()
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["steps"] == STEPS
+
+
+def test_an_option_that_is_changed_and_changed_back_loses_no_state(
+    data: Path, tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped_main(data, tmp_path / "run", monkeypatch)
+    main(data, tmp_path / "run", seed=1)
+    with caplog.at_level(logging.INFO):
+        main(data, tmp_path / "run")
+        assert "continuing after step 41" in caplog.messages
+        caplog.clear()
+        main(data, tmp_path / "run", seed=1)
+        assert f"continuing after step {STEPS}" in caplog.messages
+        main(data, tmp_path / "run")
+    assert_same_results(tmp_path / "run", reference)
+
+
+def test_a_finished_run_whose_outputs_are_lost_is_published_again_without_a_step(
+    data: Path, tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake removes them where the job fails after its work is done, and where its own end was not seen."""
+    main(data, tmp_path / "run")
+    for name in CONTRACT:
+        (tmp_path / "run" / name).unlink()
+    monkeypatch.setattr(Run, "optimise", None)
+    main(data, tmp_path / "run")
+    assert outputs(tmp_path / "run") == CONTRACT
+    assert_same_results(tmp_path / "run", reference)
+
+
+def test_a_state_that_does_not_fit_is_set_aside_and_the_next_attempt_begins_anew(
+    data: Path, tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_main(data, tmp_path / "run", monkeypatch)
+    path = tmp_path / "run" / "state" / "checkpoint.pt"
+    saved = torch.load(path)
+    del saved["state"]["strategy"]
+    torch.save(saved, path)
+    with pytest.raises(UserError, match=r"does not fit \(KeyError: 'strategy'\)"):
+        main(data, tmp_path / "run")
+    main(data, tmp_path / "run")
+    assert_same_results(tmp_path / "run", reference)
 
 
 def test_another_version_of_the_code_does_not_continue(
@@ -299,7 +340,7 @@ def test_a_run_that_fails_to_publish_keeps_its_state_and_leaves_no_manifest_of_a
     assert not (run_dir / "manifest.json").exists()
     with caplog.at_level(logging.INFO):
         main(data, run_dir)
-    assert "continuing after step 50" in caplog.messages
+    assert f"continuing after step {STEPS}" in caplog.messages
     assert_same_results(run_dir, reference)
     assert (run_dir / "manifest.json").exists()
 
@@ -352,5 +393,5 @@ def test_a_run_that_the_gpu_is_too_small_for_says_what_to_lower_and_keeps_a_mani
     manifest = Manifest.model_validate_json((run_dir / "state" / "manifest.json").read_text())
     assert (manifest.exit_reason, manifest.steps, manifest.gaussians) == ("cuda_oom", 30, count)
     main(data, run_dir)  # with more memory it goes on where its state was saved
-    assert not (run_dir / "state").exists()
+    assert not (run_dir / "state" / "manifest.json").exists()
     assert_same_results(run_dir, reference)

@@ -65,12 +65,12 @@ def test_a_run_stopped_again_and_again_ends_with_the_bits_of_one_that_was_not(
     assert_identical(Training(tmp_path / "stopped").run(chosen), whole)
 
 
-def test_a_state_is_saved_every_so_many_steps_but_not_after_the_last(tmp_path: Path) -> None:
+def test_a_state_is_saved_every_so_many_steps_and_after_the_last_what_was_learnt(tmp_path: Path) -> None:
     training = Training(tmp_path)
-    saved: list[int] = []
-    training.checkpoint.save = lambda state: saved.append(state["step"])  # type: ignore[method-assign]
+    saved: list[tuple[int, bool]] = []
+    training.checkpoint.save = lambda state: saved.append((state["step"], "moments" in state))  # type: ignore[method-assign]
     training.run(options(checkpoint_every=20))
-    assert saved == [20, 40]
+    assert saved == [(20, True), (40, True), (60, False)]
 
 
 def test_the_first_step_moves_positions_by_their_rate_times_the_scene_scale(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def _train(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions,
     logger.info("held out: %(psnr).2f dB PSNR, %(ssim).4f SSIM", result.evaluations[-1]["mean"])
     about["device_memory_mb"] = device_memory_mb(device, result.rank_memory_mb)
     _publish(result, held_out, frame, options.antialiased, result_dir, startup, about)
-    checkpoint.remove()
+    (state / "manifest.json").unlink(missing_ok=True)  # of an attempt that ended for want of memory
 
 
 def _split(scene: Scene, data_dir: Path, options: TrainOptions) -> tuple[list[View], list[View]]:

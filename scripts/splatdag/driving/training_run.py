@@ -110,7 +110,6 @@ def learn_run(
         _publish(run_dir, result, meta)
         if measure is not None:
             measure(result.model, device)
-        checkpoint.remove()
 
 
 def _publish(run_dir: Path, result: Trained, meta: dict[str, Any]) -> None:

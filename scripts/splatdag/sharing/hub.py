@@ -74,10 +74,16 @@ class Hub:
         set_client_factory(lambda: _client(options.timeout_s, options.patience_s))
 
     @property
+    def address(self) -> str:
+        """Of the server; without a password that its address may hold, since this is shown and written."""
+        scheme, _, rest = self.api.endpoint.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
+
+    @property
     def root(self) -> str:
         """What the addresses of files begin with."""
         prefix = "datasets/" if self.options.repo_type == "dataset" else ""
-        return f"{self.api.endpoint}/{prefix}{self.repo_id}/resolve/{quote(self.options.branch, safe='')}"
+        return f"{self.address}/{prefix}{self.repo_id}/resolve/{quote(self.options.branch, safe='')}"
 
     def tree(self, scene: Scene) -> HubTree:
         """The branch as it is now; repository and branch are made if they are not there."""
@@ -149,7 +155,7 @@ class Hub:
             UserError: token, repository or branch are not right.
             HubFailure: the Hub did not take it in time.
         """
-        patience = Patience(self.options, self.api.endpoint)
+        patience = Patience(self.options, self.address)
         with self._alone():
             while True:
                 try:

@@ -78,7 +78,7 @@ def main(
         hub = _hub(options, token)
         message = f"{what}: {len(paths)} recording{'s' if len(paths) > 1 else ''}"
         commit = hub.publish(what, changes(Place(hub.root)), message)
-        done |= {"endpoint": hub.api.endpoint, "repo_id": options.repo_id, "repo_type": options.repo_type}
+        done |= {"endpoint": hub.address, "repo_id": options.repo_id, "repo_type": options.repo_type}
         done |= {"branch": options.branch, "commit": commit}
         logger.info("%s: %s, branch %s, commit %s", what, options.repo_id, options.branch, commit)
     else:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete
 
 logger = logging.getLogger(__name__)
@@ -30,7 +34,11 @@ def read_tensors(path: Path, device: torch.device) -> Any:
 
 
 class Checkpoint:
-    """One file in a run's `state/` folder, keyed by what the training depends on."""
+    """One file in a run's `state/` folder, keyed by what the training depends on.
+
+    Those of other trainings of the run are kept beside it, so that an option can be changed and changed back. The
+    folder is there until Snakemake has noted that the run has ended well (`workflow.states`).
+    """
 
     def __init__(self, folder: Path, key: dict[str, str]) -> None:
         """Use `folder` for the state of the training with this key (names to digests)."""
@@ -44,25 +52,48 @@ class Checkpoint:
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """The saved state, or None; one of another training, or unreadable, is set aside and named."""
-        if not self.path.exists():
-            return None
+        state = self._read(device) if self.path.exists() else None
+        earlier = self._aside(self.key)
+        if state is None and earlier.exists():
+            earlier.replace(self.path)
+            state = self._read(device)
+        return state
+
+    def _read(self, device: torch.device) -> dict[str, Any] | None:
         try:
             saved = read_tensors(self.path, device)
-            state = saved["state"]
-            changed = sorted(name for name in self.key if saved["key"].get(name) != self.key[name])
+            state, key = saved["state"], saved["key"]
+            changed = sorted(name for name in self.key if key.get(name) != self.key[name])
         except Exception as error:  # whatever a damaged file makes the reader raise
-            self._set_aside(f"it can't be read ({type(error).__name__})")
+            self._set_aside(f"it can't be read ({type(error).__name__})", self.path.with_suffix(".damaged.pt"))
             return None
         if changed:
-            self._set_aside(f"{' and '.join(changed)} changed since")
+            self._set_aside(f"{' and '.join(changed)} changed since", self._aside(key))
             return None
         return state
 
-    def _set_aside(self, reason: str) -> None:
-        aside = self.path.with_suffix(".old.pt")
-        self.path.replace(aside)
-        logger.warning("state not continued: %s; it is kept as %s until this run is published", reason, aside)
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Set the state aside if what it holds does not fit, so that the next attempt begins anew.
 
-    def remove(self) -> None:
-        """Remove the state folder; the run is published."""
-        shutil.rmtree(self.path.parent, ignore_errors=True)
+        Raises:
+            UserError: it does not.
+        """
+        try:
+            yield
+        except Exception as error:
+            aside = self.path.with_suffix(".damaged.pt")
+            self.path.replace(aside)
+            raise UserError(
+                f"{self.path}: what it holds does not fit ({type(error).__name__}: {error}); it is kept as {aside},"
+                " run the same command again to begin anew"
+            ) from error
+
+    def _aside(self, key: dict[str, str]) -> Path:
+        """Where the state of the training with a key is kept while another one is trained."""
+        digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=4).hexdigest()
+        return self.path.with_suffix(f".{digest}.pt")
+
+    def _set_aside(self, reason: str, aside: Path) -> None:
+        self.path.replace(aside)
+        logger.warning("state not continued: %s; it is kept as %s until this run has ended", reason, aside)

@@ -9,7 +9,7 @@ import torch
 
 from splatdag.splats.cuda.extension import ensure_extension
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.gpu_slots import take_gpus
+from splatdag.workflow.gpu_slots import CPU_BUILD, take_gpus
 from splatdag.workflow.manifest import processor_name
 from splatdag.workflow.usage import this_attempt
 from splatdag.workflow.user_cache import ensure_kernels
@@ -53,7 +53,7 @@ def use_device(count: int, threads: int) -> torch.device:
 def check_cuda_build() -> None:
     """Raise a `UserError` where torch is a build for the CPU."""
     if torch.version.cuda is None:
-        raise UserError("a GPU asked for, but this torch is a CPU build; `make demo TORCH=cuda`, or --resources gpu=0")
+        raise UserError(CPU_BUILD)
 
 
 _ADVICE = (

@@ -215,9 +215,10 @@ def _failure(name: str, said: dict[str, str], code: int) -> Exception:
 
 def _start(task: Task) -> list[subprocess.Popen[bytes]]:
     memory = os.memfd_create("splatdag-task")
-    # Slurm sends SIGTERM to all processes of a job, a terminal SIGINT; only the first rank may heed them. A blocked
-    # signal stays blocked in a child from its first moment on, and one that arrives now reaches this process after.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    # Slurm sends SIGTERM to all processes of a job, a terminal SIGINT and SIGHUP; only the first rank may heed them.
+    # A blocked signal stays blocked in a child from its first moment on, and one that arrives now reaches this process
+    # after.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     try:
         with os.fdopen(os.dup(memory), "wb") as file:
             torch.save(task, file)

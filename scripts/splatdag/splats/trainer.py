@@ -80,7 +80,8 @@ def train(
             files.begin(anew=saved is None)
             if team.any(saved is not None, device):
                 assert saved is not None
-                run.load(saved)
+                with checkpoint.fitting():
+                    run.load(saved)
                 logger.info("continuing after step %d", run.result.step)
             run.result.rank_seconds = waited
             return _steps(run, _Keeper(checkpoint, evaluate, files))
@@ -128,6 +129,11 @@ def _steps(run: Run, keeper: _Keeper | None) -> Trained:
     stop = StopRequest()
     clock, reported = time.perf_counter(), 0.0
 
+    if result.ended:
+        result.rank_memory_mb = ranks.part(device)
+        if keeper is not None:
+            _keep(run, keeper, last=True, evaluates=True, saves=True, keeps=False)
+        return result
     for step in range(result.step, options.max_steps):
         batches = run.views.next(step)
         background = _background(options, run.views.generator, device)
@@ -181,10 +187,13 @@ def _steps(run: Run, keeper: _Keeper | None) -> Trained:
 
 
 def _keep(run: Run, keeper: _Keeper, last: bool, evaluates: bool, saves: bool, keeps: bool) -> None:
-    """Measure and write what is due."""
+    """Measure and write what is due; what was learnt is on disk before it is measured."""
     model, result = run.model, run.result
-    if last and run.validation is not None:
-        result.step = run.validation.restore(model)
+    if last and not result.ended:
+        result.ended = True
+        if run.validation is not None:
+            result.step = run.validation.restore(model)
+        keeper.checkpoint.save(run.end())
     if saves:
         keeper.files.save(result.step, model, result.train_seconds, last)
     if evaluates:

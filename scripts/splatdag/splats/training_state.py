@@ -38,6 +38,8 @@ class Trained:
     """Wall time of the loop, evaluations and saves left out, over all attempts."""
     eval_seconds: float = 0.0
     """Wall time of the evaluations."""
+    ended: bool = False
+    """Whether no step is left; what was trained is to be measured and published."""
     rank_seconds: float = 0.0
     """Wall time until the other ranks were there."""
     rank_memory_mb: float = 0.0
@@ -105,16 +107,24 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs to continue."""
-        model, result = self.model, self.result
+        model = self.model
         return {
-            "parameters": {name: tensor.detach() for name, tensor in model.parameters.items()},
+            **self.end(),
             "moments": {name: optimizer.state[model.parameters[name]] for name, optimizer in self.optimizers.items()},
-            "modules": {name: module.state_dict() for name, module in model.modules().items()},
             "module_optimizers": {name: optimizer.state_dict() for name, optimizer in self.module_optimizers.items()},
             "strategy": self.strategy.state(),
             "average": self.average.state(),
             "views": self.views.state(),
             "validation": None if self.validation is None else self.validation.state(),
+        }
+
+    def end(self) -> dict[str, Any]:
+        """What a checkpoint needs after the last step: only to measure is left."""
+        model, result = self.model, self.result
+        return {
+            "parameters": {name: tensor.detach() for name, tensor in model.parameters.items()},
+            "modules": {name: module.state_dict() for name, module in model.modules().items()},
+            "ended": result.ended,
             "step": result.step,
             "curve": result.curve,
             "evaluations": result.evaluations,
@@ -122,15 +132,22 @@ class Run:
         }
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Continue from `state()` of another run."""
+        """Continue from `state()` or `end()` of another run."""
+        result = self.result
+        result.step, result.curve, result.evaluations = saved["step"], saved["curve"], saved["evaluations"]
+        result.train_seconds, result.eval_seconds = saved["seconds"]
+        result.ended = saved["ended"]
+        for name in self.optimizers:
+            self.model.parameters[name] = saved["parameters"][name].requires_grad_()
+        for name, module in self.model.modules().items():
+            module.load_state_dict(saved["modules"][name])
+        if result.ended:
+            return
         for name, optimizer in self.optimizers.items():
-            tensor = saved["parameters"][name].requires_grad_()
-            self.model.parameters[name] = tensor
+            tensor = self.model.parameters[name]
             optimizer.param_groups[0]["params"] = [tensor]
             optimizer.state.clear()
             optimizer.state[tensor] = saved["moments"][name]
-        for name, module in self.model.modules().items():
-            module.load_state_dict(saved["modules"][name])
         for name, optimizer in self.module_optimizers.items():
             optimizer.load_state_dict(saved["module_optimizers"][name])
         self.strategy.load(saved["strategy"])
@@ -138,6 +155,3 @@ class Run:
         self.views.load(saved["views"])
         if self.validation is not None:
             self.validation.load(saved["validation"])
-        result = self.result
-        result.step, result.curve, result.evaluations = saved["step"], saved["curve"], saved["evaluations"]
-        result.train_seconds, result.eval_seconds = saved["seconds"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from base64 import urlsafe_b64decode
 from collections import Counter
@@ -37,7 +38,14 @@ def advice(folder: Path, jobs: list[LiveJob], cancelled: bool = False) -> list[s
         lines += [
             f"Snakemake is running here (process {ids}): the lock and the jobs are its own; wait for it, or stop it"
         ]
-        lines += [f"    kill -INT {running[0]}    # as Ctrl-C: cancels its jobs"]
+        lines += (
+            [f"    kill -INT {running[0]}    # as Ctrl-C: cancels its jobs"]
+            if jobs
+            else [
+                f"    kill -TERM {running[0]}    # its jobs end first, and what they made is kept",
+                f"    kill -TERM -- -{os.getpgid(running[0])}    # its jobs stop, too; trainings save their state",
+            ]
+        )
     if jobs:
         lines += [*described(jobs), "    cancelled" if cancelled else "    python -m splatdag.doctor --cancel"]
     if age is not None and not running:

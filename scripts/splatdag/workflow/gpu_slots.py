@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ from splatdag.workflow.usage import this_attempt
 logger = logging.getLogger(__name__)
 JOBS_PER_GPU = "SPLATDAG_JOBS_PER_GPU"
 """Environment variable: jobs that may share a GPU."""
+CPU_BUILD = "a GPU asked for, but this torch is a CPU build; `make demo TORCH=cuda`, or --resources gpu=0"
 _held: list[ExitStack] = []
 """Locks of this process, kept open until it ends."""
 
@@ -39,7 +39,7 @@ def take_gpus(count: int, locks: Path | None = None) -> None:
     if "SLURM_JOB_ID" in os.environ:
         return
     devices, places = check_gpus(count), jobs_per_gpu(os.environ.get(JOBS_PER_GPU, 1))
-    folder = locks or Path(tempfile.gettempdir()) / f"splatdag-gpus-{os.getuid()}"
+    folder = locks or Path(f"/tmp/splatdag-gpus-{os.getuid()}")  # whatever TMPDIR is
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     waiting = False
     while len(taken := _taken(folder, devices, places, count)) < count:
@@ -122,6 +122,8 @@ def _lock(path: Path, kind: int, locks: ExitStack) -> bool:
     handle = locks.enter_context(path.open("a"))
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError as error:
+        raise UserError(f"{path}: can't be locked ({error.strerror}), so that jobs can't share GPUs") from None
     return True

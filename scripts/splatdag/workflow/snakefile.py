@@ -7,7 +7,9 @@ import hashlib
 import inspect
 import json
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, TypeVar
 import splatdag
 from splatdag.workflow.digests import file_digest
 from splatdag.workflow.errors import USER_ERROR, UserError
-from splatdag.workflow.gpu_slots import JOBS_PER_GPU, check_gpus, jobs_per_gpu
+from splatdag.workflow.gpu_slots import CPU_BUILD, JOBS_PER_GPU, check_gpus, jobs_per_gpu
 from splatdag.workflow.patient_executor import mend_executor
 from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile, started_in, submits_to_slurm
 from splatdag.workflow.site import Site, check_requests, request
@@ -91,13 +93,39 @@ def check_local_gpus(workflow: Any) -> None:
     if workflow.local_exec and not workflow.touch and "SLURM_JOB_ID" not in os.environ:
         # kernels are compiled for GPUs of other machines, too
         jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name != "compile_kernels"]
-        check_gpus(max((int(job.resources.get("devices", 0)) for job in jobs), default=0))
+        count = max((int(job.resources.get("devices", 0)) for job in jobs), default=0)
+        check_gpus(count)
+        asked = [sys.executable, "-c", "import torch; print(torch.version.cuda)"]
+        if count and subprocess.run(asked, capture_output=True, text=True).stdout.strip() == "None":
+            raise UserError(CPU_BUILD)
 
 
 def prepare_environment() -> None:
     """Let jobs run this interpreter and this package, with or without an activated environment."""
     _put_first("PATH", str(Path(sys.executable).parent))
     _put_first("PYTHONPATH", str(Path(splatdag.__file__).resolve().parent.parent))
+
+
+def forgive_clocks() -> None:
+    """Give what a job made the time of its newest input, where that lies in the future: another's clock is fast.
+
+    Snakemake 9.27 would remove it, in each attempt, also for inputs that are `ancient`.
+    """
+    from snakemake.dag import DAG
+
+    async def check_output_mtime(self: Any, job: Any, expanded_output: list[Any]) -> None:
+        times = [
+            (await path.mtime_uncached(skip_storage=True)).local() for path in job.input if await path.exists_local()
+        ]
+        newest = max(times, default=0.0)
+        late = [path for path in expanded_output if await path.exists_local() and Path(path).stat().st_mtime < newest]
+        for path in late:
+            os.utime(path, (newest, newest))
+        if late:
+            ahead = newest - time.time()
+            tell([f"{late[0]}: an input is {ahead:.0f} s in the future; outputs of {job.rule.name} got its time"])
+
+    DAG.check_output_mtime = check_output_mtime
 
 
 def share_gpus(limits: MutableMapping[str, Any]) -> None:

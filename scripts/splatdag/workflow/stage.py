@@ -15,7 +15,7 @@ import time
 import traceback
 import typing
 from collections.abc import Callable
-from contextlib import ExitStack, redirect_stderr
+from contextlib import ExitStack, redirect_stderr, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -25,6 +25,7 @@ from pydantic import Field, ValidationError
 
 from splatdag.workflow.config_file import options_before_flags
 from splatdag.workflow.errors import RESUMABLE, USER_ERROR, Stopped, UserError
+from splatdag.workflow.hang_up import stop_on_hang_up
 from splatdag.workflow.manifest import processor_name
 from splatdag.workflow.options import Options, explained
 from splatdag.workflow.usage import counted
@@ -65,7 +66,7 @@ def run(main: Callable[..., None]) -> None:
         except UserError as error:
             raise SystemExit(_report(str(error))) from None
         except OSError as error:
-            raise SystemExit(_report(f"--log: {error.strerror}: {error.filename}")) from None
+            raise SystemExit(_report(f"--log: {error.strerror}: {error.filename or job.log}")) from None
         with counted(
             job.log, processor_name(), job.threads, arguments.get("device_count", 0), job.gpu_class
         ) as attempt:
@@ -117,6 +118,7 @@ def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> 
     begin = time.monotonic()
     try:
         signal.signal(signal.SIGTERM, _raise_stopped)
+        stop_on_hang_up()
         main(**arguments)
         signal.signal(signal.SIGTERM, lambda number, frame: None)  # the work is done
     except (Exception, Stopped, KeyboardInterrupt) as error:
@@ -173,14 +175,32 @@ class _logging_to(ExitStack):  # noqa: N801 - used as a context manager, like co
         root.addHandler(terminal)
         self.callback(root.removeHandler, terminal)
         if log is not None:
-            stream = self.enter_context(_locked(log))
-            file = logging.StreamHandler(stream)
+            stream = _locked(log)
+            self.callback(_closed, stream)
+            file = _LogFile(stream)
             file.setFormatter(_utc("%(asctime)s %(message)s"))
             root.addHandler(file)
             self.callback(root.removeHandler, file)
             begun = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
             print(f"{begun} {STARTED} {stage} (process {os.getpid()})", file=stream)
             print(f"{begun} {shlex.join(sys.argv[1:])}", file=stream, flush=True)
+
+
+class _LogFile(logging.StreamHandler[IO[str]]):
+    """A log that can't be written, as on a full disk, is said once, and costs no work."""
+
+    _failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exc_info()[1]
+        if not self._failed and isinstance(error, OSError):
+            self._failed = True
+            print(f"{self.stream.name}: {error.strerror}; the log is not whole, the work goes on", file=sys.stderr)
+
+
+def _closed(stream: IO[str]) -> None:
+    with suppress(OSError):  # what was written last has no room
+        stream.close()
 
 
 def _subject(log: Path | None) -> str | None:
