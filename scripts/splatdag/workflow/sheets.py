@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from splatdag.workflow.errors import UserError, nearest
+from splatdag.workflow.small_file import read_small
 from splatdag.workflow.yaml_text import parsed
 
 NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]|\.(?!\.))*"
@@ -91,9 +92,7 @@ def _cells(sheet: Path, key: str, columns: set[str], stages: set[str]) -> Iterat
 
 def _lines(sheet: Path) -> list[str]:
     try:
-        if sheet.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{sheet}: more than {_MAX_BYTES >> 20} MB; this is not a sheet")
-        return sheet.read_text(encoding="utf-8-sig").splitlines()
+        return read_small(sheet, _MAX_BYTES).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise UserError(f"{sheet}: can't read the sheet: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -126,8 +126,8 @@ def _put_first(variable: str, folder: str) -> None:
 
 def found(path: str, workflow_dir: Path) -> Path:
     """A file named in the config: from the working directory, else from the folder of the Snakefile."""
-    here = Path(path)
-    return here if here.exists() or here.is_absolute() else workflow_dir / path
+    here = os.path.exists(path)  # noqa: PTH110 - False, not an error, for a name that no file can have
+    return Path(path) if here or Path(path).is_absolute() else workflow_dir / path
 
 
 def digest_of_files(paths: Iterable[Path]) -> str:
