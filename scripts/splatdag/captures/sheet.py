@@ -168,7 +168,7 @@ def _path(row: Row, column: str, where: str) -> Path:
     if "\0" in given:
         raise UserError(f"{where}: {column}: no file can have a NUL in its name, as {given!r} has")
     try:
-        return Path(given).expanduser()
+        return Path(given).expanduser() if given.startswith("~") else Path(given)  # of ./~name Path makes ~name
     except RuntimeError:
         raise UserError(
             f"{where}: {column}: {given}: no such user; write ./{given} for a folder of that name, or ~/ for your own"
