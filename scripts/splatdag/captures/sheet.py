@@ -165,8 +165,6 @@ def _capture(row: Row, folder: Path, shared: Stages) -> Capture:
 
 def _path(row: Row, column: str, where: str) -> Path:
     given = row.cells[column]
-    if "\0" in given:
-        raise UserError(f"{where}: {column}: no file can have a NUL in its name, as {given!r} has")
     try:
         return Path(given).expanduser() if given.startswith("~") else Path(given)  # of ./~name Path makes ~name
     except RuntimeError:

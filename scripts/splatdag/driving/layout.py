@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Literal, get_args
 
-from splatdag.workflow.errors import UserError
-
 CameraName = Literal[
     "front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera"
 ]
@@ -41,7 +39,3 @@ def _names(folder: Path) -> list[str]:
             return [entry.name for entry in entries]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except OSError as error:
-        raise UserError(f"can't read {str(folder)[:200]}: {error.strerror}") from None
-    except ValueError:
-        raise UserError(f"{str(folder)!r}: no folder can have a NUL in its name") from None

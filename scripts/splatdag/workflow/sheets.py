@@ -78,6 +78,8 @@ def check_name(name: str, where: str) -> None:
 def _cells(sheet: Path, key: str, columns: set[str], stages: set[str]) -> Iterator[tuple[int, dict[str, str]]]:
     header: list[str] | None = None
     for number, line in enumerate(_lines(sheet), start=1):
+        if "\0" in line:
+            raise UserError(f"{sheet}, line {number}: a NUL, which no text can have here")
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         cells = [cell.strip() for cell in next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))]

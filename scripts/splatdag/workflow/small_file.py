@@ -7,6 +7,8 @@ import os
 import stat
 from pathlib import Path
 
+_PART = 1 << 20
+
 
 def read_small(path: Path, limit: int) -> bytes:
     """What is in a file.
@@ -21,11 +23,14 @@ def read_small(path: Path, limit: int) -> bytes:
         OSError: it is missing, no regular file, too large, or can't be read; `strerror` says which.
     """
     check_regular(path)
+    parts, left = [], limit
     with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise OSError(errno.EFBIG, f"more than {limit >> 20} MB", str(path))
-    return data
+        while part := file.read(min(_PART, left + 1)):  # at once it would take memory of the limit
+            parts.append(part)
+            left -= len(part)
+            if left < 0:
+                raise OSError(errno.EFBIG, f"more than {limit >> 20} MB", str(path))
+    return b"".join(parts)
 
 
 def check_regular(path: Path) -> None:

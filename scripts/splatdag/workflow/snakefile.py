@@ -28,12 +28,22 @@ CACHE = Path(".snakemake") / "splatdag"
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a `UserError` into its line on stderr and exit code 2, without Snakemake's traceback."""
+    """Turn a `UserError` into its line on stderr and exit code 2, without Snakemake's traceback.
+
+    Also a file or folder that can't be looked at: its name is too long, or it is closed.
+    """
     try:
         yield
     except UserError as error:
-        print(f"splatdag: {error}".replace("\n", "\nsplatdag: "), file=sys.stderr)
-        sys.exit(USER_ERROR)
+        message = str(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        message = f"can't read {str(error.filename)[:200]}: {error.strerror}"
+    else:
+        return
+    print(f"splatdag: {message}".replace("\n", "\nsplatdag: "), file=sys.stderr)
+    sys.exit(USER_ERROR)
 
 
 def tell(lines: Iterable[str]) -> None:
