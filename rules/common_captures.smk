@@ -41,7 +41,8 @@ def split_digest(wildcards):
     """What the file that lists held-out photos says; empty where the option names none."""
     capture = CAPTURES[wildcards.capture]
     listed = list_file(capture.stages.train.split, capture.data_dir)
-    return snakefile.digest_of_files([listed]) if listed and listed.is_file() else ""
+    with snakefile.one_line_errors():
+        return snakefile.digest_of_files([listed]) if listed and listed.is_file() else ""
 
 
 @for_every_job

@@ -53,7 +53,8 @@ def human_digest(wildcards):
     if HUMANS.sample:
         return sample_digest("humans")
     recording = results_tree.Recording(wildcards.scene, wildcards.exp, human_task(wildcards), wildcards.epoch)
-    return results_tree.inputs_digest(Path(HUMANS.root), recording, Path(HUMANS.scenes_dir))
+    with snakefile.one_line_errors():
+        return results_tree.inputs_digest(Path(HUMANS.root), recording, Path(HUMANS.scenes_dir))
 
 
 @functools.cache

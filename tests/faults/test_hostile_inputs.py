@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
 import resource
 import shlex
@@ -176,6 +178,34 @@ def test_a_hostile_config_stops_a_run_before_anything_is_made(kind, project):
     assert not list(project.rglob(CANARY))
 
 
+@pytest.mark.parametrize("name", ["config/config.yaml", SHEET, "workflow_profiles/slurm/site.yaml"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_device_stops_a_run_that_would_wait_for_it(name, kind, project):
+    (project / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(project / name)
+    else:
+        (project / name).symlink_to("/dev/zero")
+    is_refused(snakemake(project, "-n"), project, f"{name}: .*not a regular file")
+
+
+LONG = "x" * 300
+NO_FILES = {
+    "NUL": ({"captures": {"sheet": "\0"}}, "captures", "config.captures.sheet: a NUL"),
+    "long sheet": ({"captures": {"sheet": LONG}}, "captures", "File name too long"),
+    "long list": ({"captures": {"train": {"split": LONG}}}, "captures", "File name too long"),
+    "long logs": ({"driving": {"data_root": LONG}}, "captures", "File name too long"),
+    "long people": ({"sharing": {"results_root": LONG}}, "recordings", "File name too long"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_a_path_in_the_config_that_no_file_can_have_stops_a_run(kind, project):
+    config, target, message = NO_FILES[kind]
+    given = [f"{section}={json.dumps(values)}" for section, values in config.items()]
+    is_refused(snakemake(project, "-n", target, "--config", *given), project, message)
+
+
 def test_aliases_that_spare_words_are_fine(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("captures: {train: &train {max_steps: 7}}\n")
@@ -220,6 +250,33 @@ def _deep() -> bytes:
     done, data = cv2.imencode(".png", np.full((24, 32, 3), 65535, np.uint16))
     assert done
     return data.tobytes()
+
+
+HOSTILE_PHOTOS = {
+    "mask": r"masks/.*\.png: not a regular file",
+    "name": r"photo b'K\\xfcche\.png': its name is not UTF-8",
+    "folders": "more than 100 folders inside one another",
+    "transforms.json": "transforms.json: more than 64 MB",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_PHOTOS)
+def test_hostile_photos_stop_a_run_before_anything_is_made(kind, project):
+    message = HOSTILE_PHOTOS[kind]
+    data = write_gaussian_scene(project / "data")
+    plain = data / "images"
+    if kind == "mask":
+        (plain / "masks").mkdir()
+        os.mkfifo(plain / "masks" / f"{next(plain.glob('*.*')).stem}.png")
+    elif kind == "name":
+        (plain / os.fsdecode(b"K\xfcche.png")).write_bytes(_saved("PNG"))
+    elif kind == "folders":
+        (plain / "/".join("a" * 200)).mkdir(parents=True)
+    else:
+        with (plain / "transforms.json").open("wb") as file:
+            file.truncate(6 << 30)
+    (project / SHEET).write_text("capture\tdata_dir\na\t../data/images\n")
+    is_refused(snakemake(project, "-n"), project, message)
 
 
 BOMB = _png(13_000, 13_000, (b"\0" + bytes(1625)) * 13_000, bits=1, kind=0)

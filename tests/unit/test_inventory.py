@@ -1,5 +1,7 @@
 """Photos are known by their content."""
 
+import errno
+import json
 import os
 import time
 
@@ -48,6 +50,31 @@ def test_a_photo_is_read_once(photos, digest, monkeypatch):
     before = digest()
     monkeypatch.setattr("splatdag.workflow.digests.file_digest", lambda path: pytest.fail(f"{path} was read again"))
     assert digest() == before
+
+
+@pytest.mark.parametrize("way", ["renamed over it", "written into it"])
+def test_another_photo_of_equal_size_and_time_is_another(photos, digest, way):
+    """As `rsync -a` and `cp -p` leave it."""
+    before, photo = digest(), photos / "0.jpg"
+    was = photo.stat()
+    other = photos.parent / "other"
+    other.write_bytes(bytes(byte ^ 1 for byte in photo.read_bytes()))
+    if way == "renamed over it":
+        other.rename(photo)
+    else:
+        photo.write_bytes(other.read_bytes())
+    os.utime(photo, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert (photo.stat().st_size, photo.stat().st_mtime_ns) == (was.st_size, was.st_mtime_ns)
+    assert digest() != before
+
+
+def test_a_memory_without_inodes_is_made_again(photos, tmp_path):
+    before = data_digest(photos, tmp_path / "cache")
+    [memory] = (tmp_path / "cache").iterdir()
+    whole = json.loads(memory.read_text())
+    memory.write_text(json.dumps({name: [size, mtime, "of old"] for name, (size, mtime, *_) in whole.items()}))
+    assert data_digest(photos, tmp_path / "cache") == before
+    assert json.loads(memory.read_text()) == whole
 
 
 def test_a_damaged_memory_is_made_again(photos, tmp_path):
@@ -154,3 +181,88 @@ def test_a_cache_that_cannot_be_written_is_not_called_unreadable(photos, tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file/state: can't be written: Not a directory"):
         data_digest(photos, tmp_path / "file" / "state")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "nothing"])
+@pytest.mark.parametrize("mask", ["masks/0.png", "masks/0.jpg.png"])
+def test_a_mask_that_is_no_file_is_refused_and_not_passed_over(photos, digest, kind, mask):
+    path = photos / mask
+    path.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else "nowhere")
+    for look in (digest, lambda: mask_paths(photos, photo_names(photos))):
+        with pytest.raises(UserError, match=rf"{mask}: not a regular file"):
+            look()
+
+
+def test_a_pipe_of_no_photo_among_the_masks_changes_nothing(photos, digest):
+    before = digest()
+    (photos / "masks").mkdir()
+    os.mkfifo(photos / "masks" / "9.png")
+    assert digest() == before
+
+
+@pytest.mark.parametrize("closed", ["masks", "masks/left", "right"])
+def test_a_folder_that_cannot_be_read_is_named(photos, digest, monkeypatch, closed):
+    """Root may read any folder, so that it is closed by hand."""
+    for folder in ("masks/left", "right"):
+        (photos / folder).mkdir(parents=True)
+    (photos / "masks" / "0.png").write_bytes(b"mask")
+    scandir = os.scandir
+
+    def refusing(folder):
+        if os.fspath(folder) == str(photos / closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    for look in (digest, lambda: mask_paths(photos, photo_names(photos))):
+        with pytest.raises(UserError, match=f"can't read {photos / closed}: Permission denied"):
+            look()
+
+
+def test_hidden_folders_have_no_masks(photos, digest):
+    (photos / "masks").mkdir()
+    (photos / "masks" / "0.png").write_bytes(b"mask")
+    before = digest()
+    (photos / "masks" / ".old").mkdir()
+    (photos / "masks" / ".old" / "1.png").write_bytes(b"mask")
+    assert digest() == before
+
+
+@pytest.mark.parametrize("name", [b"K\xfcche.png", b"K\xfcche/1.png"])
+def test_a_photo_whose_name_is_not_utf8_is_named(photos, digest, name):
+    path = photos / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"photo")
+    for look in (digest, lambda: photo_names(photos)):
+        with pytest.raises(UserError) as caught:
+            look()
+        assert repr(name) in str(caught.value)
+        str(caught.value).encode()
+
+
+def test_names_in_utf8_are_fine(photos):
+    (photos / "0.jpg").rename(photos / "Küche 1.jpg")
+    assert "Küche 1.jpg" in photo_names(photos)
+
+
+def test_a_folder_above_may_have_a_name_that_is_not_utf8(photos, tmp_path, digest):
+    before = digest()
+    above = tmp_path / os.fsdecode(b"K\xfcche")
+    above.mkdir()
+    photos.rename(above / "photos")
+    assert data_digest(above / "photos", tmp_path / "cache") == before
+
+
+@pytest.mark.parametrize("below", [".", "masks"])
+def test_folders_inside_one_another_have_a_limit_far_from_that_of_recursion(photos, digest, below):
+    before = digest()
+    fine = photos / below / "/".join("a" * 100)
+    fine.mkdir(parents=True)
+    assert digest() == before
+    (fine / "a").mkdir()
+    with pytest.raises(UserError, match="more than 100 folders inside one another"):
+        digest()

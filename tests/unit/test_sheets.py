@@ -2,6 +2,7 @@
 
 import pytest
 from sheet_rows import SHARED, train_flags
+from sheet_rows import posed as posed
 from sheet_rows import read as read
 
 from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
@@ -67,6 +68,26 @@ def test_a_wrong_sheet_is_one_line_that_names_the_place(read, text, message):
     with pytest.raises(UserError, match=message) as caught:
         read(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["data_dir", "eval_dir", "result_dir"])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~nobody-of-that-name/x", "~nobody-of-that-name/x: no such user; write ./~nobody-of-that-name/x for a folder"),
+        ("x" * 300, "can't read .*: File name too long"),
+    ],
+)
+def test_a_path_that_cannot_be_is_one_line_that_names_the_place(read, posed, column, path, message):
+    cells = {"capture": "a", "data_dir": "left"} | {column: path}
+    with pytest.raises(UserError, match=f"line 2: capture a: {column}: {message}") as caught:
+        read("\t".join(cells) + "\n" + "\t".join(cells.values()) + "\n")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_begins_with_a_tilde_can_be_written(read, photos):
+    photos.rename(photos.parent / "~data")
+    assert read("capture\tdata_dir\na\t./~data\n")["a"].data_dir == photos.parent / "~data"
 
 
 def test_an_empty_sheet_asks_for_nothing(read):

@@ -11,7 +11,7 @@ from splatdag.captures.options import CaptureResources, FrameOptions, PoseOption
 from splatdag.captures.result_dirs import absolute, check_apart, check_result_dir
 from splatdag.captures.split import check_split, matching
 from splatdag.workflow.errors import UserError, nearest
-from splatdag.workflow.inventory import check_photos, colmap_model, has_transforms, is_video, photo_names
+from splatdag.workflow.inventory import check_photos, check_place, colmap_model, has_transforms, is_video, photo_names
 from splatdag.workflow.options import flags, overridden, validated
 from splatdag.workflow.sheets import Row, check_name, read_sheet
 
@@ -150,17 +150,27 @@ def _capture(row: Row, folder: Path, shared: Stages) -> Capture:
     sample = given.removeprefix("sample:") if given.startswith("sample:") else None
     if sample is not None and sample not in SAMPLES:
         raise UserError(f"{where}: data_dir: no sample {sample!r}{nearest(sample, SAMPLES)}")
-    data_dir = Path() if sample else folder / Path(given).expanduser()
+    data_dir = Path() if sample else folder / _path(row, "data_dir", where)
     own = row.overrides.get("resources")
     asked = validated(CaptureResources, own, f"{where}: resources") if own else _AS_THE_RULES_SAY
     capture = Capture(where, row.name, data_dir, sample, _stages(row, where, shared), resources=asked)
     if "variant" in row.cells:
         capture = replace(capture, variant=_checked_variant(row.cells["variant"], capture))
     if "eval_dir" in row.cells:
-        capture = replace(capture, eval_dir=folder / Path(row.cells["eval_dir"]).expanduser())
+        capture = replace(capture, eval_dir=folder / _path(row, "eval_dir", where))
     if "result_dir" in row.cells:
-        capture = replace(capture, result_dir=Path(row.cells["result_dir"]).expanduser())
+        capture = replace(capture, result_dir=_path(row, "result_dir", where))
     return capture
+
+
+def _path(row: Row, column: str, where: str) -> Path:
+    given = row.cells[column]
+    try:
+        return Path(given).expanduser() if given.startswith("~") else Path(given)  # of ./~name Path makes ~name
+    except RuntimeError:
+        raise UserError(
+            f"{where}: {column}: {given}: no such user; write ./{given} for a folder of that name, or ~/ for your own"
+        ) from None
 
 
 def _check_files(capture: Capture, results: Path) -> None:
@@ -171,6 +181,7 @@ def _check_files(capture: Capture, results: Path) -> None:
     if capture.eval_dir:
         _check_eval_dir(capture)
     if capture.result_dir:
+        check_place(capture.result_dir, f"{capture.where}: result_dir")
         check_result_dir(capture.result_dir, capture.name, results, f"{capture.where}: result_dir")
 
 
@@ -220,6 +231,7 @@ def _check_eval_dir(capture: Capture) -> None:
     """An external evaluation needs a dataset with cameras, in the frame of the capture's own."""
     where, eval_dir = f"{capture.where}: eval_dir", capture.eval_dir
     assert eval_dir is not None
+    check_place(eval_dir, where)
     if not capture.sample and not capture.is_video:
         own = colmap_model(capture.data_dir) is not None or has_transforms(capture.data_dir)
     else:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from splatdag.workflow.errors import UserError, nearest
+from splatdag.workflow.small_file import read_small
 
 _SHOWN = 8
 """Names or words that a message lists at most."""
@@ -168,9 +169,7 @@ def _listed_names(path: Path, names: list[str], where: str) -> set[str]:
 
 def _entries(path: Path, where: str) -> list[str]:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{where}: {path}: more than {_MAX_BYTES >> 20} MB; this is not a list of photos")
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_small(path, _MAX_BYTES).decode("utf-8-sig").splitlines()]
     except OSError as error:
         raise UserError(
             f"{where}: {path}: {error.strerror}; give test_every, all, or a file that lists the held-out photos"

@@ -22,9 +22,12 @@ from splatdag.driving.tables import read_plain
 from splatdag.splats.evenly import evenly
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete, parsed_json, write_text
+from splatdag.workflow.small_file import read_small
 
 RATE = 10.0
 """Frames a second of PandaSet."""
+_MAX_BYTES = 256 << 20
+"""Of an index in JSON lines."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,7 @@ def _listed(path: Path) -> Iterator[Any]:
         yield from clips
         return
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_small(path, _MAX_BYTES).decode("utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -12,6 +12,7 @@ from typing import IO, Any
 import pandas as pd
 
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.small_file import check_regular
 
 _LARGEST = 2_000_000_000
 """Bytes of an unpacked table; a real one has 8 million."""
@@ -77,6 +78,7 @@ def read_plain(path: Path) -> Any:
         UserError: the file is missing, cut off or damaged, or asks for anything else, which is not run.
     """
     try:
+        check_regular(path)
         with path.open("rb") as raw, _unpacked(raw, path) as file:
             found = _Plain(_Bounded(file)).load()
             if isinstance(found, pd.DataFrame):

@@ -80,7 +80,7 @@ def logs_digest(
 
     Args:
         logs: of the config.
-        cache: for the digests of lists, which are read again only when their size or modification time changed.
+        cache: for the digests of lists, which are read again only when their size, times or inode changed.
         scenes: names; None is all.
         cameras: that count.
         opened: whether tables and images are opened, too: their sizes then count.

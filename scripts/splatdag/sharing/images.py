@@ -16,8 +16,11 @@ from splatdag.sharing.options import RecordingOptions
 from splatdag.sharing.recording import at
 from splatdag.splats.pixels import read_header
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.small_file import read_small
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+_MAX_BYTES = 1 << 30
+"""Of a picture or mesh."""
 _JPEG_BEGINS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
 T = TypeVar("T")
 U = TypeVar("U")
@@ -68,7 +71,7 @@ def read_bytes(path: Path) -> bytes:
         UserError: it can't be read.
     """
     try:
-        return path.read_bytes()
+        return read_small(path, _MAX_BYTES)
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror}") from None
 

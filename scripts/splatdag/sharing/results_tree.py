@@ -13,6 +13,7 @@ from splatdag.sharing.options import Task
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import read_json
 from splatdag.workflow.sheets import NAME
+from splatdag.workflow.small_file import read_small
 
 GENERATION = "input_data/train/misc/nv_generation"
 """What the generation of training views leaves, relative to a run."""
@@ -37,6 +38,8 @@ FILES: dict[Task, str] = {
     "trn_nv_generation": "trn_nv_generation",
 }
 """Recordings are `<this>_epoch_XXXX.rrd`."""
+_MAX_BYTES = 256 << 20
+"""Of a scene's file or a manifest."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +143,20 @@ def inputs_digest(root: Path, recording: Recording, scenes_dir: Path) -> str:
     """Digest of names and sizes of what a recording is made from, and of what says which camera is the source.
 
     Files are not read, so that a tree of many scenes is looked at quickly and touching one changes nothing.
+
+    Raises:
+        UserError: folders without end are in one another.
     """
     above, below = _FOLDERS[recording.task]
     run = root / recording.run
     folders = [f"{above}/{recording.epoch}/{below}", *_ALSO_READ[recording.task]]
-    lines = [f"{folder}/{line}" for folder in folders for line in names_and_sizes(run / folder)]
+    try:
+        lines = [f"{folder}/{line}" for folder in folders for line in names_and_sizes(run / folder)]
+    except RecursionError:
+        raise UserError(f"{run}: its folders are nested too deeply") from None
     lines += [_read(path) for path in (scenes_dir / f"{recording.scene}.json", run / "manifest.json")]
-    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+    data = "\n".join(lines).encode(errors="surrogateescape")  # also names that are not UTF-8
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 @functools.cache
@@ -175,7 +185,7 @@ def _size(entry: os.DirEntry[str]) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_small(path, _MAX_BYTES).decode("utf-8", errors="replace")
     except OSError:
         return ""
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from splatdag.sharing.results_tree import by_number
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import read_json
+from splatdag.workflow.small_file import read_small
 
 Row = tuple[str, dict[str, float]]
 """What a row of the table is of, such as `epoch 15`, and its values by column."""
+_MAX_BYTES = 256 << 20
+"""Of a table."""
 
 
 def metrics_table(run: Path, source_camera: str | None) -> list[Row]:
@@ -75,7 +78,7 @@ def _of_metrics_json(path: Path) -> Iterator[Row]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return read_small(path, _MAX_BYTES).decode("utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Digests of files by name and content, remembered by size and time, so that an unchanged file is read once."""
+"""Digests of files by name and content, remembered by size, times and inode, so that an unchanged file is read once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.small_file import check_regular
 
 
 def contents_digest(files: Iterable[tuple[str, os.DirEntry[str] | Path]], cache: Path, key: Iterable[str]) -> str:
     """Digest of names and contents of files.
 
-    A file is read again only when its size or modification time changed since the digest in `cache` was made.
+    A file is read again only when its size, times or inode changed since the digest in `cache` was made. Size and
+    modification time alone would not tell of one that was copied over another with its time (`cp -p`, `rsync -a`).
 
     Args:
         files: by the names that count.
@@ -40,7 +42,7 @@ def _contents_digest(files: Iterable[tuple[str, os.DirEntry[str] | Path]], known
             known.write_text(json.dumps(new))  # damaged by a kill, it is made again
         except OSError as error:
             raise UserError(f"{known.parent}: can't be written: {error.strerror}") from None
-    return _hash(f"{name} {content}" for name, (_, _, content) in new.items())
+    return _hash(f"{name} {content}" for name, (*_, content) in new.items())
 
 
 def _remembered(cache: Path) -> dict[str, list]:
@@ -48,14 +50,15 @@ def _remembered(cache: Path) -> dict[str, list]:
         found = json.loads(cache.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    whole = isinstance(found, dict) and all(isinstance(entry, list) and len(entry) == 3 for entry in found.values())
+    whole = isinstance(found, dict) and all(isinstance(entry, list) and len(entry) == 5 for entry in found.values())
     return found if whole else {}
 
 
 def _entry(stat: os.stat_result, path: str, old: list | None) -> list:
-    if old is not None and old[:2] == [stat.st_size, stat.st_mtime_ns]:
+    seen = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    if old is not None and old[:-1] == seen:
         return old
-    return [stat.st_size, stat.st_mtime_ns, file_digest(Path(path))]
+    return [*seen, file_digest(Path(path))]
 
 
 def digest_of_folder(folder: Path) -> str:
@@ -64,10 +67,16 @@ def digest_of_folder(folder: Path) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Digest of a file's content."""
+    """Digest of a file's content.
+
+    Raises:
+        OSError: it can't be read, or is no regular file.
+    """
+    check_regular(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _hash(lines: Iterable[str]) -> str:
-    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+    data = "\n".join(lines).encode(errors="surrogateescape")  # folders above may have names that are not UTF-8
+    return hashlib.blake2b(data, digest_size=8).hexdigest()

@@ -15,6 +15,8 @@ PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mts", ".3gp"})
 _MASK = "_mask.png"
 """Ends the name of a mask that lies beside its photo."""
+_DEEPEST = 100
+"""Folders of photos inside one another; Python's recursion ends at ten times as many."""
 _MODEL_PARTS = ("cameras", "images", "points3D")
 _MODEL_NAMES = tuple(f"{part}{suffix}" for part in _MODEL_PARTS for suffix in (".bin", ".txt"))
 
@@ -57,13 +59,13 @@ def photo_names(data_dir: Path) -> list[str]:
     """Names of all photos of a capture, relative to `photos_folder`, sorted; hidden files and masks don't count.
 
     Raises:
-        UserError: there is a transforms.json that can't be used.
+        UserError: there is a transforms.json that can't be used, or a photo's name or a folder can't be read.
     """
     return sorted(name for name, _ in _photos_of(data_dir))
 
 
 def mask_paths(data_dir: Path, names: Iterable[str]) -> dict[str, Path]:
-    """The masks of those photos that have one.
+    """The masks of those photos that have one; what can't be used as one is refused, not passed over.
 
     A mask is what a frame of transforms.json names, else `masks/<photo>.png` (its suffix replaced, or kept before
     `.png` as COLMAP has it), else `<photo without suffix>_mask.png` beside the photo.
@@ -71,6 +73,9 @@ def mask_paths(data_dir: Path, names: Iterable[str]) -> dict[str, Path]:
     Args:
         data_dir: of the capture.
         names: of photos, relative to `photos_folder`.
+
+    Raises:
+        UserError: a mask is no file, or a folder can't be read.
     """
     return _masks_of(data_dir, names, _pngs(photos_folder(data_dir), _MASK))
 
@@ -88,17 +93,39 @@ def _masks_of(data_dir: Path, names: Iterable[str], beside: set[str]) -> dict[st
             found.setdefault(name, apart / mask)
         elif stem + _MASK in beside:
             found.setdefault(name, folder / (stem + _MASK))
+    for path in found.values():
+        if not path.is_file():
+            raise UserError(f"{path}: not a regular file; a mask is a PNG file, or a link to one")
     return found
 
 
 def _pngs(folder: Path, ending: str) -> set[str]:
-    """Names of the files in a folder and its sub-folders that end so."""
-    return {
-        os.path.relpath(os.path.join(where, file), folder)  # noqa: PTH118 - a hot loop
-        for where, _, files in os.walk(folder)
-        for file in files
-        if file.endswith(ending)
-    }
+    """Names of the files in a folder and its sub-folders, but for hidden ones, that end so.
+
+    Raises:
+        UserError: one of the folders can't be read; without its masks a training would see what is to be left out.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise _unreadable(error)
+
+    found, above = set[str](), str(folder).count("/")
+    for where, below, files in os.walk(folder, onerror=refuse):
+        _check_depth(where, where.count("/") - above)
+        below[:] = [name for name in below if not name.startswith(".")]
+        inside = os.path.relpath(where, folder)
+        prefix = "" if inside == "." else f"{inside}/"
+        found |= {prefix + file for file in files if file.endswith(ending)}
+    return found
+
+
+def _check_depth(folder: str, depth: int) -> None:
+    if depth > _DEEPEST:
+        raise UserError(f"more than {_DEEPEST} folders inside one another: {folder[:100]}…")
+
+
+def _unreadable(error: OSError) -> UserError:
+    return UserError(f"can't read {error.filename}: {error.strerror}")
 
 
 def smaller_photos(data_dir: Path, data_factor: int, names: Iterable[str]) -> dict[str, Path] | None:
@@ -139,7 +166,29 @@ def _stem(name: str) -> str:
 
 
 def _photos_of(data_dir: Path, masks: set[str] | None = None) -> Iterator[tuple[str, os.DirEntry[str] | Path]]:
-    """All photos of a capture; names of masks beside them are added to `masks`."""
+    """All photos of a capture; names of masks beside them are added to `masks`.
+
+    Raises:
+        UserError: a transforms.json can't be used, a folder not be read, or a name not be written into JSON.
+    """
+    try:
+        for name, entry in _found_photos(data_dir, masks):
+            if not name.isascii():
+                _check_utf8(name, data_dir)
+            yield name, entry
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def _check_utf8(name: str, data_dir: Path) -> None:
+    """Names are written into models, lists and JSON, all in UTF-8; other bytes are surrogates in Python's names."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{data_dir}: photo {os.fsencode(name)!r}: its name is not UTF-8; rename it") from None
+
+
+def _found_photos(data_dir: Path, masks: set[str] | None) -> Iterator[tuple[str, os.DirEntry[str] | Path]]:
     if has_transforms(data_dir):
         if masks is not None:
             masks.update(_pngs(data_dir, _MASK))
@@ -153,6 +202,7 @@ def _photos(
     folder: str, prefix: str = "", without: str = "", masks: set[str] | None = None
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Photos in a folder and its sub-folders but the one named `without`."""
+    _check_depth(folder, prefix.count("/"))
     photos: list[os.DirEntry[str]] = []
     perhaps_masks: list[os.DirEntry[str]] = []
     with os.scandir(folder) as entries:
@@ -172,16 +222,25 @@ def _photos(
     yield from ((prefix + entry.name, entry) for entry in photos)
 
 
+def check_place(path: Path, where: str) -> None:
+    """Stop at a path that can't be looked for: it is too long, or a folder on the way is closed.
+
+    Raises:
+        UserError: why, and where it is written.
+    """
+    try:
+        path.exists()
+    except OSError as error:
+        raise UserError(f"{where}: can't read {str(path)[:200]}: {error.strerror}") from None
+
+
 def check_photos(data_dir: Path, where: str) -> None:
     """Stop early when a capture has no photos, or half a COLMAP model; a video is taken as it is.
 
     Raises:
         UserError: what is missing and where.
     """
-    try:
-        data_dir.exists()
-    except OSError as error:
-        raise UserError(f"{where}: can't read {str(data_dir)[:200]}: {error.strerror}") from None
+    check_place(data_dir, where)
     if is_video(data_dir):
         if not data_dir.is_file():
             raise UserError(f"{where}: no such video: {data_dir}")
@@ -204,7 +263,7 @@ def check_photos(data_dir: Path, where: str) -> None:
 def data_digest(data_dir: Path, cache: Path, data_factor: int = 1) -> str:
     """Digest of names and contents of a capture: its photos, masks and cameras, or its video.
 
-    A file is read again only when its size or modification time changed since the digest in `cache` was made.
+    A file is read again only when its size, times or inode changed since the digest in `cache` was made.
 
     Args:
         data_dir: folder of photos, COLMAP dataset, folder with a transforms.json, or video file.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from splatdag.workflow.errors import UserError, nearest
@@ -44,6 +44,14 @@ class Options(BaseModel):
             return given
         name = given.get("preset", cls.model_fields["preset"].default)
         return _merged(cls.presets.get(name, {}), given) if isinstance(name, str) else given
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, given: Any) -> Any:
+        """Neither file names nor flags can have a NUL, which JSON and YAML can write."""
+        if any(isinstance(part, str) and "\0" in part for part in (given if isinstance(given, list) else [given])):
+            raise ValueError("a NUL, which no text can have here")
+        return given
 
     @classmethod
     def _refuses(cls, key: str, value: Any) -> bool:

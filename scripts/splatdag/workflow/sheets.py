@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from splatdag.workflow.errors import UserError, nearest
+from splatdag.workflow.small_file import read_small
 from splatdag.workflow.yaml_text import parsed
 
 NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]|\.(?!\.))*"
@@ -77,6 +78,8 @@ def check_name(name: str, where: str) -> None:
 def _cells(sheet: Path, key: str, columns: set[str], stages: set[str]) -> Iterator[tuple[int, dict[str, str]]]:
     header: list[str] | None = None
     for number, line in enumerate(_lines(sheet), start=1):
+        if "\0" in line:
+            raise UserError(f"{sheet}, line {number}: a NUL, which no text can have here")
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         cells = [cell.strip() for cell in next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))]
@@ -91,9 +94,7 @@ def _cells(sheet: Path, key: str, columns: set[str], stages: set[str]) -> Iterat
 
 def _lines(sheet: Path) -> list[str]:
     try:
-        if sheet.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{sheet}: more than {_MAX_BYTES >> 20} MB; this is not a sheet")
-        return sheet.read_text(encoding="utf-8-sig").splitlines()
+        return read_small(sheet, _MAX_BYTES).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise UserError(f"{sheet}: can't read the sheet: {error.strerror}") from None
     except UnicodeDecodeError:

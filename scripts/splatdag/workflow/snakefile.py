@@ -30,12 +30,22 @@ CACHE = Path(".snakemake") / "splatdag"
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a `UserError` into its line on stderr and exit code 2, without Snakemake's traceback."""
+    """Turn a `UserError` into its line on stderr and exit code 2, without Snakemake's traceback.
+
+    Also a file or folder that can't be looked at: its name is too long, or it is closed.
+    """
     try:
         yield
     except UserError as error:
-        print(f"splatdag: {error}".replace("\n", "\nsplatdag: "), file=sys.stderr)
-        sys.exit(USER_ERROR)
+        message = str(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        message = f"can't read {str(error.filename)[:200]}: {error.strerror}"
+    else:
+        return
+    print(f"splatdag: {message}".replace("\n", "\nsplatdag: "), file=sys.stderr)
+    sys.exit(USER_ERROR)
 
 
 def tell(lines: Iterable[str]) -> None:
@@ -154,8 +164,8 @@ def _put_first(variable: str, folder: str) -> None:
 
 def found(path: str, workflow_dir: Path) -> Path:
     """A file named in the config: from the working directory, else from the folder of the Snakefile."""
-    here = Path(path)
-    return here if here.exists() or here.is_absolute() else workflow_dir / path
+    here = os.path.exists(path)  # noqa: PTH110 - False, not an error, for a name that no file can have
+    return Path(path) if here or Path(path).is_absolute() else workflow_dir / path
 
 
 def digest_of_files(paths: Iterable[Path]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.small_file import read_small
 
 _MAX_BYTES = 4 << 20
 _MAX_VALUES = 100_000
@@ -57,12 +58,19 @@ def read_yaml(path: Path, where: str) -> Any:
     Raises:
         UserError: the file can't be read, or is no YAML.
     """
+    return _yaml(_read(path, where), where)
+
+
+def _read(path: Path, where: str) -> bytes:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{where}: more than {_MAX_BYTES >> 20} MB; this is no file of options")
-        return parsed(path.read_text(encoding="utf-8"))
+        return read_small(path, _MAX_BYTES)
     except OSError as error:
-        raise UserError(f"{where}: {error.strerror}") from None
+        raise UserError(f"{where}: {error.strerror}; expected a file of options") from None
+
+
+def _yaml(data: bytes, where: str) -> Any:
+    try:
+        return parsed(data.decode("utf-8"))
     except ValueError as error:
         raise UserError(f"{where}: no YAML ({error})") from None
 
@@ -77,10 +85,11 @@ def check_config_file(path: Path) -> str:
     """
     if not path.exists():
         return str(path)
+    data = _read(path, str(path))
     try:
-        given = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        given = read_yaml(path, str(path))
+        given = json.loads(data)
+    except (ValueError, RecursionError):
+        given = _yaml(data, str(path))
     if isinstance(given, dict) and "__use_yte__" in given:
         raise UserError(f"{path}: __use_yte__: expressions in a config are not run; write plain values")
     if not isinstance(given, dict):
