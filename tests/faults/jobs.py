@@ -19,8 +19,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from splatdag.workflow.states import remove_states
-
 Count = Callable[..., None]
 """Note a fault of some kind, or several."""
 _FORKED = multiprocessing.get_context("forkserver")
@@ -60,9 +58,11 @@ class Job:
 
     def tried(self, folder: Path, beside: Path) -> tuple[float, Path]:
         """Run it once more in a finished project: how long that took (s), and a copy of what was made."""
+        from splatdag.workflow.states import remove_states  # not where jobs are run, which import it themselves
+
         self.remove_outputs(folder)
         seconds = self.finish(folder).seconds
-        remove_states([self.outputs], folder)
+        remove_states([self.outputs], folder)  # as Snakemake does when it has noted the end
         return seconds, copied(folder, Path(tempfile.mkdtemp(dir=beside)) / "finished")
 
 

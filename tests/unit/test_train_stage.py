@@ -27,7 +27,7 @@ from splatdag.captures.options import TrainOptions
 from splatdag.splats.devices import OutOfDeviceMemory
 from splatdag.splats.evaluation import evaluate
 from splatdag.splats.training_state import Run
-from splatdag.workflow.errors import Stopped
+from splatdag.workflow.errors import Stopped, UserError
 from splatdag.workflow.manifest import Manifest
 from splatdag.workflow.stage import Job
 
