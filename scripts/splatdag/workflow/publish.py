@@ -88,7 +88,7 @@ def _remove_left(folder: Path) -> None:
         found = _PARTIAL.fullmatch(left.name)
         with suppress(OSError):  # its writer has just ended, another process removes it, too, or it is another user's
             if found and _is_dead(left, found[1], int(found[2])):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def _is_dead(left: Path, machine: str, thread: int) -> bool:
