@@ -114,7 +114,7 @@ class Running:
             raise AssertionError(f"it did not end in {seconds} s: {self.said}")
         self.seconds = time.monotonic() - self.begun
         self.published = self._published.read_text().splitlines()
-        """What it began to publish, in order; where it killed itself there, then what must be found."""
+        """What it began to publish in `results`, in order; if it was killed there, then what must be found."""
         return self.process.exitcode
 
     def killed_after(self, seconds: float) -> bool:
@@ -160,7 +160,7 @@ def _be(
     for stream in (1, 2):
         os.dup2(terminal, stream)
     steps.write_bytes(b"")
-    watch_publications(folder, os.open(published, os.O_WRONLY | os.O_APPEND), kill_at)
+    watch_publications(os.open(published, os.O_WRONLY | os.O_APPEND), kill_at)
     if step:
         _count(step, os.open(steps, os.O_WRONLY | os.O_APPEND))
     sys.argv = list(job.words[job.words.index("-m") + 1 :])

@@ -38,20 +38,20 @@ def kills_at(publications: int, most: int) -> list[KillAt]:
     ]
 
 
-def watch_publications(folder: Path, notes: int, kill_at: KillAt | None) -> None:
-    """Note the name of whatever this process publishes in a project, and end it where it shall end.
+def watch_publications(notes: int, kill_at: KillAt | None) -> None:
+    """Note the name of whatever this process publishes in `results`, and end it where it shall end.
 
     Before that it notes what must be found then in the place of what was published (see `found`).
     """
     assert not any(name.partition(".")[0] == "splatdag" for name in sys.modules), "modules would keep the originals"
     from splatdag.workflow import publish
 
-    numbers = itertools.count()
+    numbers, results = itertools.count(), Path("results").absolute()
 
     def watched(original: Publish) -> Publish:
         @contextmanager
         def publication(path: Path) -> Iterator[Path]:
-            inside = path.absolute().is_relative_to(folder)  # else a cache of the user
+            inside = path.absolute().is_relative_to(results)  # else a job's costs, or a cache of the user
             number = next(numbers) if inside else None
             if inside:
                 os.write(notes, f"{path.absolute()}\n".encode())
