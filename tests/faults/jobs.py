@@ -19,6 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from publications import KillAt, watch_publications
+
 Count = Callable[..., None]
 """Note a fault of some kind, or several."""
 _FORKED = multiprocessing.get_context("forkserver")
@@ -46,9 +48,18 @@ class Job:
             path = folder / output
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def start(self, folder: Path, step: str = "", largest: int = resource.RLIM_INFINITY) -> Running:
-        """Start its command in a project; `step` is a method that is counted, `largest` the bytes a file may have."""
-        return Running(self, folder, step, largest)
+    def start(
+        self, folder: Path, step: str = "", largest: int = resource.RLIM_INFINITY, kill_at: KillAt | None = None
+    ) -> Running:
+        """Start its command in a project.
+
+        Args:
+            folder: the project.
+            step: method that is counted.
+            largest: bytes that a file may have.
+            kill_at: where it ends itself.
+        """
+        return Running(self, folder, step, largest, kill_at)
 
     def finish(self, folder: Path) -> Running:
         """Run its command to its end, which must be good."""
@@ -56,14 +67,14 @@ class Job:
         assert running.wait() == 0, running.said
         return running
 
-    def tried(self, folder: Path, beside: Path) -> tuple[float, Path]:
-        """Run it once more in a finished project: how long that took (s), and a copy of what was made."""
+    def tried(self, folder: Path, beside: Path) -> tuple[Running, Path]:
+        """Run it once more in a finished project: that run, and a copy of what was made."""
         from splatdag.workflow.states import remove_states  # not where jobs are run, which import it themselves
 
         self.remove_outputs(folder)
-        seconds = self.finish(folder).seconds
+        running = self.finish(folder)
         remove_states([self.outputs], folder)  # as Snakemake does when it has noted the end
-        return seconds, copied(folder, Path(tempfile.mkdtemp(dir=beside)) / "finished")
+        return running, copied(folder, Path(tempfile.mkdtemp(dir=beside)) / "finished")
 
 
 def copied(finished: Path, to: Path) -> Path:
@@ -87,12 +98,14 @@ def jobs_of(dry_run: str) -> list[Job]:
 class Running:
     """A job's process, a child of a process that has imported what is slow to import."""
 
-    def __init__(self, job: Job, folder: Path, step: str, largest: int) -> None:
+    def __init__(self, job: Job, folder: Path, step: str, largest: int, kill_at: KillAt | None) -> None:
         _import_what_is_slow()
-        self._said, self._steps = (Path(_notes().name) / name for name in ("said", "steps"))
-        for notes in (self._said, self._steps):  # of the run before
-            notes.write_bytes(b"")
-        self.process = _FORKED.Process(target=_be, args=(job, folder, self._said, self._steps, step, largest))
+        self._said, self._steps, self._published = notes = [
+            Path(_notes().name) / name for name in ("said", "steps", "published")
+        ]
+        for note in notes:  # of the run before
+            note.write_bytes(b"")
+        self.process = _FORKED.Process(target=_be, args=(job, folder, *notes, step, largest, kill_at))
         self.begun = time.monotonic()
         self.process.start()
 
@@ -104,6 +117,8 @@ class Running:
             self.process.join()
             raise AssertionError(f"it did not end in {seconds} s: {self.said}")
         self.seconds = time.monotonic() - self.begun
+        self.published = self._published.read_text().splitlines()
+        """What it began to publish in `results`, in order; if it was killed there, then what must be found."""
         return self.process.exitcode
 
     def killed_after(self, seconds: float) -> bool:
@@ -139,7 +154,9 @@ def _import_what_is_slow() -> None:
     first.join()
 
 
-def _be(job: Job, folder: Path, said: Path, steps: Path, step: str, largest: int) -> None:
+def _be(
+    job: Job, folder: Path, said: Path, steps: Path, published: Path, step: str, largest: int, kill_at: KillAt | None
+) -> None:
     os.setsid()
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
     os.chdir(folder)
@@ -147,6 +164,7 @@ def _be(job: Job, folder: Path, said: Path, steps: Path, step: str, largest: int
     for stream in (1, 2):
         os.dup2(terminal, stream)
     steps.write_bytes(b"")
+    watch_publications(os.open(published, os.O_WRONLY | os.O_APPEND), kill_at)
     if step:
         _count(step, os.open(steps, os.O_WRONLY | os.O_APPEND))
     sys.argv = list(job.words[job.words.index("-m") + 1 :])

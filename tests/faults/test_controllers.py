@@ -149,20 +149,41 @@ def test_after_a_kill_of_snakemake_alone_its_job_is_named_and_not_run_twice(
     check_finished(runs.job, runs.folder, finished)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("area", TRAINED)
+def test_a_training_that_ends_without_its_snakemake_is_not_learnt_again(
+    runs: Runs, finished: Path, count: Count, area: str
+) -> None:
+    first = runs.start()
+    stage = runs.stage(first)
+    first.kill()
+    first.wait()
+    count("kill -9 of Snakemake")
+    stage.wait(120)
+    log = runs.folder / runs.job.log
+    assert " finished in " in log.read_text().splitlines()[-1]
+    runs.mend(runs.doctor())
+    said = runs.end(runs.start())
+    assert ran(said) == [runs.job.rule], "Snakemake has not seen its end"
+    assert "continuing after step" in said
+    assert not re.search(r"step \d+ of", said), "nothing is left to learn"
+    assert not (runs.folder / TRAININGS[runs.job.rule].run / "state").exists()
+    check_finished(runs.job, runs.folder, finished)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("area", TRAINED)
 def test_a_run_that_is_told_to_stop_leaves_no_lock_and_goes_on(
     runs: Runs, finished: Path, count: Count, area: str, number: int
 ) -> None:
-    """All its processes are told, as by a terminal or by a system that shuts down."""
+    """All its processes are told, as by a terminal, also one that is closed, or by a system that shuts down."""
     first = runs.start()
     runs.stage(first)
     os.killpg(first.pid, number)
     said, _ = first.communicate(timeout=120)
-    count("SIGTERM or Ctrl-C of Snakemake and its jobs")
+    count("SIGTERM, Ctrl-C or SIGHUP of Snakemake and its jobs")
     assert first.returncode != 0, said
     assert "--unlock" not in runs.doctor()
-    end = "stopped: state saved after step" if number == signal.SIGTERM else "failed: interrupted"
+    end = "failed: interrupted" if number == signal.SIGINT else "stopped: state saved after step"
     assert end in (runs.folder / runs.job.log).read_text()
     check_outputs(runs.job, runs.folder, finished)
     assert "continuing after step" in runs.end(runs.start())

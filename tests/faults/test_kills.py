@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 import torch
 from areas import AREAS, EVERY, KILLED_OFTEN, REPEATS, RULES, TRAININGS
 from jobs import Count, Job
+from publications import found, kills_at
 from whole import check_whole, contents, files
 
 pytestmark = pytest.mark.faults
 KILLS = 20
 """Of a training of each area, one after the other."""
-KILLS_OF_OTHERS = 2
+KILLS_OF_OTHERS = 1
+KILLS_AT_PUBLICATIONS = 6
+"""At most, of each job."""
 RECEIPTS = ("photos.json", "sample.json", "street.json", "frames.json")
 """Of whole folders, which they lie in."""
 DAMAGE = {
@@ -59,17 +63,37 @@ def check_finished(job: Job, folder: Path, finished: Path) -> None:
             assert contents(results / path.relative_to(good)) == contents(path), path
 
 
+def kill_at_publications(job: Job, copy: Path, finished: Path, publications: int, count: Count) -> None:
+    """Let a job kill itself while it publishes; each time it begins anew, so that it publishes the same in order."""
+    training = TRAININGS.get(job.rule)
+    for kill in kills_at(publications, KILLS_AT_PUBLICATIONS):
+        job.remove_outputs(copy)
+        for state in copy.glob("results/**/state"):
+            shutil.rmtree(state)
+        running = job.start(copy, training.step if training else "", kill_at=kill)
+        assert running.wait() == -signal.SIGKILL, running.said
+        count("kill -9 at a publication")
+        *_, expected = running.published
+        place = Path(running.published[kill.publication])
+        assert found(place) == expected, f"killed {kill.moment}: {place}"
+        check_outputs(job, copy, finished)
+        if training:
+            kept = saved_step(copy / training.run / "state" / "checkpoint.pt")
+            assert kept <= running.steps <= kept + EVERY
+
+
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in KILLED_OFTEN])
 def test_a_job_that_is_killed_leaves_nothing_half_and_its_next_attempt_finishes(
     rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
 ) -> None:
     for job in jobs:
-        seconds, finished, chance = *job.tried(copy, tmp_path), random.Random(rule)
+        (tried, finished), chance = job.tried(copy, tmp_path), random.Random(rule)
         for _ in range(KILLS_OF_OTHERS):
             job.remove_outputs(copy)
-            if job.start(copy).killed_after(chance.uniform(0.2, 1) * seconds):
+            if job.start(copy).killed_after(chance.uniform(0.2, 1) * tried.seconds):
                 count("kill -9 of a job")
             check_outputs(job, copy, finished)
+        kill_at_publications(job, copy, finished, len(tried.published), count)
         job.remove_outputs(copy)
         job.finish(copy)
         check_finished(job, copy, finished)
@@ -80,24 +104,26 @@ def test_a_training_killed_twenty_times_loses_at_most_the_steps_since_its_last_c
     rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
 ) -> None:
     [job], state = jobs, copy / TRAININGS[rule].run / "state" / "checkpoint.pt"
-    seconds, finished, chance = *job.tried(copy, tmp_path), random.Random(rule)
+    (tried, finished), chance = job.tried(copy, tmp_path), random.Random(rule)
     kept = kills = 0
     job.remove_outputs(copy)
     while kills < KILLS:
         running = job.start(copy, TRAININGS[rule].step)
-        if not running.killed_after(chance.uniform(0.1, 0.6) * seconds):
+        if not running.killed_after(chance.uniform(0.1, 0.6) * tried.seconds):
             assert running.process.exitcode == 0, running.said
             check_finished(job, copy, finished)
             job.remove_outputs(copy)
+            shutil.rmtree(state.parent)
             kept = 0
             continue
         kills += 1
         reached, before = kept + running.steps, kept
         check_outputs(job, copy, finished)
         kept = saved_step(state)
-        if kept or not all((copy / output).exists() for output in job.outputs):  # else its state is no longer needed
-            assert before <= kept <= reached <= kept + EVERY
+        assert before <= kept <= reached <= kept + EVERY
     count("kill -9 of a training", kills)
+    kill_at_publications(job, copy, finished, len(tried.published), count)
+    job.remove_outputs(copy)
     job.finish(copy)
     check_finished(job, copy, finished)
 
@@ -120,9 +146,9 @@ def test_a_job_that_is_told_to_stop_says_so_and_its_next_attempt_finishes(
     rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
 ) -> None:
     for job in jobs[:1]:
-        seconds, finished = job.tried(copy, tmp_path)
+        tried, finished = job.tried(copy, tmp_path)
         job.remove_outputs(copy)
-        code, said, steps = stop(job, copy, 0.6 * seconds, rule)
+        code, said, steps = stop(job, copy, 0.6 * tried.seconds, rule)
         if code:
             count("SIGTERM of a job")
             assert code in (75, -signal.SIGTERM), said  # the latter before it has begun to work

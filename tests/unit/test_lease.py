@@ -19,6 +19,7 @@ from scenes import write_gaussian_scene
 from splatdag.workflow import lease as module
 from splatdag.workflow.errors import Stopped
 from splatdag.workflow.lease import Holder, lease
+from splatdag.workflow.publish import machine
 
 HOLD = """
 import sys, time
@@ -53,7 +54,7 @@ def elsewhere(folder: Path) -> Callable[..., Path]:
 
     def write(ago: float, **changes: object) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
-        about = {"host": "node7", "namespace": "pid:[4026531836]", "process": 4711, "started": 1.0, "job": "99"}
+        about = {"host": "node7", "machine": "0123abcd", "process": 4711, "started": 1.0, "job": "99"}
         path = folder / "lease.json"
         path.write_text(json.dumps({**about, "since": "2026-11-21T10:00:00Z", **changes}))
         os.utime(path, (time.time() - ago,) * 2)
@@ -136,8 +137,7 @@ def test_a_killed_holder_of_this_machine_is_followed_at_once(
 def test_another_process_with_the_number_of_a_dead_holder_is_not_taken_for_it(
     elsewhere: Callable[..., Path], folder: Path
 ) -> None:
-    namespace = str(Path("/proc/self/ns/pid").readlink())
-    elsewhere(0, host=socket.gethostname(), namespace=namespace, process=os.getpid(), started=1.0)
+    elsewhere(0, host=socket.gethostname(), machine=machine(), process=os.getpid(), started=1.0)
     with lease(folder):
         pass
 
@@ -172,12 +172,49 @@ def test_a_silent_holder_on_another_machine_is_followed_after_a_bounded_time(
     assert waited >= 0.6 or not naps
 
 
-@pytest.mark.parametrize("text", ["", '{"host": "node7'])
-def test_a_lease_that_a_kill_left_half_written_is_followed(
-    elsewhere: Callable[..., Path], folder: Path, monkeypatch: pytest.MonkeyPatch, text: str
+def test_a_holder_on_a_machine_of_the_same_name_is_watched_for_signs_of_life(
+    elsewhere: Callable[..., Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process number says nothing here, though the first namespace of all machines has the same name."""
+    path = elsewhere(5, host=socket.gethostname(), process=2**22 - 1)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: os.utime(path, (time.time(),) * 2))
+    with pytest.raises(Stopped), lease(folder):
+        pass
+
+
+def test_a_holder_from_before_this_machine_was_started_anew_is_followed(
+    elsewhere: Callable[..., Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if a process has its number now."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.3)
+    elsewhere(5, host=socket.gethostname(), process=os.getpid(), started=psutil.Process().create_time())
+    with lease(folder):
+        assert json.loads((folder / "lease.json").read_text())["machine"] == machine()
+
+
+def test_a_lease_that_cannot_be_written_whole_is_named_and_leaves_nothing(folder: Path) -> None:
+    code = f"""
+import resource
+from pathlib import Path
+from splatdag.workflow.lease import lease
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+try:
+    with lease(Path({str(folder)!r})):
+        pass
+except OSError as error:
+    print(error.filename)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{folder / 'lease.json'}\n"
+    assert not folder.parent.exists()
+
+
+@pytest.mark.parametrize("data", [b"", b'{"host": "node7', b"\xff", b'{"host": "node\xff"}'])
+def test_a_lease_that_a_kill_or_a_bad_disk_left_unreadable_is_followed(
+    elsewhere: Callable[..., Path], folder: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
     monkeypatch.setattr(module, "SILENT_SECONDS", 0.3)
-    elsewhere(5).write_text(text)
+    elsewhere(5).write_bytes(data)
     with lease(folder):
         pass
 

@@ -72,6 +72,17 @@ def test_what_another_machine_left_is_removed_when_it_has_been_silent_for_a_day(
     assert sorted(path.name for path in tmp_path.iterdir()) == [new.name, "out.json"]
 
 
+def test_a_link_that_was_left_is_removed_and_what_it_leads_to_stays(tmp_path):
+    left = tmp_path / ".apple.0123abcd-1.partial"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "splat.ply").touch()
+    left.symlink_to("run", target_is_directory=True)
+    os.utime(left, (1, 1), follow_symlinks=False)
+    write_json(tmp_path / "out.json", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "run"]
+    assert (tmp_path / "run" / "splat.ply").exists()
+
+
 def test_a_writer_that_wrote_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), complete(tmp_path / "out.txt"):
         pass

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from splatdag.workflow.errors import RESUMABLE, Stopped
 from splatdag.workflow.heartbeat import repeated
 from splatdag.workflow.manifest import now
+from splatdag.workflow.publish import machine
 from splatdag.workflow.stage import STOPPED
 
 BEAT_SECONDS = 10.0
@@ -39,9 +40,9 @@ class Holder(BaseModel):
     """Who holds a lease."""
 
     host: str
-    """Name of the machine."""
-    namespace: str
-    """Where the process number counts: processes of two containers may have the same."""
+    """Name of the machine, for people."""
+    machine: str
+    """Where the process number counts: machines may have the same name, and containers the same numbers."""
     process: int
     started: float
     """When the process began (seconds since 1970), since numbers are used again."""
@@ -61,17 +62,18 @@ class Holder(BaseModel):
 def lease(folder: Path) -> Iterator[None]:
     """Hold the lease of a folder while the block runs; it is made if it is not there, and removed again if empty.
 
-    A holder that was killed is no hindrance: at once if it was on this machine or is long dead, else after
-    `SILENT_SECONDS`. A process that finds its lease taken over, since it was itself suspended for so long, ends.
+    A holder that was killed is no hindrance: at once if it was on this machine, since that was started, or is long
+    dead, else after `SILENT_SECONDS`. A process that finds its lease taken over, since it was itself suspended for so
+    long, ends.
 
     Raises:
         Stopped: another process holds it and lives.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     path, mine = folder / "lease.json", _this_process()
-    while not _written(path, mine):
-        _remove_if_dead(path)
     try:
+        while not _written(path, mine):
+            _remove_if_dead(path)
         with repeated(BEAT_SECONDS, partial(_show_life, path, mine)):
             yield
     finally:
@@ -85,7 +87,7 @@ def lease(folder: Path) -> Iterator[None]:
 def _this_process() -> Holder:
     return Holder(
         host=socket.gethostname(),
-        namespace=str(Path("/proc/self/ns/pid").readlink()),
+        machine=machine(),
         process=os.getpid(),
         started=psutil.Process().create_time(),
         job=os.environ.get("SLURM_JOB_ID"),
@@ -94,22 +96,29 @@ def _this_process() -> Holder:
 
 
 def _written(path: Path, mine: Holder) -> bool:
-    """Write the lease, unless there is one."""
+    """Write the lease, whole or not at all, unless there is one."""
     while True:
         with suppress(FileNotFoundError):  # another process, which ends, removed the folder meanwhile
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with path.open("x", encoding="utf-8") as file:
-                    file.write(mine.model_dump_json())
+                file = path.open("x", encoding="utf-8")
             except FileExistsError:
                 return False
+            try:
+                with file:
+                    file.write(mine.model_dump_json())
+            except BaseException as error:
+                path.unlink(missing_ok=True)
+                if isinstance(error, OSError):
+                    error.filename = str(path)
+                raise
             return True
 
 
 def _holder(path: Path) -> Holder | None:
-    """Who holds the lease; None if nobody, or if a process was killed while it wrote it."""
+    """Who holds the lease; None if nobody, or if it can't be read: a process was killed while it wrote it."""
     try:
-        return Holder.model_validate_json(path.read_text(encoding="utf-8"))
+        return Holder.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
 
@@ -121,7 +130,7 @@ def _remove_if_dead(path: Path) -> None:
         Stopped: it lives.
     """
     holder, here = _holder(path), _this_process()
-    if holder is not None and (holder.host, holder.namespace) == (here.host, here.namespace):
+    if holder is not None and (holder.host, holder.machine) == (here.host, here.machine):
         alive = _runs(holder)
     else:
         alive = _gives_signs_of_life(path, holder)

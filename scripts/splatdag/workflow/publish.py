@@ -81,7 +81,7 @@ def filled_folder(path: Path) -> Iterator[Path]:
 def _partial(path: Path) -> Path:
     """Where this thread writes what is to become `path`; what a thread that is dead left beside it is removed."""
     _remove_left(path.parent.absolute())
-    return path.with_name(f".{path.stem}.{_machine()}-{threading.get_native_id()}.partial{path.suffix}")
+    return path.with_name(f".{path.stem}.{machine()}-{threading.get_native_id()}.partial{path.suffix}")
 
 
 @cache
@@ -91,11 +91,11 @@ def _remove_left(folder: Path) -> None:
         found = _PARTIAL.fullmatch(left.name)
         with suppress(OSError):  # its writer has just ended, another process removes it, too, or it is another user's
             if found and _is_dead(left, found[1], int(found[2])):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
-def _is_dead(left: Path, machine: str, thread: int) -> bool:
-    if machine != _machine():
+def _is_dead(left: Path, where: str, thread: int) -> bool:
+    if where != machine():
         return abs(time.time() - left.lstat().st_mtime) > _SILENT_SECONDS
     try:
         os.kill(thread, 0)
@@ -107,8 +107,8 @@ def _is_dead(left: Path, machine: str, thread: int) -> bool:
 
 
 @cache
-def _machine() -> str:
-    """Where numbers of threads count: this machine since it was started, and this container."""
+def machine() -> str:
+    """Where numbers of processes and threads count: this machine since it was started, and this container."""
     names = Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())
     return hashlib.sha256("".join(names).encode()).hexdigest()[:8]
 
