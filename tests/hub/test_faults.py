@@ -286,6 +286,22 @@ def test_the_token_and_signatures_are_in_nothing_that_is_written(hub, upload, ru
         assert "X-Signature=signed" not in text, where
 
 
+def test_a_password_in_the_address_of_the_hub_is_in_nothing_that_is_written_or_said(hub, command, tmp_path):
+    def tried(address):
+        places = environment(hub) | {"HF_ENDPOINT": address}
+        full = [*command, "--repo-id", REPO, "--patience-s", "0"]
+        return subprocess.run(full, env=places, capture_output=True, text=True, timeout=120)
+
+    hub.tokens["Basic dXNlcjpodW50ZXIy"] = "write"  # as a proxy may want it
+    failed, done = tried("http://user:hunter2@127.0.0.1:9"), tried(hub.url.replace("//", "//user:hunter2@"))
+    assert (failed.returncode, done.returncode) == (1, 0), failed.stderr + done.stderr
+    assert "at http://127.0.0.1:9: " in failed.stderr
+    assert receipt(tmp_path)["endpoint"] == hub.url
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(b"hunter2" in path.read_bytes() for path in written)
+    assert "hunter2" not in failed.stderr + done.stderr
+
+
 def test_the_token_is_in_no_command_line(hub, command):
     arrived, go_on = threading.Event(), threading.Event()
     hub.fail("POST", "/commit/", before=lambda: (arrived.set(), go_on.wait(30)))

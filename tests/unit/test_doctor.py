@@ -57,6 +57,10 @@ def test_a_lock_whose_snakemake_runs_is_its_own(locked):
         running.kill()
         running.wait()
     assert f"process {running.pid}" in lines[0]
+    assert [line.split("#")[0].strip() for line in lines[1:]] == [
+        f"kill -TERM {running.pid}",
+        f"kill -TERM -- -{os.getpgid(0)}",
+    ]
     assert not any("--unlock" in line for line in lines)
 
 

@@ -1,5 +1,7 @@
 """Jobs on one machine never share a GPU. Tested without GPUs: what matters is who may see which."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -146,6 +148,17 @@ def test_a_job_that_wants_a_gpu_alone_waits_for_those_that_share_it(tmp_path):
     (tmp_path / "go").touch()
     assert [each.wait(60) for each in (*sharing, alone)] == [0, 0, 0]
     assert (tmp_path / "log").read_text().splitlines() == ["+0", "+0", "-0", "-0", "+0", "-0"]
+
+
+def test_a_file_system_without_locks_is_an_error(tmp_path, monkeypatch):
+    def without(handle, kind):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(UserError, match=r"locks/0: can't be locked \(No locks available\)"):
+        take_gpus(1, tmp_path / "locks")
 
 
 @pytest.mark.parametrize("given", ["0", "two", "-1", "65", "1.5"])

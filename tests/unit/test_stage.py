@@ -245,16 +245,38 @@ def test_a_log_that_cannot_be_opened_is_one_line(toy: Path) -> None:
     assert "file" in done.stderr
 
 
-def stopped_by_sigterm(toy: Path, end: str) -> tuple[int, str]:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_log_on_a_full_disk_is_said_once_and_costs_no_work(toy: Path) -> None:
+    """The first lines must be written; what comes later need not."""
+    full = "import sys; from pathlib import Path; from splatdag.workflow import stage; import toy\n"
+    full += "def locked(log): return Path('/dev/full').open('w')\n"
+    full += "stage._locked, stage.print = locked, lambda *words, file=None, **how: print(*words, file=file)\n"
+    full += "sys.modules['toy'].__spec__.name = 'toy'; stage.run(toy.main)"
+    command = [sys.executable, "-c", full, "--out", "out", "--log", "toy.log"]
+    done = subprocess.run(command, cwd=toy, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert TRACEBACK not in done.stderr
+    assert done.stderr.count("No space left on device; the log is not whole, the work goes on") == 1
+
+
+def test_a_log_whose_disk_is_full_from_the_start_is_one_line_with_its_path(toy: Path) -> None:
+    (toy / "toy.log").symlink_to("/dev/full")
+    done = run(toy, "--log", "toy.log")
+    assert done.returncode == 2
+    assert done.stderr == "--log: No space left on device: toy.log\n"
+
+
+def stopped_by_sigterm(toy: Path, end: str, number: int = signal.SIGTERM) -> tuple[int, str]:
     process = start(toy, "--log", "toy.log", "--end", end)
     wait_until_it_works(process, toy)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     return process.returncode, errors
 
 
-def test_sigterm_stops_a_plain_stage_with_75(toy: Path) -> None:
-    code, errors = stopped_by_sigterm(toy, "sleep")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_a_closed_terminal_stop_a_plain_stage_with_75(toy: Path, number: int) -> None:
+    code, errors = stopped_by_sigterm(toy, "sleep", number)
     assert code == 75
     assert errors.splitlines() == [
         "[toy] stopped: told to stop (SIGTERM); nothing was published, run the same command again"

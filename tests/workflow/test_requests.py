@@ -1,6 +1,7 @@
 """What jobs ask for: partitions, memory, GPUs."""
 
 import ast
+import importlib
 import os
 import re
 
@@ -113,3 +114,14 @@ def test_a_gpu_that_is_not_there_stops_the_run_before_any_job(snakemake, project
         "results/samples/room/photos.json", "--touch", "--cores", "2", "--resources", "gpu=1", env=environment
     )
     assert "GPUs asked for" not in done.stderr
+
+
+def test_a_torch_for_the_cpu_stops_a_run_on_gpus_before_any_job(snakemake, project):
+    if importlib.import_module("torch").version.cuda is not None:
+        pytest.skip("this torch is for CUDA")
+    environment = {k: v for k, v in os.environ.items() if k != "SLURM_JOB_ID"} | {"CUDA_VISIBLE_DEVICES": "0"}
+    done = snakemake("captures", "--cores", "2", "--resources", "gpu=1", env=environment)
+    assert done.returncode == 2, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("splatdag: ")]
+    assert "this torch is a CPU build; `make demo TORCH=cuda`, or --resources gpu=0" in line
+    assert not (project / "results").exists()

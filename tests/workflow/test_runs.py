@@ -3,7 +3,9 @@
 import base64
 import csv
 import json
+import os
 import re
+import time
 
 import pycolmap
 import pytest
@@ -102,6 +104,18 @@ def test_of_finished_runs_an_edit_that_is_undone_reruns_nothing_and_a_price_the_
     assert planned("compare") == ["compare"]
     (captures / "results" / "captures" / "apple" / "single" / "manifest.json").unlink()
     assert planned("captures") == ["train_capture"]
+
+
+def test_photos_from_a_clock_that_is_fast_cost_no_run_and_none_is_repeated(captures, snakemake):
+    """Snakemake by itself removes what is older than an input, in each attempt."""
+    (captures / "config" / "captures.tsv").write_text("capture\tdata_dir\napple\t../data/apple\n")
+    ahead = time.time() + 7200
+    for path in (captures / "data" / "apple", *(captures / "data" / "apple" / "images").iterdir()):
+        os.utime(path, (ahead, ahead))
+    done = snakemake("captures", "--cores", "2")
+    assert done.returncode == 0, done.stderr
+    assert "s in the future; outputs of train_capture got its time" in done.stderr
+    assert jobs(snakemake("captures", "--cores", "2")) == []
 
 
 def rename_photos(data, names):
