@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import signal
 from collections.abc import Iterator
@@ -18,6 +19,20 @@ def _threads_and_signals() -> Iterator[None]:
     yield
     signal.signal(signal.SIGTERM, handler)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def bounded() -> Iterator[None]:
+    """A reader that waits, or never ends, fails its test and stops no others."""
+    has = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (has + (2 << 30), limits[1]))
+    signal.signal(signal.SIGALRM, lambda number, frame: pytest.fail("waited"))
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_DATA, limits)
 
 
 @pytest.fixture(scope="session")

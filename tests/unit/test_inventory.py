@@ -183,6 +183,7 @@ def test_a_cache_that_cannot_be_written_is_not_called_unreadable(photos, tmp_pat
         data_digest(photos, tmp_path / "file" / "state")
 
 
+@pytest.mark.usefixtures("bounded")
 @pytest.mark.parametrize("kind", ["pipe", "device", "nothing"])
 @pytest.mark.parametrize("mask", ["masks/0.png", "masks/0.jpg.png"])
 def test_a_mask_that_is_no_file_is_refused_and_not_passed_over(photos, digest, kind, mask):

@@ -1,8 +1,6 @@
 """Files that users name are read without waiting for them, and not more of them than is sensible."""
 
 import os
-import resource
-import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,8 @@ from splatdag.workflow.small_file import read_small
 from splatdag.workflow.transforms_file import read_transforms
 from splatdag.workflow.yaml_text import check_config_file, read_yaml
 
+pytestmark = pytest.mark.usefixtures("bounded")
+
 READERS = {
     "sheet": lambda path: read_sheet(path, "capture", set(), set()),
     "config": check_config_file,
@@ -32,20 +32,6 @@ READERS = {
 
 def named(kind: str, folder: Path) -> Path:
     return folder / (kind if "." in kind else "file")
-
-
-@pytest.fixture(autouse=True)
-def _bounded():
-    """A reader that waits, or never ends, fails its test and stops no others."""
-    has = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-    limits = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (has + (2 << 30), limits[1]))
-    signal.signal(signal.SIGALRM, lambda number, frame: pytest.fail("waited"))
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_DATA, limits)
 
 
 @pytest.fixture(params=["pipe", "device"])
