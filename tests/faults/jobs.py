@@ -118,7 +118,7 @@ class Running:
             raise AssertionError(f"it did not end in {seconds} s: {self.said}")
         self.seconds = time.monotonic() - self.begun
         self.published = self._published.read_text().splitlines()
-        """What it began to publish in `results`, in order; if it was killed there, then what must be found."""
+        """What it began to publish in `results`, in order; where it was killed, with what must be found."""
         return self.process.exitcode
 
     def killed_after(self, seconds: float) -> bool:

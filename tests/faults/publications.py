@@ -62,10 +62,10 @@ def watch_publications(notes: int, kill_at: KillAt | None) -> None:
                 if moment == HALF:
                     _cut(temporary)
                 if moment in (HALF, WHOLE):
-                    _die(notes, before)
+                    _die(notes, path, before)
                 after = found(temporary) if moment else ""
             if moment == REPLACED:
-                _die(notes, after)
+                _die(notes, path, after)
 
         return publication
 
@@ -104,6 +104,6 @@ def _cut(path: Path) -> None:
         path.unlink()
 
 
-def _die(notes: int, expected: str) -> None:
-    os.write(notes, f"{expected}\n".encode())
+def _die(notes: int, path: Path, expected: str) -> None:
+    os.write(notes, f"{path.absolute()}\t{expected}\n".encode())
     os.killpg(0, signal.SIGKILL)

@@ -232,6 +232,12 @@ def test_other_peoples_logs_are_not_touched_and_older_samples_are(tmp_path: Path
     assert (tmp_path / "street.json").exists()
 
 
+def test_a_log_that_a_killed_process_left_half_written_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / ".001.0123abcd-1.partial" / "lidar").mkdir(parents=True)
+    make_street(tmp_path, SMALL.model_copy(update={"logs": 1}))
+    assert (tmp_path / "street.json").exists()
+
+
 def test_each_laser_fires_into_its_own_direction_and_few_beams_go_all_round() -> None:
     beams = street_sensors.pandar64(640, 0.5)
     azimuth = np.degrees(np.arctan2(beams.directions[:, 0], beams.directions[:, 1]))

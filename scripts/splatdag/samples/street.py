@@ -60,7 +60,7 @@ def world_of(options: StreetOptions, number: int, materials: Materials) -> World
 
 def _make_room(out: Path, names: tuple[str, ...]) -> None:
     """Remove what an earlier run left."""
-    there = [path for path in out.glob("*") if (path / "lidar").is_dir()]
+    there = [path for path in out.glob("[!.]*") if (path / "lidar").is_dir()]
     foreign = [path.name for path in there if not (out / "truth" / path.name).is_dir()]
     if foreign:
         raise UserError(f"{out}: has log {foreign[0]}, which is no sample; choose another folder")
