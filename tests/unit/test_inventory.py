@@ -224,13 +224,15 @@ def test_a_folder_that_cannot_be_read_is_named(photos, digest, monkeypatch, clos
             look()
 
 
-def test_hidden_folders_have_no_masks(photos, digest):
-    (photos / "masks").mkdir()
-    (photos / "masks" / "0.png").write_bytes(b"mask")
-    before = digest()
-    (photos / "masks" / ".old").mkdir()
-    (photos / "masks" / ".old" / "1.png").write_bytes(b"mask")
+def test_hidden_folders_are_not_looked_into(photos, digest, monkeypatch):
+    """Such as `.Trash-1000`, which is often closed."""
+    (photos / "masks" / ".old").mkdir(parents=True)
+    before, scandir = digest(), os.scandir
+    looked = []
+    monkeypatch.setattr(os, "scandir", lambda folder: looked.append(os.fspath(folder)) or scandir(folder))
     assert digest() == before
+    assert str(photos / "masks") in looked
+    assert str(photos / "masks" / ".old") not in looked
 
 
 @pytest.mark.parametrize("name", [b"K\xfcche.png", b"K\xfcche/1.png"])
