@@ -32,7 +32,9 @@ def said_in_one_line(running: Running, words: str) -> None:
     assert running.process.exitcode in (1, 2), running.said
     assert "Traceback" not in running.said, running.said
     assert "Logging error" not in running.said, running.said
-    assert re.search(words, running.said.splitlines()[-1]), running.said
+    *_, last = running.said.splitlines()
+    assert re.search(words, last), running.said
+    assert re.search(r" \S*/\S", last.partition("] ")[2]), f"no file is named: {running.said}"
 
 
 def written(folder: Path, since: int) -> list[int]:

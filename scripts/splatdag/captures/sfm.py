@@ -94,7 +94,7 @@ def _working_in(folder: Path) -> Iterator[None]:
         yield
     except (RuntimeError, ValueError) as error:
         check_room(folder, folder)  # COLMAP does not say so
-        raise UserError(f"structure from motion failed: {' '.join(str(error).split())[-300:]}") from None
+        raise UserError(f"structure from motion failed in {folder}: {' '.join(str(error).split())[-300:]}") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
