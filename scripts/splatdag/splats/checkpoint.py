@@ -64,11 +64,12 @@ class Checkpoint:
             saved = read_tensors(self.path, device)
             state, key = saved["state"], saved["key"]
             changed = sorted(name for name in self.key if key.get(name) != self.key[name])
+            aside = self._aside(key)
         except Exception as error:  # whatever a damaged file makes the reader raise
             self._set_aside(f"it can't be read ({type(error).__name__})", self.path.with_suffix(".damaged.pt"))
             return None
         if changed:
-            self._set_aside(f"{' and '.join(changed)} changed since", self._aside(key))
+            self._set_aside(f"{' and '.join(changed)} changed since", aside)
             return None
         return state
 
