@@ -20,7 +20,7 @@ pytestmark = pytest.mark.faults
 KILLS = 20
 """Of a training of each area, one after the other."""
 KILLS_OF_OTHERS = 1
-KILLS_AT_PUBLICATIONS = 6
+KILLS_AT_PUBLICATIONS = 3
 """At most, of each job."""
 RECEIPTS = ("photos.json", "sample.json", "street.json", "frames.json")
 """Of whole folders, which they lie in."""
