@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,9 +182,11 @@ def train(work: Work, run_dir: Path, checkpoint: Checkpoint, device: torch.devic
         try:
             saved = checkpoint.load(device)
             team.any(saved is not None, device)  # the others read it now
-            with checkpoint.fitting() if saved is not None else nullcontext():
-                run.begin(saved)
-            if saved is None:
+            if saved is not None:
+                with checkpoint.fitting():
+                    run.begin(saved)
+            else:
+                run.begin(None)
                 _remove_older(run_dir, run)
             return _steps(run, _Keeper(run_dir, checkpoint))
         except torch.OutOfMemoryError:

@@ -43,6 +43,7 @@ class Checkpoint:
     def __init__(self, folder: Path, key: dict[str, str]) -> None:
         """Use `folder` for the state of the training with this key (names to digests)."""
         self.path = folder / "checkpoint.pt"
+        self._damaged = folder / "checkpoint.damaged.pt"
         self.key = key
 
     def save(self, state: dict[str, Any]) -> None:
@@ -66,7 +67,7 @@ class Checkpoint:
             changed = sorted(name for name in self.key if key.get(name) != self.key[name])
             aside = self._aside(key)
         except Exception as error:  # whatever a damaged file makes the reader raise
-            self._set_aside(f"it can't be read ({type(error).__name__})", self.path.with_suffix(".damaged.pt"))
+            self._set_aside(f"it can't be read ({type(error).__name__})", self._damaged)
             return None
         if changed:
             self._set_aside(f"{' and '.join(changed)} changed since", aside)
@@ -83,11 +84,10 @@ class Checkpoint:
         try:
             yield
         except Exception as error:
-            aside = self.path.with_suffix(".damaged.pt")
-            self.path.replace(aside)
+            self.path.replace(self._damaged)
             raise UserError(
-                f"{self.path}: what it holds does not fit ({type(error).__name__}: {error}); it is kept as {aside},"
-                " run the same command again to begin anew"
+                f"{self.path}: what it holds does not fit ({type(error).__name__}: {error}); it is kept as"
+                f" {self._damaged}, run the same command again to begin anew"
             ) from error
 
     def _aside(self, key: dict[str, str]) -> Path:

@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,7 +116,7 @@ def prepare_environment() -> None:
 
 
 def forgive_clocks() -> None:
-    """Give what a job made the time of its newest input, where that lies in the future: another's clock is fast.
+    """Give what a job made the time of its newest input, where it is older than that: clocks differ.
 
     Snakemake 9.27 would remove it, in each attempt, also for inputs that are `ancient`.
     """
@@ -128,12 +127,16 @@ def forgive_clocks() -> None:
             (await path.mtime_uncached(skip_storage=True)).local() for path in job.input if await path.exists_local()
         ]
         newest = max(times, default=0.0)
-        late = [path for path in expanded_output if await path.exists_local() and Path(path).stat().st_mtime < newest]
+        behind = {path: newest - Path(path).stat().st_mtime for path in expanded_output if await path.exists_local()}
+        late = {path: seconds for path, seconds in behind.items() if seconds > 0}
         for path in late:
             os.utime(path, (newest, newest))
-        if late:
-            ahead = newest - time.time()
-            tell([f"{late[0]}: an input is {ahead:.0f} s in the future; outputs of {job.rule.name} got its time"])
+        for path, seconds in [*late.items()][:1]:
+            tell(
+                [
+                    f"{path}: {seconds:.0f} s older than an input, so clocks differ; outputs of {job.rule.name} got its time"
+                ]
+            )
 
     DAG.check_output_mtime = check_output_mtime
 

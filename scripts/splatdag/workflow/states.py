@@ -22,7 +22,11 @@ def remove_states(runs: Iterable[Iterable[str]], folder: Path = Path()) -> None:
     """
     open_ = set(unfinished(folder))
     for outputs in runs:
-        if open_.isdisjoint(outputs) and all((folder / output).exists() for output in outputs):
-            for state in {(folder / output).parent / "state" for output in outputs}:
-                if (state / "checkpoint.pt").exists() and not (state / "lease.json").exists():
-                    shutil.rmtree(state, ignore_errors=True)
+        for state in {(folder / output).parent / "state" for output in outputs}:
+            if (
+                (state / "checkpoint.pt").exists()  # looked for first: most jobs of a large run have none
+                and not (state / "lease.json").exists()
+                and open_.isdisjoint(outputs)
+                and all((folder / output).exists() for output in outputs)
+            ):
+                shutil.rmtree(state, ignore_errors=True)
