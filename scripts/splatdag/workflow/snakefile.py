@@ -131,12 +131,10 @@ def forgive_clocks() -> None:
         late = {path: seconds for path, seconds in behind.items() if seconds > 0}
         for path in late:
             os.utime(path, (newest, newest))
-        for path, seconds in [*late.items()][:1]:
-            tell(
-                [
-                    f"{path}: {seconds:.0f} s older than an input, so clocks differ; outputs of {job.rule.name} got its time"
-                ]
-            )
+        if late:
+            path, seconds = next(iter(late.items()))
+            told = f"{path}: {seconds:.0f} s older than an input, so clocks differ"
+            tell([f"{told}; outputs of {job.rule.name} got its time"])
 
     DAG.check_output_mtime = check_output_mtime
 
