@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 from pathlib import Path
 
 from local_hub import LocalHub
@@ -34,3 +35,10 @@ def environment(hub: LocalHub, token: str | None = "hf_writer") -> dict[str, str
 
 def receipt(tmp_path: Path) -> dict:
     return json.loads(receipt_of(tmp_path).read_text())
+
+
+def start(command: list[str], hub: LocalHub, *more: str) -> subprocess.Popen[str]:
+    """Start an upload to the Hub."""
+    return subprocess.Popen(
+        [*command, "--repo-id", REPO, *more], env=environment(hub), stderr=subprocess.PIPE, text=True
+    )

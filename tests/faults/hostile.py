@@ -1,0 +1,32 @@
+"""Snakemake with little memory and time, and how it refuses."""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from sheet_rows import read as read
+
+MEMORY = 3 << 30
+"""Bytes that a process may ask for."""
+_SECONDS = 120
+"""After which a process is said to hang; a dry run takes three on a machine with nothing else to do."""
+
+
+def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake with little memory and time."""
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments], cwd=project, capture_output=True, text=True, timeout=_SECONDS,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY)),
+    )  # fmt: skip
+
+
+def is_refused(done: subprocess.CompletedProcess[str], project: Path, message: str) -> None:
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("splatdag: ")]
+    assert done.returncode == 2
+    assert re.search(message, line)
+    assert "Traceback" not in done.stderr
+    assert not {"results", "logs"} & {path.name for path in project.iterdir()}
