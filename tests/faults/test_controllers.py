@@ -51,6 +51,15 @@ class Runs:
             _wait(process, (self.folder / TRAININGS[self.job.rule].run / "state" / "checkpoint.pt").exists)
         return psutil.Process(int(re.findall(r"\(process (\d+)\)", log.read_text())[-1]))
 
+    def orphan(self) -> psutil.Process:
+        """A stage whose Snakemake was killed (-9); it is suspended."""
+        first = self.start()
+        stage = self.stage(first)
+        stage.suspend()
+        first.kill()
+        first.wait()  # the stage holds what its output would be read from
+        return stage
+
     def end(self, process: subprocess.Popen[str]) -> str:
         """What a run said that ended well."""
         said, _ = process.communicate(timeout=300)
@@ -125,11 +134,7 @@ def test_after_a_kill_of_everything_the_doctor_s_commands_and_the_same_command_f
 def test_after_a_kill_of_snakemake_alone_its_job_is_named_and_not_run_twice(
     runs: Runs, finished: Path, count: Count, area: str
 ) -> None:
-    first = runs.start()
-    stage = runs.stage(first)
-    stage.suspend()
-    first.kill()
-    first.wait()  # its job holds what it would be read from
+    stage = runs.orphan()
     count("kill -9 of Snakemake")
     said = runs.doctor()
     assert re.search(rf"runs here \(process {stage.pid}\) without a Snakemake", said)
@@ -153,11 +158,9 @@ def test_after_a_kill_of_snakemake_alone_its_job_is_named_and_not_run_twice(
 def test_a_training_that_ends_without_its_snakemake_is_not_learnt_again(
     runs: Runs, finished: Path, count: Count, area: str
 ) -> None:
-    first = runs.start()
-    stage = runs.stage(first)
-    first.kill()
-    first.wait()
+    stage = runs.orphan()
     count("kill -9 of Snakemake")
+    stage.resume()
     stage.wait(120)
     log = runs.folder / runs.job.log
     assert " finished in " in log.read_text().splitlines()[-1]
