@@ -106,11 +106,11 @@ bench-slurm: $(INSTALLED)
 
 # the pins of everything that the first part of envs/core.txt pulls in, from what is installed
 pins: $(INSTALLED)
-	$(BIN)/python -m splatdag.generate --pins
+	$(BIN)/python -m splatdag.commands.generate --pins
 
 # what is generated: the rule graph in the README, the config's schema and table, envs/core.yaml
 generate: $(INSTALLED)
-	$(BIN)/python -m splatdag.generate
+	$(BIN)/python -m splatdag.commands.generate
 
 clean:
 	rm -rf results logs benchmarks .snakemake

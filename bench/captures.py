@@ -36,7 +36,7 @@ def main() -> None:
             for steps in arguments.steps if name == "given" else arguments.steps[:1]:
                 run = capture / str(steps)
                 _stage(
-                    "train", "--data-dir", source, "--model", capture / "sparse" / "0", "--result-dir", run,
+                    "scene.train", "--data-dir", source, "--model", capture / "sparse" / "0", "--result-dir", run,
                     "--preset", "small", "--max-steps", steps, "--eval-steps", steps,
                     "--data-factor", arguments.data_factor,
                 )  # fmt: skip
@@ -54,12 +54,12 @@ def main() -> None:
 
 def _pose(source: Path, capture: Path) -> dict:
     report = capture / "registration.json"
-    _stage("pose", "--data-dir", source, "--report", report)
+    _stage("captures.pose", "--data-dir", source, "--report", report)
     return json.loads(report.read_text())
 
 
 def _stage(name: str, *arguments: object) -> None:
-    command = [sys.executable, "-m", f"splatdag.captures.{name}", *map(str, arguments)]
+    command = [sys.executable, "-m", f"splatdag.{name}", *map(str, arguments)]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 

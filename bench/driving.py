@@ -46,7 +46,7 @@ def main() -> None:
 def _indexed(logs: Path, folder: Path) -> dict[str, Any]:
     files = ["--out-full", str(folder / "full.pkl"), "--out-tiny", str(folder / "tiny.pkl")]
     begin = time.perf_counter()
-    _run("driving.index", "--data-root", str(logs), *files, "--report", str(folder / "report.json"))
+    _run("driving.clips.index", "--data-root", str(logs), *files, "--report", str(folder / "report.json"))
     seconds = time.perf_counter() - begin
     return {"seconds": seconds, **json.loads((folder / "report.json").read_text())}
 
@@ -56,7 +56,7 @@ def _overfitted(folder: Path, name: str, flags: list[str]) -> str:
     run = folder / name.replace(" ", "_")
     shared = ["--index-path", str(folder / "tiny.pkl"), "--data-root", str(folder / "street")]
     begin = time.perf_counter()
-    _run("driving.overfit", *shared, "--output-dir", str(run), "--preset=small", *flags)
+    _run("driving.training.overfit", *shared, "--output-dir", str(run), "--preset=small", *flags)
     seconds = time.perf_counter() - begin
     metrics = json.loads((run / "metrics.json").read_text())
     parts = {"model": metrics["nvs"]} | {

@@ -28,16 +28,16 @@ import numpy as np
 import torch
 from street_logs import indexed, lifted, made, run
 
-from splatdag.driving.clips import Clip, read_index
-from splatdag.driving.learning import learn
-from splatdag.driving.loader import Lesson, OnDevice
-from splatdag.driving.model import Flux4D
-from splatdag.driving.pandaset import PANDAR64, Log
-from splatdag.driving.reader import Reader
-from splatdag.driving.scores import summary
-from splatdag.driving.sparse import Level, SubmanifoldConv
-from splatdag.driving.start import SWEEP_SECONDS, Clock
-from splatdag.driving.tracks import matches
+from splatdag.driving.clips.clip_loader import Lesson, OnDevice
+from splatdag.driving.clips.clip_reader import Reader
+from splatdag.driving.clips.clips import Clip, read_index
+from splatdag.driving.clips.initial_gaussians import SWEEP_SECONDS, Clock
+from splatdag.driving.evaluation.scores import summary
+from splatdag.driving.logs.box_tracks import matches
+from splatdag.driving.logs.pandaset import PANDAR64, Log
+from splatdag.driving.network.model import Flux4D
+from splatdag.driving.network.sparse import Level, SubmanifoldConv
+from splatdag.driving.training.step import learn
 from splatdag.driving.training_options import TrainOptions
 from splatdag.samples.options import SEQUENCES
 from splatdag.workflow.publish import write_json
@@ -154,10 +154,10 @@ def one(arguments: argparse.Namespace) -> dict[str, Any]:
     shared = ["--index-path", str(index), "--data-root", str(root), "--device-count", str(CUDA)]
     begin = time.perf_counter()
     flags = [f"--clip-index={number}", "--iters=1500", "--lr=2e-3", "--save-every=0", *arguments.flags.split()]
-    run("driving.overfit", *shared, "--output-dir", str(run_dir), "--cache-dir", str(root / "lift"), *flags)
+    run("driving.training.overfit", *shared, "--output-dir", str(run_dir), "--cache-dir", str(root / "lift"), *flags)
     seconds = time.perf_counter() - begin
     flow = ["--ckpt", str(run_dir / "ckpt_last.pt"), "--out-dir", str(run_dir / "flow"), f"--clip-index={number}"]
-    run("driving.flow", *shared, *flow, "--cache-dir", str(root / "lift"), "--mode=fixed_pose")
+    run("driving.evaluation.flow", *shared, *flow, "--cache-dir", str(root / "lift"), "--mode=fixed_pose")
     told = json.loads((run_dir / "flow" / "summary.json").read_text())["fixed_pose"]
     return {
         "seconds": seconds,
@@ -210,7 +210,8 @@ def many(arguments: argparse.Namespace) -> dict[str, Any]:
     run_dir = arguments.folder / "many"
     shared = ["--index-path", str(index), "--data-root", str(root), "--device-count", str(CUDA)]
     train = [
-        "driving.train", *shared, "--output-dir", str(run_dir), "--cache-dir", str(root / "lift"), "--save-every=0",
+        "driving.training.train", *shared, "--output-dir", str(run_dir), "--cache-dir", str(root / "lift"),
+        "--save-every=0",
         f"--threads={os.cpu_count()}", "--cache-max-items=2000", "--save-ckpt-every=500", *arguments.flags.split(),
     ]  # fmt: skip
     begin, pieces = time.perf_counter(), 0
@@ -232,7 +233,7 @@ def many(arguments: argparse.Namespace) -> dict[str, Any]:
 
     def measure(scene: str) -> None:
         words = ["--ckpt", str(last), "--scene", scene, "--out-dir", str(run_dir / scene), "--save-max-clips=1"]
-        run("driving.evaluate", *shared, *words, "--cache-dir", str(root / "lift"))
+        run("driving.evaluation.evaluate", *shared, *words, "--cache-dir", str(root / "lift"))
 
     with ThreadPoolExecutor(len(tests)) as pool:
         list(pool.map(measure, tests))
@@ -240,7 +241,7 @@ def many(arguments: argparse.Namespace) -> dict[str, Any]:
     large = made(arguments.folder / "large", 1, 40, 1920, 115_200)
     words = ["--ckpt", str(last), "--scene", "001", "--out-dir", str(run_dir / "large"), "--save-max-clips=1"]
     shared = ["--index-path", str(indexed(large, "001")), "--data-root", str(large), "--device-count", str(CUDA)]
-    run("driving.evaluate", *shared, *words, "--cache-dir", str(large / "lift"))
+    run("driving.evaluation.evaluate", *shared, *words, "--cache-dir", str(large / "lift"))
     rows = json.loads((run_dir / "large" / "metrics.json").read_text())["rows"]
     found["at 1920×1080"] = {"seconds": rows["seconds"], "Gaussians": rows["gaussians"], "memory": rows["memory_mb"]}
     return found

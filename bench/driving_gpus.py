@@ -39,7 +39,8 @@ def main() -> None:
         shutil.rmtree(run_dir, ignore_errors=True)
         log.unlink(missing_ok=True)
         run(
-            "driving.train", "--index-path", str(index), "--data-root", str(root), "--output-dir", str(run_dir),
+            "driving.training.train", "--index-path", str(index), "--data-root", str(root),
+            "--output-dir", str(run_dir),
             "--cache-dir", str(root / "lift"), "--device-count", str(count), f"--threads={os.cpu_count()}",
             f"--iters={arguments.iters}", "--cache-max-items=2000", "--save-every=0", f"--log={log}",
         )  # fmt: skip

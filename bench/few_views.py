@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from statistics import mean, pstdev
 
-from splatdag.workflow.inventory import photo_names
+from splatdag.formats.photoset import photo_names
 from splatdag.workflow.manifest import processor_name
 
 ROWS: dict[str, list[str]] = {
@@ -59,7 +59,7 @@ def main() -> None:
 def _run(data: Path, folder: Path, held_out: Path, seed: int, flags: list[str]) -> tuple[float, float, int, float]:
     run = folder / "run"
     command = [
-        sys.executable, "-m", "splatdag.captures.train", "--data-dir", data, "--model", data / "sparse" / "0",
+        sys.executable, "-m", "splatdag.scene.train", "--data-dir", data, "--model", data / "sparse" / "0",
         "--result-dir", run, "--preset", "small", "--max-image-size", "300", "--split", held_out, "--seed", seed,
         "--disable-video", *flags,
     ]  # fmt: skip

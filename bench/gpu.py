@@ -3,7 +3,7 @@
 python bench/gpu.py --data-dir fox [--presets fast "default --max-steps 7000"] [--seeds 42 43 44] [--jobs-per-gpu 2 4]
 
 Needs a COLMAP dataset (images/ and sparse/), such as instant-ngp's fox. Photos at their full size, every 8th held out,
-evaluated once, after the last step. A preset is a name and, after it, any flags of `python -m splatdag.captures.train`.
+evaluated once, after the last step. A preset is a name and, after it, any flags of `python -m splatdag.scene.train`.
 Before the clock starts, a short process goes through the preset's whole schedule at 2 % of the steps, so that kernels
 are built. With --jobs-per-gpu, also how much is done in all where several trainings share the GPU. Memory is the
 largest over the seeds: resident, and allocated on the device.
@@ -30,9 +30,9 @@ from typing import Any
 
 import torch
 
+from splatdag.formats.photoset import photo_names
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.gpu_slots import JOBS_PER_GPU
-from splatdag.workflow.inventory import photo_names
 from splatdag.workflow.manifest import package_versions, processor_name
 from splatdag.workflow.publish import write_json
 
@@ -133,7 +133,7 @@ def run_stage(arguments: argparse.Namespace, preset: str, seed: int, sharing: in
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "run"
         command = [
-            sys.executable, "-m", "splatdag.captures.train", "--data-dir", data, "--model", model,
+            sys.executable, "-m", "splatdag.scene.train", "--data-dir", data, "--model", model,
             "--result-dir", result, "--device-count", arguments.device_count, "--threads", arguments.threads,
             "--disable-video", "--seed", seed, "--eval-steps", "--preset", *shlex.split(preset),
         ]  # fmt: skip

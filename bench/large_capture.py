@@ -33,10 +33,10 @@ import psutil
 import torch
 from synthetic_capture import cameras, intrinsics, make, photo_size
 
+from splatdag.scene.presets import FAST
 from splatdag.splats.devices import device_name, use_device
 from splatdag.splats.gaussians import colors_of
 from splatdag.splats.ply import read_ply
-from splatdag.splats.presets import FAST
 from splatdag.splats.render import render
 
 BATCH = FAST["batch_size"]
@@ -121,7 +121,7 @@ def _train(arguments: argparse.Namespace, choice: str) -> Trained:
     for two reports there, that of the whole."""
     run = arguments.folder / f"run_{choice}"
     command = [
-        sys.executable, "-m", "splatdag.captures.train", "--data-dir", arguments.folder,
+        sys.executable, "-m", "splatdag.scene.train", "--data-dir", arguments.folder,
         "--model", arguments.folder / "sparse" / "0", "--result-dir", run, "--preset", "fast",
         "--max-steps", arguments.steps, "--strategy.cap-max", arguments.gaussians, "--image-cache", choice,
         "--checkpoint-every", 10 * arguments.steps, "--disable-video",

@@ -11,13 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from splatdag.humans.record_nvs import record_nvs
+from splatdag.humans.results_tree import read_epoch
+from splatdag.recording.images import frames_in, read_image
+from splatdag.recording.options import RecordingOptions
 from splatdag.samples import bodies
 from splatdag.samples.humans import SHAPES, Clip, world_to_camera
 from splatdag.samples.humans_options import HumansOptions
-from splatdag.sharing.images import frames_in, read_image
-from splatdag.sharing.nvs import record_nvs
-from splatdag.sharing.options import RecordingOptions
-from splatdag.sharing.results_tree import read_epoch
 
 WIDTH, HEIGHT = 640, 940
 EPOCH = "epoch_0010"

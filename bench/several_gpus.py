@@ -43,7 +43,7 @@ def main() -> None:
 
 def _train(data: Path, run: Path, gpus: int, views: int, flags: list[str]) -> tuple[dict, dict]:
     command = [
-        sys.executable, "-m", "splatdag.captures.train", "--data-dir", data, "--model", data / "sparse" / "0",
+        sys.executable, "-m", "splatdag.scene.train", "--data-dir", data, "--model", data / "sparse" / "0",
         "--result-dir", run, "--device-count", gpus, "--batch-size", views, "--preset", "fast", "--disable-video",
         *flags,
     ]  # fmt: skip

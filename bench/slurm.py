@@ -32,7 +32,7 @@ sys.path.insert(0, str(REPOSITORY / "tests" / "slurm"))
 
 from box import Box, CannotStart, running_box  # noqa: E402
 
-from splatdag.splats.video import write_video  # noqa: E402
+from splatdag.formats.video import write_video  # noqa: E402
 
 PROFILE = ("--workflow-profile", "workflow_profiles/slurm")
 WAYS = {

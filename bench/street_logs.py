@@ -40,7 +40,7 @@ def lifted(root: Path, index: Path, names: tuple[str, ...]) -> None:
         receipt = root / "lift" / f"{name}.json"
         if not receipt.is_file():
             places = ["--index-path", str(index), "--data-root", str(root), "--folder", str(root / "lift")]
-            run("driving.lift_logs", *places, "--scene", name, "--receipt", str(receipt), "--threads=1")
+            run("driving.clips.lift_logs", *places, "--scene", name, "--receipt", str(receipt), "--threads=1")
 
     with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
         list(pool.map(lift, names))
@@ -50,7 +50,7 @@ def indexed(root: Path, tests: str) -> Path:
     full = root / "full.pkl"
     if not full.is_file():
         files = ["--out-full", str(full), "--out-tiny", str(root / "tiny.pkl"), "--report", str(root / "report.json")]
-        run("driving.index", "--data-root", str(root), *files, f"--val-scenes={tests}")
+        run("driving.clips.index", "--data-root", str(root), *files, f"--val-scenes={tests}")
     return full
 
 

@@ -65,7 +65,7 @@ def _copied(recordings: Path, target: Path) -> tuple[float, float]:
 def _uploaded(hub: LocalHub, folder: Path) -> tuple[tuple[float, float], int]:
     """Seconds, those of the uploader's CPU, and bytes sent."""
     before = hub.sent()
-    command = [sys.executable, "-m", "splatdag.sharing.upload", "--repo-id", "bench/recordings", "--exp", "bench"]
+    command = [sys.executable, "-m", "splatdag.hub.upload", "--repo-id", "bench/recordings", "--exp", "bench"]
     command += ["--scene", "run", "--run-dir", str(folder / "run"), "--hub-dir", str(folder / "unused")]
     command += ["--receipt", str(folder / "sharing" / "receipt.json"), "--log", str(folder / "upload.log")]
     begin, cpu = time.monotonic(), _children_cpu()

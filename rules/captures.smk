@@ -123,10 +123,10 @@ rule train_capture:
         split=split_digest,
         data_dir=folder_of("data"),
         flags=train_flags,
-        code=code_digest("captures.train"),
+        code=code_digest("scene.train"),
         run=f"{RESULTS}/captures/{{capture}}/{{variant}}",
     shell:
-        "exec python -m splatdag.captures.train --data-dir {params.data_dir:q} --model {input.points:q}"
+        "exec python -m splatdag.scene.train --data-dir {params.data_dir:q} --model {input.points:q}"
         " --result-dir {params.run:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
         " --image-cache {resources.image_cache} --threads {threads} --log {log:q} {params.flags:q}"
 
@@ -157,10 +157,10 @@ rule evaluate_capture:
     params:
         data=eval_digest,
         flags=eval_flags,
-        code=code_digest("captures.evaluate"),
+        code=code_digest("scene.evaluate"),
         run=subpath(input.manifest, parent=True),
     shell:
-        "exec python -m splatdag.captures.evaluate --run {params.run:q} --data-dir {input.data:q}"
+        "exec python -m splatdag.scene.evaluate --run {params.run:q} --data-dir {input.data:q}"
         " --result-dir {params.run:q}/eval_on_{wildcards.eval_name:q} --device-count {resources.devices}"
         " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
 

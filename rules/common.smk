@@ -9,7 +9,7 @@ from splatdag import asked
 from splatdag.captures import targets
 from splatdag.captures.sheet import Stages, read_captures, row_notices
 from splatdag.config import notice_lines, notices, read_config
-from splatdag.sharing.targets import human_results
+from splatdag.humans.targets import human_results
 from splatdag.splats.kernels import COMPILED_WITH
 from splatdag.workflow import snakefile
 from splatdag.workflow.code_digest import code_digest
@@ -60,7 +60,7 @@ with snakefile.one_line_errors():
 
 site = snakefile.site_resources(SITE)
 COMPARED = ["--results", RESULTS, "--logs", LOGS, "--out", f"{RESULTS}/compare", *flags(SITE.prices)]
-REFRESH_COMPARISON = shlex.join(["python", "-m", "splatdag.workflow.compare", *COMPARED])
+REFRESH_COMPARISON = shlex.join(["python", "-m", "splatdag.commands.compare", *COMPARED])
 
 
 wildcard_constraints:

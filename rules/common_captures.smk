@@ -3,8 +3,8 @@
 import functools
 from pathlib import Path
 
-from splatdag.captures.split import list_file
-from splatdag.workflow.inventory import data_digest
+from splatdag.scene.split import list_file
+from splatdag.formats.photoset import data_digest
 
 
 @for_every_job

@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from splatdag.driving.layout import CAMERAS
+from splatdag.driving.logs.folders import CAMERAS
 from splatdag.driving.options import LiftOptions
 from splatdag.driving.targets import alignment_files, checked_index, clip_folder, lines_of, logs_digest
 from splatdag.workflow.digests import contents_digest

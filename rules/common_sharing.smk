@@ -3,9 +3,11 @@
 import functools
 from pathlib import Path
 
-from splatdag.sharing import results_tree, upload_targets
-from splatdag.sharing.layout import Scene
-from splatdag.sharing.options import RecordingOptions
+from splatdag.humans import results_tree
+
+from splatdag.hub import targets as upload_targets
+from splatdag.hub.layout import Scene
+from splatdag.recording.options import RecordingOptions
 
 TASK_OF = {name: task for task, name in results_tree.FILES.items()}
 

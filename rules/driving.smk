@@ -38,9 +38,9 @@ rule index_pandaset:
         data_root=folder_of("logs"),
         data=lists_digest,
         flags=flags(CONFIG.driving.index),
-        code=code_digest("driving.index"),
+        code=code_digest("driving.clips.index"),
     shell:
-        "exec python -m splatdag.driving.index --data-root {params.data_root:q} --out-full {output.full:q}"
+        "exec python -m splatdag.driving.clips.index --data-root {params.data_root:q} --out-full {output.full:q}"
         " --out-tiny {output.tiny:q} --report {output.report:q} --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -65,10 +65,10 @@ rule check_pandaset:
         data_root=folder_of("logs"),
         data=checked_digest,
         flags=flags(CONFIG.driving.check),
-        code=code_digest("driving.check"),
+        code=code_digest("driving.checks.check"),
         out=subpath(output.report, parent=True),
     shell:
-        "exec python -m splatdag.driving.check --data-root {params.data_root:q} --out-dir {params.out:q}"
+        "exec python -m splatdag.driving.checks.check --data-root {params.data_root:q} --out-dir {params.out:q}"
         " --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -97,10 +97,10 @@ rule lift_alignment:
         data=alignment_digest,
         index=index_digest,
         flags=flags(CONFIG.driving.alignment),
-        code=code_digest("driving.lift_alignment"),
+        code=code_digest("driving.checks.lift_alignment"),
         out=subpath(output.facts, parent=True),
     shell:
-        "exec python -m splatdag.driving.lift_alignment --index-path {input.index:q} --data-root {params.data_root:q}"
+        "exec python -m splatdag.driving.checks.lift_alignment --index-path {input.index:q} --data-root {params.data_root:q}"
         " --out-dir {params.out:q} --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -126,10 +126,10 @@ rule voxelization:
         data=clips_digest,
         index=index_digest,
         flags=flags(CONFIG.driving.voxelization),
-        code=code_digest("driving.voxelization"),
+        code=code_digest("driving.checks.voxelization"),
         out=subpath(output.facts, parent=True),
     shell:
-        "exec python -m splatdag.driving.voxelization --index-path {input.index:q} --data-root {params.data_root:q}"
+        "exec python -m splatdag.driving.checks.voxelization --index-path {input.index:q} --data-root {params.data_root:q}"
         " --out-json {output.facts:q} --out-dir {params.out:q} --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -154,9 +154,9 @@ rule lift_log:
         data=log_digest,
         index=index_digest,
         flags=flags(only(CONFIG.driving.train, LiftOptions)),
-        code=code_digest("driving.lift_logs"),
+        code=code_digest("driving.clips.lift_logs"),
         folder=subpath(output.receipt, parent=True),
     shell:
-        "exec python -m splatdag.driving.lift_logs --index-path {input.index:q} --data-root {params.data_root:q}"
+        "exec python -m splatdag.driving.clips.lift_logs --index-path {input.index:q} --data-root {params.data_root:q}"
         " --scene {wildcards.scene:q} --folder {params.folder:q} --receipt {output.receipt:q} --threads {threads}"
         " --log {log:q} {params.flags:q}"

@@ -33,11 +33,11 @@ rule flux4d_overfit:
         data=overfit_digest,
         index=index_digest,
         flags=flags(CONFIG.driving.overfit),
-        code=code_digest("driving.overfit"),
+        code=code_digest("driving.training.overfit"),
         run=subpath(output.manifest, parent=True),
         cache=f"{RESULTS}/driving/lift",
     shell:
-        "exec python -m splatdag.driving.overfit --index-path {input.index:q} --data-root {params.data_root:q}"
+        "exec python -m splatdag.driving.training.overfit --index-path {input.index:q} --data-root {params.data_root:q}"
         " --output-dir {params.run:q} --cache-dir {params.cache:q} --device-count {resources.devices}"
         " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
 
@@ -64,12 +64,12 @@ rule flux4d_flow:
         data=overfit_digest,
         index=index_digest,
         flags=flags(CONFIG.driving.flow),
-        code=code_digest("driving.flow"),
+        code=code_digest("driving.evaluation.flow"),
         run=subpath(input.ckpt, parent=True),
         name=CONFIG.driving.ckpt,
         cache=f"{RESULTS}/driving/lift",
     shell:
-        "exec python -m splatdag.driving.flow --index-path {input.index:q} --data-root {params.data_root:q}"
+        "exec python -m splatdag.driving.evaluation.flow --index-path {input.index:q} --data-root {params.data_root:q}"
         " --ckpt {params.run:q}/{params.name} --out-dir {params.run:q}/flow --cache-dir {params.cache:q}"
         " --device-count {resources.devices} --gpu-class {resources.gpu_class} --threads {threads} --log {log:q}"
         " {params.flags:q}"
@@ -99,11 +99,11 @@ rule train_flux4d:
         data=training_logs_digest,
         index=index_digest,
         flags=flags(CONFIG.driving.train),
-        code=code_digest("driving.train"),
+        code=code_digest("driving.training.train"),
         run=subpath(output.meta, parent=True),
         cache=f"{RESULTS}/driving/lift",
     shell:
-        "exec python -m splatdag.driving.train --index-path {input.index:q} --data-root {params.data_root:q}"
+        "exec python -m splatdag.driving.training.train --index-path {input.index:q} --data-root {params.data_root:q}"
         " --output-dir {params.run:q} --cache-dir {params.cache:q} --device-count {resources.devices}"
         " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
 
@@ -131,13 +131,13 @@ rule evaluate_flux4d:
         data=measured_digest,
         index=index_digest,
         flags=flags(CONFIG.driving.evaluate),
-        code=code_digest("driving.evaluate"),
+        code=code_digest("driving.evaluation.evaluate"),
         run=subpath(input.ckpt, parent=True),
         out=subpath(output.measured, parent=True),
         name=CONFIG.driving.ckpt,
         cache=subpath(input.points, parent=True),
     shell:
-        "exec python -m splatdag.driving.evaluate --index-path {input.index:q} --data-root {params.data_root:q}"
+        "exec python -m splatdag.driving.evaluation.evaluate --index-path {input.index:q} --data-root {params.data_root:q}"
         " --ckpt {params.run:q}/{params.name} --scene {wildcards.scene:q} --out-dir {params.out:q}"
         " --cache-dir {params.cache:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
         " --threads {threads} --log {log:q} {params.flags:q}"
@@ -162,9 +162,9 @@ rule flux4d:
         **site("cpu", mem_mb=2_000, runtime=15, area="driving"),
     params:
         scenes=measured_logs,
-        code=code_digest("driving.merge"),
+        code=code_digest("driving.evaluation.merge"),
         run=subpath(output.manifest, parent=True),
         name=CONFIG.driving.ckpt,
     shell:
-        "exec python -m splatdag.driving.merge --run-dir {params.run:q} --ckpt {params.run:q}/{params.name}"
+        "exec python -m splatdag.driving.evaluation.merge --run-dir {params.run:q} --ckpt {params.run:q}/{params.name}"
         " --index-path {input.index:q} --threads {threads} --log {log:q} --scenes {params.scenes:q}"

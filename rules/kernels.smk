@@ -26,7 +26,7 @@ rule compile_kernels:
     params:
         backend=BACKEND,
         packages=package_versions(COMPILED_WITH),
-        code=[code_digest("splats.kernels"), code_digest("compile_kernels")],
+        code=[code_digest("splats.kernels"), code_digest("commands.compile_kernels")],
     shell:
         "exec python -m splatdag.splats.kernels --receipt {output.receipt:q} --device-count {resources.devices}"
         " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q}"

@@ -29,10 +29,10 @@ rule record_capture:
         **site("cpu", mem_mb=4_000, runtime=30),
     params:
         flags=flags(CONFIG.sharing.recordings),
-        code=code_digest("sharing.record_capture"),
+        code=code_digest("captures.record_capture"),
         run=subpath(input.manifest, parent=True),
     shell:
-        "exec python -m splatdag.sharing.record_capture --run-dir {params.run:q} --model {input.points:q}"
+        "exec python -m splatdag.captures.record_capture --run-dir {params.run:q} --model {input.points:q}"
         " --out {output.recording:q} --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -55,10 +55,10 @@ rule record_drive:
         **site("cpu", mem_mb=8_000, runtime=60),
     params:
         flags=flags(CONFIG.sharing.recordings),
-        code=code_digest("sharing.record_drive"),
+        code=code_digest("driving.record_drive"),
         log_dir=subpath(input.measured, parent=True),
     shell:
-        "exec python -m splatdag.sharing.record_drive --log-dir {params.log_dir:q} --out {output.recording:q}"
+        "exec python -m splatdag.driving.record_drive --log-dir {params.log_dir:q} --out {output.recording:q}"
         " --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -86,10 +86,10 @@ rule record_epoch:
         data=human_digest,
         task=human_task,
         flags=flags(only(CONFIG.sharing.recordings, RecordingOptions)),
-        code=code_digest("sharing.record_epoch"),
+        code=code_digest("humans.record_epoch"),
         run=f"{HUMANS.root}/{{scene}}/{{exp}}",
         scenes=HUMANS.scenes_dir,
     shell:
-        "exec python -m splatdag.sharing.record_epoch --run-dir {params.run:q} --task {params.task}"
+        "exec python -m splatdag.humans.record_epoch --run-dir {params.run:q} --task {params.task}"
         " --epoch {wildcards.epoch} --scenes-dir {params.scenes:q} --out {output.recording:q} --threads {threads}"
         " --log {log:q} {params.flags:q}"

@@ -65,5 +65,5 @@ rule status:
         results=RESULTS,
         logs=LOGS,
     shell:
-        "exec python -m splatdag.status --config-json {params.config:q} --sheet {params.sheet:q}"
+        "exec python -m splatdag.commands.status --config-json {params.config:q} --sheet {params.sheet:q}"
         " --results {params.results:q} --logs {params.logs:q} --log {log:q}"

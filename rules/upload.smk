@@ -34,8 +34,8 @@ rule upload_scene:
         given=scene_given,
         hub=hub_folder,
         flags=upload_flags(),
-        code=code_digest("sharing.upload"),
+        code=code_digest("hub.upload"),
     shell:
-        "exec python -m splatdag.sharing.upload --run-dir {params.run:q} --exp {wildcards.exp:q}"
+        "exec python -m splatdag.hub.upload --run-dir {params.run:q} --exp {wildcards.exp:q}"
         " --scene {wildcards.scene:q} --receipt {output.receipt:q} --hub-dir {params.hub:q}"
         " --recordings {params.recordings:q} --threads {threads} --log {log:q} {params.flags:q}"

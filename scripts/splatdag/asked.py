@@ -9,12 +9,12 @@ from splatdag.captures.sheet import Capture
 from splatdag.captures.targets import recorded_runs
 from splatdag.config import Config
 from splatdag.driving.targets import DrivingLogs, driving_logs, recorded_logs, split_logs
+from splatdag.hub.layout import Scene
+from splatdag.hub.targets import Upload, recordings_on_disk, uploads
+from splatdag.humans.results_tree import Recording
+from splatdag.humans.targets import human_results, wanted
 from splatdag.samples.humans_options import HUMANS_EPOCHS, HUMANS_RUN
 from splatdag.samples.options import SEQUENCES
-from splatdag.sharing.layout import Scene
-from splatdag.sharing.results_tree import Recording
-from splatdag.sharing.targets import human_results, wanted
-from splatdag.sharing.upload_targets import Upload, recordings_on_disk, uploads
 from splatdag.workflow.plan import RunRecording
 
 _NAMED = 5

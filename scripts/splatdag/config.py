@@ -9,18 +9,19 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
+from splatdag.captures.options import FrameOptions, PoseOptions
 from splatdag.driving.network_options import VoxelizationOptions
 from splatdag.driving.options import AlignmentOptions, CheckOptions, IndexOptions
 from splatdag.driving.targets import RESERVED
 from splatdag.driving.training_options import EvaluateOptions as FluxEvaluateOptions
 from splatdag.driving.training_options import FlowOptions, OverfitOptions
 from splatdag.driving.training_options import TrainOptions as FluxTrainOptions
+from splatdag.hub.options import UploadOptions
+from splatdag.hub.rrd_files import resolved
+from splatdag.recording.options import CaptureRecordingOptions, RunSelection
 from splatdag.samples.humans_options import HumansOptions
 from splatdag.samples.options import RoomOptions, StreetOptions
-from splatdag.sharing.options import CaptureRecordingOptions, RunSelection
-from splatdag.sharing.rrd_files import resolved
-from splatdag.sharing.upload_options import UploadOptions
+from splatdag.scene.options import TrainOptions
 from splatdag.workflow.options import Options, validated
 
 _NOTICES_SHOWN = 20

@@ -85,7 +85,7 @@ AREAS = {
         },
         targets=(*(f"results/samples/{receipt}" for receipt in SAMPLES), "compare"),
         interrupted="make_sample_street",
-        rules=("make_sample_room", "make_sample_humans", "make_sample_street", "compile_kernels", "compare"),
+        rules=("make_sample_room", "make_sample_humans", "make_sample_street", "commands.compile_kernels", "compare"),
         repeats={
             "make_sample_room": "samples/room/**/*.*",
             "make_sample_humans": "samples/humans/**/*.*",
@@ -105,7 +105,7 @@ AREAS = {
         every_job=("pose_capture",),
         write_inputs=_write_captures,
         trainings={
-            "train_capture": Training("results/captures/apple/single", "splatdag.splats.training_state:Run.optimise")
+            "train_capture": Training("results/captures/apple/single", "splatdag.scene.training_state:Run.optimise")
         },
         repeats={"train_capture": "captures/apple/single/*.*"},
     ),
@@ -125,8 +125,8 @@ AREAS = {
             *("flux4d_overfit", "flux4d_flow", "train_flux4d", "evaluate_flux4d", "flux4d"),
         ),
         trainings={
-            "flux4d_overfit": Training("results/driving/overfit", "splatdag.driving.trainer:_Run.optimise"),
-            "train_flux4d": Training("results/driving/flux4d", "splatdag.driving.trainer:_Run.optimise"),
+            "flux4d_overfit": Training("results/driving/overfit", "splatdag.driving.training.trainer:_Run.optimise"),
+            "train_flux4d": Training("results/driving/flux4d", "splatdag.driving.training.trainer:_Run.optimise"),
         },
         repeats={"flux4d_overfit": "driving/overfit/**/*.*", "train_flux4d": "driving/flux4d/*.*"},
     ),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import yaml
 
-from splatdag.splats.views import Normalisation
+from splatdag.splats.normalisation import Normalisation
 
 CPU = torch.device("cpu")
 STILL = Normalisation(np.zeros(3), 1.0, 1.0)

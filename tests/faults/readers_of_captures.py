@@ -16,23 +16,24 @@ import torch
 import yaml
 from reader_kinds import CPU, JSON, STILL, TORCH, YAML, Reader, some_pixels
 
-from splatdag.captures.model import read_model
-from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
+from splatdag.captures.options import FrameOptions, PoseOptions
 from splatdag.captures.sheet import Stages, read_captures
-from splatdag.captures.split import check_split
-from splatdag.captures.transforms import posed_model
 from splatdag.config import read_config
-from splatdag.sharing.colmap import read_colmap
-from splatdag.sharing.images import recorded
-from splatdag.sharing.options import RecordingOptions
-from splatdag.splats.checkpoint import Checkpoint
-from splatdag.splats.model import SplatModel
-from splatdag.splats.pixels import read_header, read_mask, read_pixels
+from splatdag.formats.images import read_header, read_mask, read_pixels
+from splatdag.formats.photoset import photo_names
+from splatdag.recording.colmap import read_colmap
+from splatdag.recording.images import recorded
+from splatdag.recording.options import RecordingOptions
+from splatdag.scene.colmap_model import read_model
+from splatdag.scene.from_transforms import posed_model
+from splatdag.scene.options import TrainOptions
+from splatdag.scene.simple_trainer_files import RunFiles, load_ckpt
+from splatdag.scene.splat_model import SplatModel
+from splatdag.scene.split import check_split
 from splatdag.splats.ply import read_ply, write_ply
-from splatdag.splats.records import RunFiles, load_ckpt
+from splatdag.training.checkpoint import Checkpoint
 from splatdag.workflow.config_file import options_before_flags
 from splatdag.workflow.digests import contents_digest
-from splatdag.workflow.inventory import photo_names
 from splatdag.workflow.site import read_site
 from splatdag.workflow.yaml_text import read_yaml
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandaset_logs
 from reader_kinds import CPU, JSON, NPZ, PICKLE, TORCH, Reader, save_pickle
 
-from splatdag.driving.checkpoints import load_model, save_ckpt
-from splatdag.driving.clips import read_index
-from splatdag.driving.lift_cache import cached_at, lifted
-from splatdag.driving.log_check import measured
-from splatdag.driving.model import Flux4D
-from splatdag.driving.pandaset import Log
+from splatdag.driving.checks.measurements import measured
+from splatdag.driving.clips.clips import read_index
+from splatdag.driving.clips.lift_cache import cached_at, lifted
+from splatdag.driving.logs.pandaset import Log
+from splatdag.driving.network.model import Flux4D
+from splatdag.driving.training.checkpoints import load_model, save_ckpt
 from splatdag.driving.training_options import LearnOptions
 
 

@@ -11,15 +11,15 @@ import human_trees
 import numpy as np
 from reader_kinds import JSON, NPZ, Reader, some_pixels
 
-from splatdag.sharing.cameras import camera_names, read_cameras
-from splatdag.sharing.capture import read_run
-from splatdag.sharing.drive import read_clips
-from splatdag.sharing.meshes import meshes_folder, read_people
-from splatdag.sharing.results_tree import read_epoch
-from splatdag.sharing.rrd_files import read_recording
-from splatdag.sharing.scene_metrics import metrics_table
+from splatdag.captures.record import read_run
+from splatdag.commands.runs import read_runs
+from splatdag.driving.record import read_clips
+from splatdag.hub.rrd_files import read_recording
+from splatdag.humans.results_tree import read_epoch
+from splatdag.humans.scene_metrics import metrics_table
+from splatdag.recording.cameras import camera_names, read_cameras
+from splatdag.recording.meshes import meshes_folder, read_people
 from splatdag.workflow.publish import read_json
-from splatdag.workflow.runs import read_runs
 
 
 def _rrd(folder: Path) -> list[Path]:
@@ -52,7 +52,7 @@ def _read_tables(folder: Path) -> None:
 def _run(folder: Path) -> list[Path]:
     run = folder / "captures" / "a" / "single"
     (run / "renders").mkdir(parents=True)
-    manifest = {"offset": [0, 0, 0], "steps": 3, "options": {"a": {"b": [1]}}, "stage": "captures.train"}
+    manifest = {"offset": [0, 0, 0], "steps": 3, "options": {"a": {"b": [1]}}, "stage": "scene.train"}
     metrics = {"mean": {"psnr": 20.0}, "baseline": {"psnr": 9.0}, "views": [{"name": "0.png", "psnr": 20.0}]}
     curves = {"training": {"step": [0], "loss": [0.5], "psnr": [1.0]}, "held_out": [{"step": 1, "psnr": 3.0}]}
     for name, value in {"manifest": manifest, "metrics": metrics, "curves": curves}.items():

@@ -67,7 +67,7 @@ class Runs:
         return said
 
     def doctor(self) -> str:
-        command = [sys.executable, "-m", "splatdag.doctor"]
+        command = [sys.executable, "-m", "splatdag.commands.doctor"]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=True).stdout
 
     def mend(self, said: str) -> None:

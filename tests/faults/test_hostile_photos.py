@@ -116,8 +116,8 @@ def _limited() -> None:
 
 def read_photo(path: Path) -> tuple[tuple[int, int] | str, str | None, int]:
     """Size of a photo, or why it is refused; why the recorder refuses it; and the process's memory (kB)."""
-    from splatdag.sharing.images import read_image
-    from splatdag.splats.pixels import read_header, read_pixels
+    from splatdag.formats.images import read_header, read_pixels
+    from splatdag.recording.images import read_image
 
     try:
         read_header(path)

@@ -119,7 +119,7 @@ def run_every_area(root: Path, new_project: Callable[[Path], Path]) -> Ran:
         for code, arguments in RUNS:
             assert ran.snakemake(*arguments, environment=environment) == code, list(ran.said.values())[-1]
         assert len(hub.repository("lab/recordings").history()) > 1
-    command = [sys.executable, "-m", "splatdag.doctor"]
+    command = [sys.executable, "-m", "splatdag.commands.doctor"]
     doctor = subprocess.run(command, cwd=ran.folder, env=environment, capture_output=True, text=True, check=True)
     ran.said[f"{SAID}the doctor"] = doctor.stdout + doctor.stderr
     token.unlink()

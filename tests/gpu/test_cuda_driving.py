@@ -12,10 +12,10 @@ import torch
 from both import CPU, CUDA, NEEDS_CUDA, assert_alike, gaussians, rendered
 from flux4d import INDEX, TINY, scene, street, tiny
 
-from splatdag.driving.learning import learn
-from splatdag.driving.loader import Lesson, OnDevice
-from splatdag.driving.model import Flux4D
-from splatdag.driving.sparse import SparseUNet, levels
+from splatdag.driving.clips.clip_loader import Lesson, OnDevice
+from splatdag.driving.network.model import Flux4D
+from splatdag.driving.network.sparse import SparseUNet, levels
+from splatdag.driving.training.step import learn
 from splatdag.driving.training_options import OverfitOptions
 from splatdag.workflow.options import flags
 
@@ -104,7 +104,7 @@ def test_a_run_on_one_clip_learns_and_leaves_the_same_files(tmp_path: Path) -> N
         places = ["--index-path", str(street() / INDEX), "--data-root", str(street()), "--output-dir", str(run)]
         words = [*places, "--cache-dir", str(tmp_path / "lift"), f"--device-count={int(device.type == 'cuda')}"]
         options = OverfitOptions(**TINY | {"iters": 60})  # the process keeps its GPU to itself until it ends
-        subprocess.run([sys.executable, "-m", "splatdag.driving.overfit", *words, *flags(options)], check=True)
+        subprocess.run([sys.executable, "-m", "splatdag.driving.training.overfit", *words, *flags(options)], check=True)
         metrics = json.loads((run / "metrics.json").read_text())
         first = metrics["baselines"]["init_only"]["nvs"]["full"]["psnr_mean"]
         figures[device] = (first, metrics["nvs"]["full"]["psnr_mean"], sorted(p.name for p in run.rglob("*")))

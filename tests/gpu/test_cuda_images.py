@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from splatdag.splats.batches import TrainingViews
-from splatdag.splats.evaluation import mean_color
-from splatdag.splats.image_cache import ImageCache, bytes_of, device_memory_left
-from splatdag.splats.options import SplatOptions
-from splatdag.splats.views import View, normalisation
+from splatdag.scene.batches import TrainingViews
+from splatdag.scene.evaluation import mean_color
+from splatdag.scene.image_cache import ImageCache, bytes_of, device_memory_left
+from splatdag.scene.options import SplatOptions
+from splatdag.scene.views import View
+from splatdag.splats.normalisation import normalisation
 
 pytestmark = [
     pytest.mark.gpu,

@@ -10,11 +10,11 @@ import torch
 from both import CPU, CUDA, NEEDS_CUDA
 from trainings import Training, options
 
-from splatdag.splats.batches import Batch
-from splatdag.splats.densify import DefaultStrategy
+from splatdag.scene.batches import Batch
+from splatdag.scene.trainer import _draw, _loss
+from splatdag.scene.training_state import Run
 from splatdag.splats.losses import photometric_loss
-from splatdag.splats.trainer import _draw, _loss
-from splatdag.splats.training_state import Run
+from splatdag.splats.strategies.densify import DefaultStrategy
 
 pytestmark = NEEDS_CUDA
 

@@ -11,7 +11,7 @@ from both import NEEDS_CUDA
 from scenes import write_gaussian_scene
 from trainings import options
 
-from splatdag.captures import train as stage
+from splatdag.scene import train as stage
 from splatdag.splats import devices
 from splatdag.splats.devices import OutOfDeviceMemory
 from splatdag.workflow.stage import Job

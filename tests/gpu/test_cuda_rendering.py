@@ -8,10 +8,10 @@ import pytest
 import torch
 from both import CPU, CUDA, NEEDS_CUDA, assert_alike, gaussians, intrinsics, rendered
 
-from splatdag.splats.densify import DefaultStrategy
-from splatdag.splats.optimizers import visible_rows
-from splatdag.splats.options import StrategyOptions
+from splatdag.scene.optimizers import visible_rows
 from splatdag.splats.render import RENDER_MODES, render
+from splatdag.splats.strategies.densify import DefaultStrategy
+from splatdag.splats.strategies.options import StrategyOptions
 
 pytestmark = NEEDS_CUDA
 SIZES = [(64, 48), (135, 240), (333, 251)]

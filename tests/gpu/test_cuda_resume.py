@@ -29,7 +29,7 @@ def command(data: Path, run_dir: Path) -> list[str]:
         "test-every": 4, "sh-degree-interval": 100, "strategy.refine-start-iter": 50, "strategy.refine-every": 50,
     }  # fmt: skip
     words = [f"--{name}={value}" for name, value in flags.items()]
-    return [sys.executable, "-m", "splatdag.captures.train", *words, "--disable-video", "--eval-steps", str(STEPS)]
+    return [sys.executable, "-m", "splatdag.scene.train", *words, "--disable-video", "--eval-steps", str(STEPS)]
 
 
 def killed_after_saves(data: Path, run_dir: Path, count: int) -> None:

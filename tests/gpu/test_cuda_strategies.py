@@ -17,10 +17,10 @@ from gsplat.strategy import DefaultStrategy as GsplatDefault
 from gsplat.strategy import MCMCStrategy as GsplatMcmc
 from torch import Tensor
 
-from splatdag.splats.densify import DefaultStrategy
-from splatdag.splats.mcmc import McmcStrategy, shared_look
-from splatdag.splats.options import StrategyOptions
 from splatdag.splats.render import render
+from splatdag.splats.strategies.densify import DefaultStrategy
+from splatdag.splats.strategies.mcmc import McmcStrategy, shared_look
+from splatdag.splats.strategies.options import StrategyOptions
 
 pytestmark = NEEDS_CUDA
 COUNT, SIZE, NOISE_SEED = 2_000, (96, 64), 11

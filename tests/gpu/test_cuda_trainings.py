@@ -12,15 +12,16 @@ from both import CPU, CUDA, NEEDS_CUDA
 from scenes import look_at
 from trainings import Training, options
 
-from splatdag.splats.checkpoint import Checkpoint
-from splatdag.splats.evaluation import evaluate, mean_color
+from splatdag.scene.evaluation import evaluate, mean_color
+from splatdag.scene.options import SplatOptions
+from splatdag.scene.simple_trainer_files import RunFiles
+from splatdag.scene.splat_model import SplatModel
+from splatdag.scene.trainer import _draw, _loss, train
+from splatdag.scene.training_state import Run, Trained
+from splatdag.scene.views import View, camera_tensors
 from splatdag.splats.gaussians import from_points
-from splatdag.splats.model import SplatModel
-from splatdag.splats.options import SplatOptions
-from splatdag.splats.records import RunFiles
-from splatdag.splats.trainer import _draw, _loss, train
-from splatdag.splats.training_state import Run, Trained
-from splatdag.splats.views import Normalisation, View, camera_tensors, normalisation
+from splatdag.splats.normalisation import Normalisation, normalisation
+from splatdag.training.checkpoint import Checkpoint
 
 pytestmark = NEEDS_CUDA
 

@@ -11,7 +11,7 @@ import torch
 from flux4d import learn_clips, tiny
 from trainings import Training, options, spoilt
 
-from splatdag.splats.ranks import RankFailed
+from splatdag.training.ranks import RankFailed
 from splatdag.workflow.errors import Stopped
 
 pytestmark = [

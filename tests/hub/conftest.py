@@ -38,7 +38,7 @@ def command(tmp_path: Path, run_dir: Path) -> list[str]:
     results = tmp_path / "results"
     arguments = ["--run-dir", run_dir, "--exp", "single", "--scene", "room", "--hub-dir", results / "hub"]
     arguments += ["--receipt", receipt_of(tmp_path), "--log", tmp_path / "logs" / "upload.log"]
-    return [sys.executable, "-m", "splatdag.sharing.upload", *map(str, arguments)]
+    return [sys.executable, "-m", "splatdag.hub.upload", *map(str, arguments)]
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ class Project:
 
     def doctor(self, *arguments: str) -> str:
         """What the doctor says."""
-        command = [sys.executable, "-m", "splatdag.doctor", *arguments]
+        command = [sys.executable, "-m", "splatdag.commands.doctor", *arguments]
         return subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60, check=True
         ).stdout

@@ -22,7 +22,7 @@ def test_the_demo_capture_is_trained_through_sbatch(slurm_project):
     first, second, third = [stage for stage in stages if stage is not kernels]
     assert (first["stage"], first["node"], first["gpus"]) == ("splatdag.samples.room", "cpu-1", None)
     assert (second["stage"], second["node"], second["gpus"]) == ("splatdag.captures.pose", "cpu-1", None)
-    assert third["stage"] == "splatdag.captures.train"
+    assert third["stage"] == "splatdag.scene.train"
     assert third["node"] in PARTITIONS["gpu"]
     assert third["gpus"] == "0"
     arguments = third["arguments"]

@@ -99,7 +99,7 @@ def test_a_training_that_is_warned_of_its_time_limit_saves_its_state_and_goes_on
 
 
 def test_gres_gives_each_training_a_gpu_of_its_own(after):
-    seen = [stage for stage in after.stages() if stage["stage"] == "splatdag.captures.train"]
+    seen = [stage for stage in after.stages() if stage["stage"] == "splatdag.scene.train"]
     assert len(seen) == 2 * len(FAULTS)
     for stage in seen:
         assert stage["gpus"] in {"0", "1", "2", "3"}

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from splatdag.splats.video import write_video
+from splatdag.formats.video import write_video
 from splatdag.workflow.attempts import State, read_attempt
 
 PHOTOS = 24

@@ -57,7 +57,7 @@ def test_after_a_killed_snakemake_its_jobs_are_not_run_twice(posed, box):
     again = posed.run("captures", seconds=60)
     assert again.returncode == 2
     assert f"still in Slurm ({job} train_capture orphaned_single)" in again.stdout
-    assert "splatdag.doctor --cancel" in again.stdout
+    assert "splatdag.commands.doctor --cancel" in again.stdout
     assert box.jobs(posed.folder) == [job], "nothing was submitted or cancelled"
     said = posed.doctor()
     assert "1 running" in said

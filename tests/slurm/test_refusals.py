@@ -67,7 +67,7 @@ def test_jobs_of_this_folder_that_an_earlier_run_left_stop_the_next_one(project,
     assert done.returncode == 2
     assert (
         "splatdag: 1 of this folder's jobs are still in Slurm (4 train_capture room_single) and would be run a second"
-        " time; wait for them, or cancel them: `python -m splatdag.doctor --cancel`"
+        " time; wait for them, or cancel them: `python -m splatdag.commands.doctor --cancel`"
     ) in done.stderr
     assert not {"sbatch", "scancel"} & {name for name, *_ in calls}
     _, calls = fake_slurm("captures", squeue="\n".join(others))

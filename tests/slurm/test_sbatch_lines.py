@@ -50,7 +50,7 @@ TARGETS = {
 }
 """One job of each kind, of captures that do not depend on each other."""
 SHARED = {
-    "compile_kernels": "kernels/any.json",
+    "commands.compile_kernels": "kernels/any.json",
     "make_sample_humans": "samples/humans/sample.json",
     "flux4d_overfit": "driving/overfit/ckpt_last.pt",
     "train_flux4d": "driving/flux4d/ckpt_last.pt",

@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 
-from splatdag.driving import evaluate, merge, overfit, train, trainer
-from splatdag.driving.clips import Clip, read_index
-from splatdag.driving.index import main as make_index
+from splatdag.driving.clips.clip_reader import Reader, loader
+from splatdag.driving.clips.clip_scene import ClipScene
+from splatdag.driving.clips.clips import Clip, read_index
+from splatdag.driving.clips.index import main as make_index
+from splatdag.driving.evaluation import evaluate, merge
 from splatdag.driving.options import IndexOptions
-from splatdag.driving.reader import Reader, loader
-from splatdag.driving.scenes import ClipScene
-from splatdag.driving.trainer import Trained, Work
+from splatdag.driving.training import overfit, train, trainer
+from splatdag.driving.training.trainer import Trained, Work
 from splatdag.driving.training_options import EvaluateOptions, LearnOptions, OverfitOptions, TrainOptions
 from splatdag.samples.options import StreetOptions
 from splatdag.samples.street import make_street
-from splatdag.splats.checkpoint import Checkpoint
+from splatdag.training.checkpoint import Checkpoint
 from splatdag.workflow.stage import Job
 
 INDEX = "full.pkl"

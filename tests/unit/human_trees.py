@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from splatdag.humans.record_epoch import main
+from splatdag.recording.options import RecordingOptions
 from splatdag.samples.humans import make_humans
 from splatdag.samples.humans_options import HUMANS_RUN, HumansOptions
-from splatdag.sharing.options import RecordingOptions
-from splatdag.sharing.record_epoch import main
 from splatdag.workflow.stage import Job
 
 FRAMES = [1, 2, 3]

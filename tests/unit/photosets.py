@@ -10,7 +10,7 @@ import pycolmap
 import pytest
 from scenes import arc, colmap_model, write_model
 
-from splatdag.captures.photos import Scene, load_scene
+from splatdag.scene.load import Scene, load_scene
 
 WIDTH, HEIGHT = 200, 150
 LENSES = {

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from gsplat.strategy import DefaultStrategy as GsplatStrategy
 
-from splatdag.splats.densify import DefaultStrategy
-from splatdag.splats.options import StrategyOptions
+from splatdag.splats.strategies.densify import DefaultStrategy
+from splatdag.splats.strategies.options import StrategyOptions
 
 N, NOISE_SEED = 400, 11
 SHAPES = {"means": (3,), "scales": (3,), "quats": (4,), "opacities": (), "sh0": (1, 3), "shN": (3, 3)}

@@ -9,10 +9,10 @@ import numpy as np
 import pycolmap
 import torch
 
+from splatdag.scene.options import SplatOptions
+from splatdag.scene.splat_model import SplatModel
+from splatdag.scene.views import View
 from splatdag.splats.gaussians import SH_C0, Parameters
-from splatdag.splats.model import SplatModel
-from splatdag.splats.options import SplatOptions
-from splatdag.splats.views import View
 
 SIZE = (48, 32)
 """Width and height of the photos of `gaussian_scene`."""

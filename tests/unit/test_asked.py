@@ -62,7 +62,7 @@ def test_without_a_folder_of_logs_nothing_of_driving_is_looked_at(tmp_path: Path
 def status(folder: Path, given: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     (folder / "captures.tsv").write_text("capture\tdata_dir\nroom\tsample:room\n")
     words = ["--config-json", json.dumps(given), "--sheet", "captures.tsv", "--results", "results", "--logs", "logs"]
-    command = [sys.executable, "-m", "splatdag.status", *words]
+    command = [sys.executable, "-m", "splatdag.commands.status", *words]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
 

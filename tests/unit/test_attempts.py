@@ -13,7 +13,7 @@ import pytest
 
 from splatdag.workflow.attempts import Attempt, State, read_attempt
 
-HEADER = "2026-02-01 10:00:00 started splatdag.captures.train (process 12)\n2026-02-01 10:00:00 --max-steps 10\n"
+HEADER = "2026-02-01 10:00:00 started splatdag.scene.train (process 12)\n2026-02-01 10:00:00 --max-steps 10\n"
 STEP = "2026-02-01 10:00:30 step 300 of 1000\n"
 DONE = "2026-02-01 10:01:00 finished in 60.0 s\n"
 FAILED = "2026-02-01 10:02:00 failed: photos/room: 2 photos; at least 3 are needed\n"

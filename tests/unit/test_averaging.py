@@ -8,9 +8,9 @@ import pytest
 import torch
 from trainings import Training, options
 
-from splatdag.splats.averaging import Average
+from splatdag.scene.averaging import Average
+from splatdag.scene.options import SplatOptions
 from splatdag.splats.gaussians import Parameters
-from splatdag.splats.options import SplatOptions
 
 STEPS = 20
 

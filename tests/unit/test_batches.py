@@ -9,8 +9,8 @@ import pytest
 import torch
 from trainings import Training, options
 
-from splatdag.splats.batches import Batch, TrainingViews, halved
-from splatdag.splats.options import SplatOptions
+from splatdag.scene.batches import Batch, TrainingViews, halved
+from splatdag.scene.options import SplatOptions
 
 
 def batch(width: int = 131, height: int = 70, **parts: torch.Tensor) -> Batch:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from trainings import Training
 
-from splatdag.splats.appearance import harmonics
-from splatdag.splats.cameras import PoseChange
+from splatdag.scene.appearance import harmonics
+from splatdag.scene.camera_changes import PoseChange
 from splatdag.splats.cpu import Harmonics
 
 

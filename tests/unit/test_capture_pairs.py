@@ -7,9 +7,10 @@ from scenes import write_gaussian_scene
 from sheet_rows import posed as posed
 from sheet_rows import read as read
 
-from splatdag.captures.options import FrameOptions, PoseOptions, TrainOptions
+from splatdag.captures.options import FrameOptions, PoseOptions
 from splatdag.captures.sheet import Stages
 from splatdag.captures.targets import checked_eval_dir, dual_files, planned_stages, single_files, unmatched
+from splatdag.scene.options import TrainOptions
 from splatdag.workflow.errors import UserError
 
 

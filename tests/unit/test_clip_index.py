@@ -12,8 +12,8 @@ import pytest
 import yaml
 from pandaset_logs import all_names, write_json, write_metadata
 
-from splatdag.driving.clips import Clip, read_index
-from splatdag.driving.index import main
+from splatdag.driving.clips.clips import Clip, read_index
+from splatdag.driving.clips.index import main
 from splatdag.driving.options import IndexOptions
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import validated
@@ -50,7 +50,7 @@ def test_the_paper_s_clips(tmp_path, two_logs):
 
 def test_all_103_logs_have_1714_clips():
     starts = {"test": [range(0, 65, 20)], "train": [range(0, 70, 6), range(0, 65, 11)]}
-    from splatdag.driving.clips import PAPER_EVALUATION, PAPER_TRAINING
+    from splatdag.driving.clips.clips import PAPER_EVALUATION, PAPER_TRAINING
     from splatdag.driving.targets import TEST_LOGS
 
     assert [setting.starts(80) for setting in PAPER_EVALUATION] == starts["test"]
@@ -224,7 +224,15 @@ def test_the_command_line_takes_the_old_flags(tmp_path, two_logs):
     files = [
         f"--{name}={tmp_path / path}" for name, path in (("out-full", "f.pkl"), ("out-tiny", "t.pkl"), ("report", "r"))
     ]
-    command = [sys.executable, "-m", "splatdag.driving.index", "--data-root", str(tmp_path / "data"), *files, *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "splatdag.driving.clips.index",
+        "--data-root",
+        str(tmp_path / "data"),
+        *files,
+        *flags,
+    ]
     subprocess.run([*command, "--camera-names", "front_camera,back_camera"], check=True)
     assert {clip.cameras for clip in read_index(tmp_path / "t.pkl")} == {("front_camera", "back_camera")}
     assert {clip.scene_id for clip in read_index(tmp_path / "t.pkl")} == {"002"}

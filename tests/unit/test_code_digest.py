@@ -59,8 +59,8 @@ def test_a_copy_elsewhere_has_the_same_digest(package, tmp_path):
 def test_training_depends_on_the_rasteriser_and_posing_does_not(repository, tmp_path):
     copy = tmp_path / "splatdag"
     shutil.copytree(repository / "scripts" / "splatdag", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    before = {stage: digest_of(stage, copy) for stage in ("captures.train", "captures.pose")}
-    assert before["captures.train"] == code_digest("captures.train")
+    before = {stage: digest_of(stage, copy) for stage in ("scene.train", "captures.pose")}
+    assert before["scene.train"] == code_digest("scene.train")
     (copy / "splats" / "render.py").write_text("changed = True\n")
-    assert digest_of("captures.train", copy) != before["captures.train"]
+    assert digest_of("scene.train", copy) != before["scene.train"]
     assert digest_of("captures.pose", copy) == before["captures.pose"]

@@ -11,15 +11,15 @@ import sys
 import pytest
 from PIL import Image
 
-from splatdag.workflow.compare import compare, diff_lines
+from splatdag.commands.compare import compare, diff_lines
+from splatdag.commands.runs import read_runs
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import write_manifest
-from splatdag.workflow.runs import read_runs
 from splatdag.workflow.site import Prices
 
 OPTIONS = {"max_steps": 1500, "strategy": {"reset_every": 3000}, "scales": [1, 2], "masks": False}
 NASTY = "</script><img src=x onerror=alert(1)>"
-HEADER = "2026-02-01 10:00:00 started splatdag.captures.train (process 12)\n"
+HEADER = "2026-02-01 10:00:00 started splatdag.scene.train (process 12)\n"
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def write_run(folder, psnr=29.8, gaussians=1000, options=OPTIONS, pictures=True,
         Image.new("RGB", (960, 320), "teal").save(folder / "preview.jpg")
         (folder / "curves.png").write_bytes(b"curves of " + folder.name.encode())
     values = {
-        "stage": "captures.train",
+        "stage": "scene.train",
         "inputs": {"photos": "ab"},
         "device": "cpu",
         "seconds": {"startup": 1.5, "train": 60.0},
@@ -129,7 +129,7 @@ def test_only_training_manifests_are_runs(results):
     ("file", "text", "fault"),
     [
         ("manifest.json", '{"stage": "captures.tr', "manifest.json: not JSON"),
-        ("manifest.json", '{"stage": "captures.train"}', "manifest.json.options: field required"),
+        ("manifest.json", '{"stage": "scene.train"}', "manifest.json.options: field required"),
         ("manifest.json", "[" * 100_000, "manifest.json: not JSON"),
         ("metrics.json", "\0", "metrics.json: not JSON"),
         (
@@ -260,7 +260,7 @@ def test_an_unknown_run_names_the_nearest(results):
 def test_the_command_line_compares_or_prints_a_difference(results, tmp_path):
     write_run(results / "captures/room/single")
     write_run(results / "captures/room/other", psnr=31.8)
-    command = [sys.executable, "-m", "splatdag.workflow.compare"]
+    command = [sys.executable, "-m", "splatdag.commands.compare"]
     command += ["--results", str(results), "--logs", str(tmp_path / "logs"), "--out", str(tmp_path / "out")]
     names = ["captures/room/single", "captures/room/other"]
     shown = subprocess.run([*command, "--diff", *names], capture_output=True, text=True, timeout=60, check=True)

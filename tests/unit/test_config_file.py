@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from splatdag.captures.options import EvaluateOptions, TrainOptions
 from splatdag.config import Config
 from splatdag.driving.training_options import OverfitOptions
+from splatdag.recording.options import CaptureRecordingOptions, RecordingOptions
 from splatdag.samples.options import StreetOptions
-from splatdag.sharing.options import CaptureRecordingOptions, RecordingOptions
+from splatdag.scene.options import EvaluateOptions, TrainOptions
 from splatdag.workflow.config_file import AREAS, options_before_flags
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import Options

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from splatdag.workflow.costs import Cost, page_data, read_costs, write_costs
+from splatdag.commands.costs import Cost, page_data, read_costs, write_costs
 from splatdag.workflow.site import GpuPrices, Prices
 
 PRICES = Prices(currency="EUR", cpu_hour=0.1, gpu_hour=GpuPrices(any=1.5, h100=3))
@@ -110,10 +110,10 @@ def test_a_price_of_nothing_is_a_price(logs, note):
 def test_manifests_count_where_logs_are_gone_and_notes_know_more(logs, note, manifest):
     runs = dict(
         [
-            manifest("captures/room/single", "captures.train", on_gpu(7200)),
-            manifest("captures/hall/single", "captures.train", on_gpu(3600)),
-            manifest("captures/hall/single/eval_on_x", "captures.evaluate", on_gpu(1800)),
-            manifest("captures/old/single", "captures.train"),
+            manifest("captures/room/single", "scene.train", on_gpu(7200)),
+            manifest("captures/hall/single", "scene.train", on_gpu(3600)),
+            manifest("captures/hall/single/eval_on_x", "scene.evaluate", on_gpu(1800)),
+            manifest("captures/old/single", "scene.train"),
         ]
     )
     note("captures/hall/single/train", on_gpu(60, end="failed"), on_gpu(3600))

@@ -10,8 +10,8 @@ from gsplat.strategy import DefaultStrategy as GsplatStrategy
 from gsplat.strategy.ops import reset_opa
 from refinements import LOW, NOISE_SEED, N, assert_same, rendered, run_ours, strategy, training
 
-from splatdag.splats.densify import DefaultStrategy
-from splatdag.splats.options import StrategyOptions
+from splatdag.splats.strategies.densify import DefaultStrategy
+from splatdag.splats.strategies.options import StrategyOptions
 
 
 @pytest.mark.parametrize("step", [0, 5, 10, 12])

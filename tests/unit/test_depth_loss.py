@@ -10,7 +10,7 @@ import pytest
 import torch
 from trainings import Training, options
 
-from splatdag.splats.batches import known_depths
+from splatdag.scene.batches import known_depths
 from splatdag.splats.losses import disparity_loss
 
 
@@ -35,7 +35,7 @@ def test_the_depth_loss_pulls_surfaces_to_the_known_points(tmp_path: Path) -> No
         view = training.views[0]
         pixels, depths = known_depths(view, training.frame, torch.device("cpu"))
         assert len(depths) > 50
-        camera = torch.tensor(training.frame.world_to_camera(view), dtype=torch.float32)[None]
+        camera = torch.tensor(training.frame.world_to_camera(view.world_to_camera), dtype=torch.float32)[None]
         K = torch.tensor(view.K, dtype=torch.float32)[None]
         shown = model.draw(camera, K, 48, 32, render_mode="RGB+ED")[0][..., 3:]
         error[name] = disparity_loss(shown, [(pixels, depths)]).item()

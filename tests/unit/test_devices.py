@@ -56,7 +56,7 @@ VISIBLE = {"hidden": "-1", "not there": "7"}
 STAGE = """
 import runpy, sys, torch
 torch.version.cuda = {cuda!r}
-runpy.run_module("splatdag.captures.train", run_name="__main__", alter_sys=True)
+runpy.run_module("splatdag.scene.train", run_name="__main__", alter_sys=True)
 """
 
 

@@ -99,7 +99,7 @@ def test_jobs_are_listed_with_the_command_that_cancels_them(tmp_path):
         "jobs of this folder in Slurm, of 1 run: 1 pending, 1 running",
         "    7  running  train_capture room",
         "    8  pending  train_capture room",
-        "    python -m splatdag.doctor --cancel",
+        "    python -m splatdag.commands.doctor --cancel",
     ]
     assert advice(tmp_path, JOBS, cancelled=True)[-1] == "    cancelled"
 
@@ -117,7 +117,7 @@ def test_cancel_ends_the_jobs_of_this_folder_and_no_others(tmp_path):
     )
     for name in ("squeue", "scancel"):
         (tmp_path / name).chmod(0o755)
-    command = [sys.executable, "-m", "splatdag.doctor", "--cancel"]
+    command = [sys.executable, "-m", "splatdag.commands.doctor", "--cancel"]
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -128,7 +128,7 @@ def test_cancel_ends_the_jobs_of_this_folder_and_no_others(tmp_path):
 def test_without_slurm_the_lock_is_explained_all_the_same(locked):
     folder = locked(60)
     environment = os.environ | {"PATH": str(folder)}
-    command = [sys.executable, "-m", "splatdag.doctor", "--directory", str(folder)]
+    command = [sys.executable, "-m", "splatdag.commands.doctor", "--directory", str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert done.stdout.startswith("jobs in Slurm are not known: squeue: not found")

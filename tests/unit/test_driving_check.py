@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from pandaset_logs import CAMERAS, changed_list, real_frame, table, write_json, write_street
 
-from splatdag.driving.check import main
-from splatdag.driving.layout import CUBOIDS, SEMSEG
+from splatdag.driving.checks.check import main
+from splatdag.driving.logs.folders import CUBOIDS, SEMSEG
+from splatdag.driving.logs.pickles import read_table
 from splatdag.driving.options import CheckOptions
-from splatdag.driving.tables import read_table
 from splatdag.samples.street_sensors import CAMERAS as SENSORS
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job

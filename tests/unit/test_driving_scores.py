@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from splatdag.driving.dynamic import DEFINITIONS
-from splatdag.driving.scene_flow import Pair, pair_row
-from splatdag.driving.scores import Seen, Shown, image_row, summary
+from splatdag.commands.runs import _Metrics
+from splatdag.driving.evaluation.dynamic_masks import DEFINITIONS
+from splatdag.driving.evaluation.scene_flow import Pair, pair_row
+from splatdag.driving.evaluation.scores import Seen, Shown, image_row, summary
 from splatdag.splats.metrics import ssim
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.runs import _Metrics
 
 H, W = 24, 32
 GREY = torch.full((3,), 0.5)

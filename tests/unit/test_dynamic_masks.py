@@ -8,10 +8,10 @@ import pytest
 from pandaset_logs import START, points, real_frame, table, write_boxes, write_json, write_metadata
 from PIL import Image
 
-from splatdag.driving.dynamic import _SIGNS, dynamic_mask, fill, outline
-from splatdag.driving.lift import NEAR, pixels_of
-from splatdag.driving.pandaset import PANDAR64, Camera, Log
-from splatdag.driving.tracks import from_local, steps
+from splatdag.driving.clips.lift import NEAR, pixels_of
+from splatdag.driving.evaluation.dynamic_masks import _SIGNS, dynamic_mask, fill, outline
+from splatdag.driving.logs.box_tracks import from_local, steps
+from splatdag.driving.logs.pandaset import PANDAR64, Camera, Log
 from splatdag.samples.options import StreetOptions
 from splatdag.samples.street import make_street
 from splatdag.samples.street_truth import Truth

@@ -15,13 +15,14 @@ import torch
 from PIL import Image
 from scenes import gaussian_scene, write_gaussian_scene
 
-from splatdag.captures import evaluate as stage
-from splatdag.captures import train
-from splatdag.captures.options import EvaluateOptions, TrainOptions
-from splatdag.splats.model import SplatModel
-from splatdag.splats.views import Normalisation, View, normalisation
+from splatdag.commands.runs import read_runs
+from splatdag.scene import evaluate as stage
+from splatdag.scene import train
+from splatdag.scene.options import EvaluateOptions, TrainOptions
+from splatdag.scene.splat_model import SplatModel
+from splatdag.scene.views import View
+from splatdag.splats.normalisation import Normalisation, normalisation
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.runs import read_runs
 from splatdag.workflow.stage import Job
 
 STEPS = 40

@@ -10,15 +10,15 @@ import pytest
 import torch
 from flux4d import clip, scene, street, tiny
 
-from splatdag.driving.clips import Clip
-from splatdag.driving.learning import chosen_views, feedback_of, learn, rate, solved, unsolved
-from splatdag.driving.lift import lift
-from splatdag.driving.loader import Lesson, Loader, OnDevice
-from splatdag.driving.losses import clip_loss
-from splatdag.driving.model import Flux4D, Moving
-from splatdag.driving.pandaset import Log
-from splatdag.driving.reader import Reader
-from splatdag.driving.scenes import ClipScene, load_clip
+from splatdag.driving.clips.clip_loader import Lesson, Loader, OnDevice
+from splatdag.driving.clips.clip_reader import Reader
+from splatdag.driving.clips.clip_scene import ClipScene, load_clip
+from splatdag.driving.clips.clips import Clip
+from splatdag.driving.clips.lift import lift
+from splatdag.driving.logs.pandaset import Log
+from splatdag.driving.network.model import Flux4D, Moving
+from splatdag.driving.training.losses import clip_loss
+from splatdag.driving.training.step import chosen_views, feedback_of, learn, rate, solved, unsolved
 from splatdag.workflow.errors import UserError
 
 ALL = tuple(range(16))

@@ -18,19 +18,20 @@ from pandaset_logs import pack, table
 from PIL import Image
 from plyfile import PlyData
 
-from splatdag.driving import evaluate, flow, merge, overfit, trainer
-from splatdag.driving.evaluation import flow_of
-from splatdag.driving.learning import unsolved
-from splatdag.driving.model import Flux4D
-from splatdag.driving.reader import Reader
-from splatdag.driving.scene_flow import pair_of
-from splatdag.driving.tables import read_table
+from splatdag.commands.runs import read_runs
+from splatdag.driving.clips.clip_reader import Reader
+from splatdag.driving.evaluation import evaluate, flow, merge
+from splatdag.driving.evaluation.evaluation import flow_of
+from splatdag.driving.evaluation.scene_flow import pair_of
+from splatdag.driving.logs.pickles import read_table
+from splatdag.driving.network.model import Flux4D
+from splatdag.driving.training import overfit, trainer
+from splatdag.driving.training.step import unsolved
 from splatdag.driving.training_options import EvaluateOptions, FlowOptions
 from splatdag.samples.street_truth import Truth
 from splatdag.splats.ply import read_ply
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import Manifest
-from splatdag.workflow.runs import read_runs
 from splatdag.workflow.stage import Job
 
 
@@ -224,7 +225,10 @@ def test_a_frame_to_learn_from_is_of_the_clip(tmp_path: Path) -> None:
 
 def command(stage: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", f"splatdag.driving.{stage}", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-m", f"splatdag.driving.training.{stage}", *words],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from flux4d import learn_clips, tiny
 
-from splatdag.driving.checkpoints import load_ckpt, load_model
-from splatdag.driving.trainer import Trained
-from splatdag.splats.checkpoint import Checkpoint
+from splatdag.driving.training.checkpoints import load_ckpt, load_model
+from splatdag.driving.training.trainer import Trained
+from splatdag.training.checkpoint import Checkpoint
 from splatdag.workflow.errors import Stopped, UserError
 
 CPU = torch.device("cpu")
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path) 
 def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = tiny(iters=8)
     whole = learn_clips(tmp_path / "whole", options)
-    from splatdag.driving import trainer
+    from splatdag.driving.training import trainer
 
     learn, calls = trainer.learn, []
 
@@ -125,7 +125,7 @@ def test_a_checkpoint_with_all_its_steps_done_is_named(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_on_the_gpu_names_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from splatdag.driving import trainer
+    from splatdag.driving.training import trainer
 
     def learn(*arguments: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -171,7 +171,7 @@ def test_a_loss_that_is_no_number_stops(tmp_path: Path) -> None:
 
 def test_a_network_that_is_no_number_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two losses that are noted a step makes it so, of a loss that is finite still."""
-    from splatdag.driving import trainer
+    from splatdag.driving.training import trainer
 
     learn, calls = trainer.learn, []
 
@@ -208,7 +208,7 @@ def test_seconds_and_steps_of_a_training_that_goes_on_are_counted_from_there(
 def test_a_training_that_has_ended_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = tiny(iters=3)
     whole = learn_clips(tmp_path, options)
-    from splatdag.driving import trainer
+    from splatdag.driving.training import trainer
 
     monkeypatch.setattr(trainer, "learn", None)
     again = learn_clips(tmp_path, options)

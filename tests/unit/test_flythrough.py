@@ -10,7 +10,7 @@ from scenes import look_at
 from scipy.spatial.transform import Rotation
 
 from splatdag.samples.room import AIM, walk
-from splatdag.splats.flythrough import camera_path
+from splatdag.scene.flythrough import camera_path
 
 KINDS = ("interp", "ellipse", "spiral", "raw")
 ROOM = np.array([photo.world_to_camera for photo in walk(36, seed=0)])

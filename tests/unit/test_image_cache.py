@@ -22,13 +22,13 @@ import torch
 from scenes import arc, colmap_model, gaussian_scene, write_gaussian_scene, write_model
 from trainings import Training, assert_identical, options
 
-from splatdag.captures import train as stage
-from splatdag.captures.photos import load_scene
-from splatdag.splats import image_cache
-from splatdag.splats.batches import TrainingViews
-from splatdag.splats.evaluation import evaluate, mean_color
-from splatdag.splats.image_cache import ImageCache, bytes_of
-from splatdag.splats.views import View
+from splatdag.scene import image_cache
+from splatdag.scene import train as stage
+from splatdag.scene.batches import TrainingViews
+from splatdag.scene.evaluation import evaluate, mean_color
+from splatdag.scene.image_cache import ImageCache, bytes_of
+from splatdag.scene.load import load_scene
+from splatdag.scene.views import View
 from splatdag.workflow.errors import Stopped, UserError
 from splatdag.workflow.manifest import Manifest
 from splatdag.workflow.stage import Job
@@ -234,7 +234,7 @@ def test_the_room_made_is_enough(
             sizes.append(size)
             super().__init__(size, *rest)
 
-    monkeypatch.setattr("splatdag.captures.photos.ImageCache", Recorded)
+    monkeypatch.setattr("splatdag.scene.load.ImageCache", Recorded)
     monkeypatch.setattr(image_cache, "_PAGE", 1)
     camera = pycolmap.Camera(model="SIMPLE_RADIAL", width=201, height=150, params=[150, 100, 75, distortion])
     folder = dataset(tmp_path, 2, camera)

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from splatdag.formats.photoset import check_photos, colmap_model, data_digest, mask_paths, photo_names, photos_folder
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.inventory import check_photos, colmap_model, data_digest, mask_paths, photo_names, photos_folder
 
 
 @pytest.fixture

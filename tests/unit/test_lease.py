@@ -255,7 +255,7 @@ def test_a_holder_shows_life_and_ends_once_its_lease_is_another_s(folder: Path, 
 def start(data: Path, run_dir: Path, log: Path) -> subprocess.Popen[str]:
     flags = [f"--data-dir={data}", f"--model={data / 'sparse' / '0'}", f"--result-dir={run_dir}", f"--log={log}"]
     options = ["--preset=small", "--max-steps=100000", "--checkpoint-every=5", "--test-every=4"]
-    command = [sys.executable, "-m", "splatdag.captures.train", *flags, *options]
+    command = [sys.executable, "-m", "splatdag.scene.train", *flags, *options]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 

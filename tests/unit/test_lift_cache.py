@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from pandaset_logs import changed_list, real_frame, write_street
 
-from splatdag.driving import lift_cache
-from splatdag.driving.lift import lift
-from splatdag.driving.lift_cache import cached_at, lifted
-from splatdag.driving.pandaset import Log
+from splatdag.driving.clips import lift_cache
+from splatdag.driving.clips.lift import lift
+from splatdag.driving.clips.lift_cache import cached_at, lifted
+from splatdag.driving.logs.pandaset import Log
 from splatdag.workflow.errors import UserError
 
 FRONT = ("front_camera",)

@@ -12,10 +12,11 @@ import pytest
 from pandaset_logs import pack, points, real_frame, table, write_lines, write_street
 from plyfile import PlyData
 
-from splatdag.driving import lift_alignment, lift_logs, voxelization
+from splatdag.driving.checks import lift_alignment, voxelization
+from splatdag.driving.clips import lift_logs
+from splatdag.driving.logs.pandaset import Log
 from splatdag.driving.network_options import VoxelizationOptions
 from splatdag.driving.options import AlignmentOptions, LiftOptions
-from splatdag.driving.pandaset import Log
 from splatdag.driving.targets import alignment_files
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job
@@ -169,7 +170,7 @@ def test_the_command_lines_take_the_old_flags(tmp_path, street):
         command = [
             sys.executable,
             "-m",
-            f"splatdag.driving.{stage}",
+            f"splatdag.driving.checks.{stage}",
             *shared,
             "--out-dir",
             str(tmp_path / stage),

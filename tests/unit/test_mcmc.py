@@ -13,8 +13,8 @@ import torch
 from gsplat.strategy import MCMCStrategy
 from refinements import training
 
-from splatdag.splats.mcmc import McmcStrategy, shared_look
-from splatdag.splats.options import StrategyOptions
+from splatdag.splats.strategies.mcmc import McmcStrategy, shared_look
+from splatdag.splats.strategies.options import StrategyOptions
 
 
 def strategy(**options: float) -> McmcStrategy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from splatdag.driving.motion import LARGEST_PIXELS, image_velocity, moved, velocity
+from splatdag.driving.rendering.motion import LARGEST_PIXELS, image_velocity, moved, velocity
 
 K = torch.tensor([[100.0, 0, 50], [0, 120.0, 40], [0, 0, 1]])
 POINTS = torch.tensor([[1.0, -0.5, 8.0], [0.0, 0.0, 20.0], [-3.0, 1.0, 5.0]])

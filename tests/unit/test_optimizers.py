@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from splatdag.splats.optimizers import Adam, VisibleAdam
+from splatdag.scene.optimizers import VisibleAdam
+from splatdag.training.adam import Adam
 
 
 def test_adam_has_the_bits_of_torch_s_fused_one() -> None:

@@ -14,12 +14,12 @@ import torch
 import yaml
 from trainings import STEPS, Training, options
 
-from splatdag.captures.options import TrainOptions
-from splatdag.splats.evaluation import evaluate, mean_color
+from splatdag.scene.evaluation import evaluate, mean_color
+from splatdag.scene.optimizers import optimizers_of
+from splatdag.scene.options import TrainOptions
+from splatdag.scene.simple_trainer_files import load_ckpt
+from splatdag.scene.training_state import Trained
 from splatdag.splats.gaussians import Parameters, random_points
-from splatdag.splats.optimizers import optimizers_of
-from splatdag.splats.records import load_ckpt
-from splatdag.splats.training_state import Trained
 from splatdag.workflow.errors import UserError
 
 

@@ -9,9 +9,9 @@ import pytest
 import tyro
 from pydantic import Field
 
-from splatdag.captures.options import TrainOptions
+from splatdag.commands.generate import conda_environment, generated
 from splatdag.config import read_config
-from splatdag.generate import conda_environment, generated
+from splatdag.scene.options import TrainOptions
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import Options, differences, documented, flags, overridden, validated
 
@@ -165,7 +165,7 @@ def test_the_schema_refuses_unknown_keys(repository: Path):
     ],
 )
 def test_a_flag_of_other_trainers_is_one_line_with_what_to_do(flag: list[str], hint: str) -> None:
-    command = [sys.executable, "-m", "splatdag.captures.train", "--data_dir=a", "--model=b", "--result_dir=c", *flag]
+    command = [sys.executable, "-m", "splatdag.scene.train", "--data_dir=a", "--model=b", "--result_dir=c", *flag]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pandaset_logs import START, pack, points, real_frame, table, write_json, write_metadata
 
-from splatdag.driving.pandaset import PANDAR64, PANDARGT, Log, sequences
-from splatdag.driving.tables import read_table
+from splatdag.driving.logs.pandaset import PANDAR64, PANDARGT, Log, sequences
+from splatdag.driving.logs.pickles import read_table
 from splatdag.workflow.errors import UserError
 
 
@@ -62,7 +62,7 @@ def test_what_is_no_table_is_said_in_one_line(tmp_path, name, data, message):
 
 
 def test_a_packed_table_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("splatdag.driving.tables._LARGEST", 10_000)
+    monkeypatch.setattr("splatdag.driving.logs.pickles._LARGEST", 10_000)
     path = tmp_path / "00.pkl.gz"
     path.write_bytes(gzip.compress(table({"x": [0.0] * 100_000})))
     with pytest.raises(UserError, match="more than 10,000 bytes"):

@@ -136,7 +136,7 @@ def test_where_slurm_does_not_answer_it_is_said_what_to_type(monkeypatch, caplog
     monkeypatch.setattr("splatdag.workflow.patient_executor.cancel_run", cancel_run)
     mend_executor()
     Interrupted(0).cancel()
-    assert "scancel: no answer; see what is left: `python -m splatdag.doctor`" in caplog.text
+    assert "scancel: no answer; see what is left: `python -m splatdag.commands.doctor`" in caplog.text
 
 
 def test_the_executor_still_counts_answers_as_the_patience_needs():

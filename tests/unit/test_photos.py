@@ -12,8 +12,8 @@ from photosets import colours, dataset, loaded, pinhole, white, with_data_dir, w
 from PIL import Image
 from scenes import arc, colmap_model, write_model
 
-from splatdag.captures.photos import load_scene
-from splatdag.splats.pixels import read_pixels
+from splatdag.formats.images import read_pixels
+from splatdag.scene.load import load_scene
 from splatdag.workflow.errors import UserError
 
 

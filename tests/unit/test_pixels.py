@@ -13,7 +13,7 @@ import PIL.ImageOps
 import pycolmap
 import pytest
 
-from splatdag.splats.pixels import read_header, read_mask, read_pixels
+from splatdag.formats.images import read_header, read_mask, read_pixels
 from splatdag.workflow.errors import UserError
 
 COLOURS = cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8), (45, 30))

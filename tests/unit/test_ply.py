@@ -10,9 +10,10 @@ import torch
 from plyfile import PlyData, PlyElement
 from scenes import SIZE, arc, intrinsics, random_gaussians
 
+from splatdag.scene.views import View, camera_tensors
+from splatdag.splats.normalisation import Normalisation
 from splatdag.splats.ply import read_ply, write_ply
 from splatdag.splats.render import render
-from splatdag.splats.views import Normalisation, View, camera_tensors
 from splatdag.workflow.errors import UserError
 
 STILL = Normalisation(np.zeros(3), 1.0, 1.1)

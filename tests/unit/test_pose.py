@@ -16,8 +16,8 @@ from PIL import Image
 from poses import MODEL_FILES, UNRELATED, published, solve, start_cli, write_noise
 
 from splatdag.captures import pose
-from splatdag.captures.photos import load_scene
 from splatdag.samples.room import make_room
+from splatdag.scene.load import load_scene
 from splatdag.workflow.errors import Stopped, UserError
 from splatdag.workflow.lease import lease
 

@@ -18,9 +18,9 @@ import pytest
 import torch
 from trainings import Training, options, spoilt
 
-from splatdag.splats.ranks import RankFailed, Ranks
-from splatdag.splats.training_state import Trained
-from splatdag.splats.views import View
+from splatdag.scene.training_state import Trained
+from splatdag.scene.views import View
+from splatdag.training.ranks import RankFailed, Ranks
 from splatdag.workflow.errors import Stopped, UserError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several ranks need Linux")

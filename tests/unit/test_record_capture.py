@@ -16,11 +16,11 @@ from PIL import Image
 from rrd import contents, entities, layout, rerun, views
 from scenes import random_gaussians, write_gaussian_scene
 
-from splatdag.sharing.options import CaptureRecordingOptions
-from splatdag.sharing.record_capture import main
+from splatdag.captures.record_capture import main
+from splatdag.recording.options import CaptureRecordingOptions
 from splatdag.splats.gaussians import SH_C0
+from splatdag.splats.normalisation import Normalisation
 from splatdag.splats.ply import read_ply, write_ply
-from splatdag.splats.views import Normalisation
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job
 

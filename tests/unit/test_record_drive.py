@@ -12,10 +12,10 @@ from flux4d import trained
 from rrd import entities, layout
 from scipy.spatial import cKDTree
 
-from splatdag.sharing import drive
-from splatdag.sharing.drive import read_clips, record_drive
-from splatdag.sharing.options import CaptureRecordingOptions
-from splatdag.sharing.splats import read_splat
+from splatdag.driving import record as drive
+from splatdag.driving.record import read_clips, record_drive
+from splatdag.recording.options import CaptureRecordingOptions
+from splatdag.recording.splats import read_splat
 from splatdag.splats.ply import read_ply
 from splatdag.workflow.errors import UserError
 

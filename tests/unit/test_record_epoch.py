@@ -13,9 +13,9 @@ from human_trees import EPOCHS, FRAMES, record, run_of
 from PIL import Image
 from rrd import contents, entities, layout, rerun, views
 
+from splatdag.humans.record_epoch import main
+from splatdag.recording.options import RecordingOptions
 from splatdag.samples.humans_options import HUMANS_RUN
-from splatdag.sharing.options import RecordingOptions
-from splatdag.sharing.record_epoch import main
 from splatdag.workflow.stage import Job
 
 LOOP_ALL, PLAYING = 3, 2

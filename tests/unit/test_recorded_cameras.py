@@ -10,9 +10,9 @@ import rerun.blueprint as rrb
 from PIL import Image
 from rrd import entities
 
-from splatdag.sharing.cameras import Cameras, camera_names, log_camera, log_frusta, read_cameras
-from splatdag.sharing.colmap import ColmapModel
-from splatdag.sharing.recording import recording
+from splatdag.recording.cameras import Cameras, camera_names, log_camera, log_frusta, read_cameras
+from splatdag.recording.colmap import ColmapModel
+from splatdag.recording.recording import recording
 
 FOCAL, CENTER, SIZE = 50.0, (10.0, 30.0), (100, 80)
 K = np.array([[FOCAL, 0, CENTER[0]], [0, FOCAL, CENTER[1]], [0, 0, 1]])

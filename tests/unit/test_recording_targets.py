@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from splatdag.sharing.options import RunSelection
-from splatdag.sharing.results_tree import Recording, inputs_digest, names_and_sizes
-from splatdag.sharing.targets import human_results, wanted
+from splatdag.humans.results_tree import Recording, inputs_digest, names_and_sizes
+from splatdag.humans.targets import human_results, wanted
+from splatdag.recording.options import RunSelection
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import validated
 from splatdag.workflow.plan import RunRecording

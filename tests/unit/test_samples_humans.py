@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from splatdag.humans.results_tree import epochs_in, runs_in
 from splatdag.samples import bodies
 from splatdag.samples.humans import CAMERAS, EPOCHS, SHAPES, Clip, make_humans, world_to_camera
 from splatdag.samples.humans_options import HUMANS_EPOCHS, HUMANS_RUN, HumansOptions
-from splatdag.sharing.results_tree import epochs_in, runs_in
 
 OPTIONS = HumansOptions(frames=2, width=72, height=96)
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from streets import NAMES, OPTIONS
 
-from splatdag.driving.clips import read_index
-from splatdag.driving.index import main as write_clip_index
+from splatdag.driving.clips.clips import read_index
+from splatdag.driving.clips.index import main as write_clip_index
+from splatdag.driving.logs.pandaset import PANDAR64, PANDARGT, Log, sequences
+from splatdag.driving.logs.pickles import read_table
 from splatdag.driving.options import IndexOptions
-from splatdag.driving.pandaset import PANDAR64, PANDARGT, Log, sequences
-from splatdag.driving.tables import read_table
 from splatdag.samples import street_sensors
 from splatdag.samples.options import CAMERAS, StreetOptions
 from splatdag.samples.solids import distance_to

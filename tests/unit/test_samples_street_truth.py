@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from streets import NAMES, OPTIONS
 
-from splatdag.driving.pandaset import PANDAR64, PANDARGT, Log
+from splatdag.driving.logs.pandaset import PANDAR64, PANDARGT, Log
 from splatdag.samples.street_paths import Path as Drive
 from splatdag.samples.street_truth import STATIC, Truth
 

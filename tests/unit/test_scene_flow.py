@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pandaset_logs import real_frame
 
-from splatdag.driving.lift import lift
-from splatdag.driving.pandaset import PANDAR64, Boxes, Log
-from splatdag.driving.scene_flow import BACKGROUND, Pair, pair_of, pair_row, rigid_flow
+from splatdag.driving.clips.lift import lift
+from splatdag.driving.evaluation.scene_flow import BACKGROUND, Pair, pair_of, pair_row, rigid_flow
+from splatdag.driving.logs.pandaset import PANDAR64, Boxes, Log
 from splatdag.samples.options import StreetOptions
 from splatdag.samples.street import make_street
 from splatdag.samples.street_truth import STATIC, Truth

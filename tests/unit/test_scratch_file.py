@@ -16,8 +16,8 @@ import pytest
 import torch
 from scenes import gaussian_scene, write_gaussian_scene
 
-from splatdag.splats import image_cache
-from splatdag.splats.image_cache import ImageCache, bytes_of
+from splatdag.scene import image_cache
+from splatdag.scene.image_cache import ImageCache, bytes_of
 from splatdag.workflow.errors import UserError
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ GB = 10**9
 
 HOLD = """
 import sys, torch
-from splatdag.splats.image_cache import ImageCache
+from splatdag.scene.image_cache import ImageCache
 cache = ImageCache(50_000_000, "disk", torch.device("cpu"))
 print("there", flush=True)
 sys.stdin.read()
@@ -73,7 +73,7 @@ def test_a_full_disk_is_one_line_of_the_stage(tmp_path: Path) -> None:
     if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     command = (
-        f"{mount} && TMPDIR={small} exec {sys.executable} -m splatdag.captures.train --data-dir {data}"
+        f"{mount} && TMPDIR={small} exec {sys.executable} -m splatdag.scene.train --data-dir {data}"
         f" --model {data}/sparse/0 --result-dir {tmp_path}/run --preset small --image-cache disk"
     )
     ended = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True)

@@ -9,15 +9,15 @@ import rerun
 import yaml
 from huggingface_hub import DatasetCard
 
-from splatdag.sharing.layout import Scene, published_as
-from splatdag.sharing.options import RunSelection
-from splatdag.sharing.pages import CARD_TEXT, Place, readable_size, says_the_same, scene_page
-from splatdag.sharing.results_tree import source_camera
-from splatdag.sharing.rrd_files import HEADER_BYTES, Recording, read_recording, rerun_version, resolved, selected
-from splatdag.sharing.scene_metrics import metrics_table
-from splatdag.sharing.tree import Content, FolderTree, text_content
-from splatdag.sharing.upload_options import UploadOptions
-from splatdag.sharing.upload_targets import plan_lines, uploads
+from splatdag.hub.layout import Scene, published_as
+from splatdag.hub.options import UploadOptions
+from splatdag.hub.pages import CARD_TEXT, Place, readable_size, says_the_same, scene_page
+from splatdag.hub.rrd_files import HEADER_BYTES, Recording, read_recording, rerun_version, resolved, selected
+from splatdag.hub.targets import plan_lines, uploads
+from splatdag.hub.tree import Content, FolderTree, text_content
+from splatdag.humans.results_tree import source_camera
+from splatdag.humans.scene_metrics import metrics_table
+from splatdag.recording.options import RunSelection
 from splatdag.workflow.errors import UserError
 
 RUNS = {

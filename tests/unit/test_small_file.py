@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from splatdag.driving.clips import read_index
-from splatdag.driving.lists import read_list
-from splatdag.driving.tables import read_plain
+from splatdag.driving.clips.clips import read_index
+from splatdag.driving.logs.json_files import read_list
+from splatdag.driving.logs.pickles import read_plain
+from splatdag.formats.transforms import read_transforms
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import read_json
 from splatdag.workflow.sheets import read_sheet
 from splatdag.workflow.site import read_site
 from splatdag.workflow.small_file import read_small
-from splatdag.workflow.transforms_file import read_transforms
 from splatdag.workflow.yaml_text import check_config_file, read_yaml
 
 pytestmark = pytest.mark.usefixtures("bounded")

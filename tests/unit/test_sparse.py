@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from splatdag.driving.sparse import Down, SparseUNet, SubmanifoldConv, Up, levels
+from splatdag.driving.network.sparse import Down, SparseUNet, SubmanifoldConv, Up, levels
 
 SHAPE = (7, 6, 5)
 

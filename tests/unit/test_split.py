@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from splatdag.captures.split import check_split, split_photos
+from splatdag.scene.split import check_split, split_photos
 from splatdag.workflow.errors import UserError
 
 DOG = [f"{side}_{index:02}.jpg" for side in ("LEFT", "RIGHT") for index in range(8)]

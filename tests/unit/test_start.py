@@ -7,11 +7,12 @@ import pytest
 from pandaset_logs import write_json, write_metadata
 from PIL import Image
 
-from splatdag.driving.clips import Clip
-from splatdag.driving.lift import Lifted
+from splatdag.driving.clips.clips import Clip
+from splatdag.driving.clips.initial_gaussians import begin
+from splatdag.driving.clips.lift import Lifted
+from splatdag.driving.gaussians import Gaussians
+from splatdag.driving.logs.pandaset import Log
 from splatdag.driving.network_options import StartOptions
-from splatdag.driving.pandaset import Log
-from splatdag.driving.start import Gaussians, begin
 from splatdag.workflow.errors import UserError
 
 OPTIONS = StartOptions(num_image_points=500, num_sky_points=500)

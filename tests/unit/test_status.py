@@ -4,10 +4,10 @@ import fcntl
 
 import pytest
 
+from splatdag.commands.status_table import status_lines
 from splatdag.workflow.plan import PlannedStage
-from splatdag.workflow.status import status_lines
 
-HEADER = "2026-02-01 10:00:00 started splatdag.captures.train (process 12)\n"
+HEADER = "2026-02-01 10:00:00 started splatdag.scene.train (process 12)\n"
 ENDS = {
     "done": "2026-02-01 10:01:00 finished in 60.0 s\n",
     "failed": "2026-02-01 10:01:00 failed: no photos\n",

@@ -7,9 +7,9 @@ import pytest
 import torch
 from flux4d import scene, street, tiny
 
-from splatdag.driving.reader import Reader
-from splatdag.driving.scenes import ClipScene
-from splatdag.driving.sweeps import standing, stillness, sweep_loss
+from splatdag.driving.clips.clip_reader import Reader
+from splatdag.driving.clips.clip_scene import ClipScene
+from splatdag.driving.training.motion_losses import standing, stillness, sweep_loss
 from splatdag.samples.street_truth import Truth
 
 

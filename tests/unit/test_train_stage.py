@@ -17,7 +17,7 @@ from train_runs import data as data
 from train_runs import reference as reference
 from trainings import STEPS, options
 
-from splatdag.captures.options import TrainOptions
+from splatdag.scene.options import TrainOptions
 from splatdag.workflow.manifest import Manifest
 
 
@@ -29,7 +29,7 @@ def test_a_run_is_complete_its_manifest_last(reference: Path) -> None:
 
 def test_the_manifest_says_what_ran(reference: Path) -> None:
     manifest = Manifest.model_validate_json((reference / "manifest.json").read_text())
-    assert manifest.stage == "captures.train"
+    assert manifest.stage == "scene.train"
     assert TrainOptions(**manifest.options) == options(**FLAGS)
     assert set(manifest.inputs) == {"photos", "model"}
     assert manifest.gaussians == PlyData.read(str(reference / "splat.ply"))["vertex"].count
@@ -83,11 +83,11 @@ def test_the_published_file_renders_as_the_checkpoint_does(reference: Path) -> N
 
     Alike to 1e-4 but for single pixels where rounding decides whether a Gaussian reaches the least alpha, 1/255.
     """
-    from splatdag.splats.evaluation import predict
-    from splatdag.splats.model import SplatModel
+    from splatdag.scene.evaluation import predict
+    from splatdag.scene.simple_trainer_files import load_ckpt
+    from splatdag.scene.splat_model import SplatModel
+    from splatdag.splats.normalisation import Normalisation
     from splatdag.splats.ply import read_ply
-    from splatdag.splats.records import load_ckpt
-    from splatdag.splats.views import Normalisation
 
     loaded = load_ckpt(reference / "ckpts" / f"ckpt_{STEPS - 1}_rank0.pt", TrainOptions, torch.device("cpu"))
     published = SplatModel(read_ply(reference / "splat.ply"), loaded.options)

@@ -21,9 +21,9 @@ from train_runs import data as data
 from train_runs import reference as reference
 from trainings import OPTIONS, STEPS
 
-from splatdag.captures import train as stage
+from splatdag.scene import train as stage
+from splatdag.scene.training_state import Run
 from splatdag.splats.devices import OutOfDeviceMemory
-from splatdag.splats.training_state import Run
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import Manifest
 
@@ -40,7 +40,7 @@ def flags(run_dir: Path, data: Path) -> list[str]:
 def interrupted(run_dir: Path, data: Path, number: int) -> tuple[int, str]:
     """A process that gets a signal once it has saved its state; its exit code and its log."""
     log = run_dir.parent / "train.log"
-    command = [sys.executable, "-m", "splatdag.captures.train", *flags(run_dir, data), f"--log={log}"]
+    command = [sys.executable, "-m", "splatdag.scene.train", *flags(run_dir, data), f"--log={log}"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not (run_dir / "state" / "checkpoint.pt").exists():
         assert process.poll() is None, process.communicate()[1]

@@ -12,10 +12,11 @@ import torch
 from scenes import gaussian_scene, random_gaussians
 from trainings import Training, assert_identical, options
 
-from splatdag.splats.evaluation import evaluate, mean_color
+from splatdag.scene.evaluation import evaluate, mean_color
+from splatdag.scene.splat_model import SplatModel
+from splatdag.scene.views import View
 from splatdag.splats.gaussians import Parameters
-from splatdag.splats.model import SplatModel
-from splatdag.splats.views import View, normalisation
+from splatdag.splats.normalisation import normalisation
 from splatdag.workflow.errors import Stopped
 
 

@@ -13,20 +13,22 @@ import torch
 from scenes import gaussian_scene, write_gaussian_scene
 from trainings import OPTIONS, Training, options
 
-from splatdag.captures import train as stage
-from splatdag.captures.evaluate import frame_warnings, last_checkpoint
-from splatdag.captures.options import TrainOptions
+from splatdag.scene import train as stage
+from splatdag.scene.appearance import FEATURES
+from splatdag.scene.evaluate import frame_warnings, last_checkpoint
+from splatdag.scene.evaluation import check_measurable, evaluate, mean_color
+from splatdag.scene.options import TrainOptions
+from splatdag.scene.simple_trainer_files import RunFiles
+from splatdag.scene.splat_model import SplatModel
+from splatdag.scene.training_state import Trained
+from splatdag.scene.views import View, camera_tensors
 from splatdag.splats import lpips
-from splatdag.splats.appearance import FEATURES
-from splatdag.splats.evaluation import check_measurable, evaluate, mean_color, write_curves
 from splatdag.splats.losses import disparity_loss
 from splatdag.splats.lpips import Lpips, lpips_where_possible
 from splatdag.splats.metrics import is_measurable, ssim
-from splatdag.splats.model import SplatModel
+from splatdag.splats.normalisation import Normalisation, normalisation
 from splatdag.splats.ply import read_ply, write_ply
-from splatdag.splats.records import RunFiles
-from splatdag.splats.training_state import Trained
-from splatdag.splats.views import Normalisation, View, camera_tensors, normalisation
+from splatdag.training.curves import write_curves
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job
 

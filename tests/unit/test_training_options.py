@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from splatdag.captures.options import TrainOptions
+from splatdag.scene.options import TrainOptions
 
 OLD_LIST = {
     "save_ply": True, "pose_opt": True, "antialiased": True, "eval_steps": [3000, 7000, 30000],

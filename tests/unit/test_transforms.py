@@ -16,11 +16,11 @@ from scenes import arc
 
 from splatdag.captures import pose
 from splatdag.captures.options import PoseOptions
-from splatdag.captures.photos import load_scene
-from splatdag.captures.transforms import posed_model
+from splatdag.formats.photoset import check_photos, data_digest, photo_names, photos_folder
 from splatdag.samples.room import make_room
+from splatdag.scene.from_transforms import posed_model
+from splatdag.scene.load import load_scene
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.inventory import check_photos, data_digest, photo_names, photos_folder
 from splatdag.workflow.stage import Job
 
 POSES = arc(3)

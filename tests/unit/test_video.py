@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
-from splatdag.splats import video
-from splatdag.splats.video import write_video
+from splatdag.formats import video
+from splatdag.formats.video import write_video
 from splatdag.workflow.errors import UserError
 
 
@@ -119,7 +119,7 @@ def test_a_failure_in_the_middle_keeps_the_old_video(tmp_path):
 def test_a_kill_leaves_no_video(tmp_path):
     program = (
         "import os, signal, sys; from pathlib import Path; import numpy as np\n"
-        "from splatdag.splats.video import write_video\n"
+        "from splatdag.formats.video import write_video\n"
         "def frames():\n"
         "    for _ in range(90):\n"
         "        yield np.random.randint(0, 255, (64, 64, 3)).astype(np.uint8)\n"

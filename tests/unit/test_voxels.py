@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from splatdag.driving.model import NUMBERS, Flux4D, numbers, with_numbers
+from splatdag.driving.gaussians import LARGEST_SCALE, Gaussians
+from splatdag.driving.network.model import NUMBERS, Flux4D, numbers, with_numbers
+from splatdag.driving.network.voxels import Grid, voxelised
 from splatdag.driving.network_options import ModelOptions
-from splatdag.driving.rendering import Target, draw
-from splatdag.driving.start import LARGEST_SCALE, Gaussians
-from splatdag.driving.voxels import Grid, voxelised
+from splatdag.driving.rendering.rendering import Target, draw
 
 SMALL = {"channels": (4, 6), "blocks": 1, "features": 8, "point_cloud_range": (-4, -4, -2, 4, 4, 2), "voxel_size": 1.0}
 

@@ -11,8 +11,8 @@ import pytest
 from scenes import write_gaussian_scene
 from trainings import options
 
-from splatdag.captures import train as stage
-from splatdag.splats.evaluation import evaluate
+from splatdag.scene import train as stage
+from splatdag.scene.evaluation import evaluate
 from splatdag.workflow.errors import Stopped
 from splatdag.workflow.stage import Job
 

@@ -12,16 +12,16 @@ import psutil
 import torch
 from scenes import gaussian_scene
 
-from splatdag.captures.options import TrainOptions
-from splatdag.splats.checkpoint import Checkpoint
+from splatdag.scene.evaluation import evaluate, mean_color
+from splatdag.scene.options import TrainOptions
+from splatdag.scene.simple_trainer_files import RunFiles
+from splatdag.scene.splat_model import SplatModel
+from splatdag.scene.trainer import train
+from splatdag.scene.training_state import Trained
 from splatdag.splats.devices import use_device
-from splatdag.splats.evaluation import evaluate, mean_color
 from splatdag.splats.gaussians import SH_C0, Parameters, from_points
-from splatdag.splats.model import SplatModel
-from splatdag.splats.records import RunFiles
-from splatdag.splats.trainer import train
-from splatdag.splats.training_state import Trained
-from splatdag.splats.views import normalisation
+from splatdag.splats.normalisation import normalisation
+from splatdag.training.checkpoint import Checkpoint
 
 STEPS = 60
 OPTIONS: dict[str, Any] = {
@@ -99,7 +99,7 @@ class InOtherRanks(str):
 
 
 SPOIL = """
-from splatdag.splats import trainer
+from splatdag.scene import trainer
 draw, calls = trainer._draw, []
 def spoilt(model, *given):
     calls.append(0)

@@ -25,7 +25,7 @@ def test_planned_jobs_of_every_target_are_those_on_record(snakemake, repository,
 
 def test_the_command_of_a_job_can_be_typed(snakemake):
     command = planned(snakemake("-n", "-p", "captures").stdout)["train_capture"][0]
-    assert command.startswith("exec python -m splatdag.captures.train --data-dir results/samples/room")
+    assert command.startswith("exec python -m splatdag.scene.train --data-dir results/samples/room")
     assert "--preset=small" in command
     assert "--device-count 0" in command
     given = snakemake("-n", "-p", "captures", "--config", "captures={train: {image_cache: disk}}")
@@ -70,7 +70,7 @@ def test_each_run_is_evaluated_on_the_external_dataset(snakemake, garden):
     for target, variants in (("captures", ["single"]), ("captures_dual", ["combined", "filtered"])):
         commands = planned(snakemake("-n", "-p", target).stdout)["evaluate_capture"]
         assert sorted(commands) == [
-            f"exec python -m splatdag.captures.evaluate --run results/captures/garden/{variant}"
+            f"exec python -m splatdag.scene.evaluate --run results/captures/garden/{variant}"
             f" --data-dir config/../data/eval --result-dir results/captures/garden/{variant}/eval_on_eval"
             " --device-count 0 --gpu-class any --threads 2"
             f" --log logs/captures/garden/{variant}/eval_on_eval/evaluate.log --eval-match-string=7"

@@ -77,7 +77,7 @@ def test_the_sample_is_planned_before_it_is_there(snakemake):
     run = f"results/samples/humans/results/{SCENE}/{EXP}"
     assert len(jobs["record_epoch"]) == 5
     assert jobs["record_capture"] == [
-        "exec python -m splatdag.sharing.record_capture --run-dir results/captures/room/single"
+        "exec python -m splatdag.captures.record_capture --run-dir results/captures/room/single"
         " --model results/captures/room/sparse/0/points3D.bin --out results/captures/room/single/rerun/capture.rrd"
         " --threads 2 --log logs/captures/room/single/recording.log"
     ]

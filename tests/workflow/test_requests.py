@@ -30,7 +30,7 @@ def test_every_gpu_rule_has_a_class_and_threads(repository):
                 assert "--gpu-class {resources.gpu_class}" in rule, rule[:60]
                 assert "threads:" in rule, rule[:60]
                 found.add(rule.partition(":")[0])
-    assert {"compile_kernels", "train_capture", "train_flux4d", "evaluate_flux4d"} <= found
+    assert {"commands.compile_kernels", "train_capture", "train_flux4d", "evaluate_flux4d"} <= found
 
 
 def test_slurm_gets_the_partition_of_the_site(snakemake, project):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from splatdag.captures.options import FrameOptions
-from splatdag.splats.encoding import encoded
+from splatdag.formats.images import encoded
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete_folder, write_json
 from splatdag.workflow.stage import Job, run

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from splatdag.splats.options import SplatOptions
 from splatdag.workflow.options import Options
 from splatdag.workflow.site import LEAST_MEM_MB
 
@@ -66,68 +65,3 @@ class PoseOptions(Options):
     """Share of the photos that must be registered; with fewer the stage fails and names the others."""
     seed: int = Field(0, ge=0)
     """Seed of feature matching and mapping."""
-
-
-class TrainOptions(SplatOptions):
-    """Training of one capture."""
-
-    section: ClassVar[str] = "captures.train"
-
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        **SplatOptions.presets,
-        "small": {**SplatOptions.presets["small"], "max_image_size": 640},
-    }
-    refused: ClassVar[dict[str, str]] = {
-        **SplatOptions.refused,
-        "ncore*": "NCore data is not supported; a capture is photos, a video, a COLMAP dataset or a transforms.json",
-        "train_list": "give what is held out instead, as split: a file with their names",
-        "eval_list": "give the file as split",
-        "vis_concat_gt": "renders always show ground truth and prediction side by side; leave vis_concat_gt out",
-        "data_type": "only COLMAP data and photos are supported; leave data_type out",
-        "camera_model": "photos are undistorted to pinhole views when they are loaded; leave camera_model out",
-    }
-
-    data_factor: int = Field(1, ge=1)
-    """Photos are scaled down by this factor; `images_<factor>/` is used where it is there."""
-    max_image_size: int | None = Field(None, ge=16)
-    """Photos whose longest side is larger are scaled down further, to this (pixels)."""
-    split: str = "test_every"
-    """What is held out: `test_every`, `all` (train on all and evaluate on the same), or a list file's path."""
-    test_every: int = Field(8, ge=1)
-    """Every n-th photo, from the first in name order, is held out for evaluation; 1 is `split: all`."""
-    match_string: str | None = None
-    """Train only on photos with this word in their names (any case, letters and digits around it do not match)."""
-    eval_match_string: str | None = None
-    """Evaluate only on photos with this word; unset: as match_string; empty: all that are held out."""
-    normalize_world_space: bool = True
-    """Train in a frame where the cameras are centred and of median distance one."""
-    global_scale: float = Field(1.0, gt=0)
-    """Factor on the scene scale, which learning rate and densification use."""
-
-    @classmethod
-    def _refuses(cls, key: str, value: Any) -> bool:
-        return super()._refuses(key, None if value == _ACCEPTED.get(key) else value)
-
-    def notices(self) -> list[str]:
-        """Settings without effect, a line each."""
-        found = super().notices()
-        if self.split != "test_every" and self.test_every != TrainOptions.model_fields["test_every"].default:
-            found.append(f"test_every: without effect, since split is {self.split}")
-        return found
-
-
-_ACCEPTED = {"data_type": "colmap", "camera_model": "pinhole"}
-"""Values that say what is done anyway."""
-
-
-class EvaluateOptions(Options):
-    """Evaluation of a run on another dataset; what is not set is as in the training."""
-
-    data_factor: int | None = Field(None, ge=1)
-    """Photos are scaled down by this factor."""
-    max_image_size: int | None = Field(None, ge=16)
-    """Photos whose longest side is larger are scaled down further, to this (pixels)."""
-    lpips_net: Literal["alex", "vgg"] | None = None
-    """Network of LPIPS, which is measured where its weights are on disk."""
-    eval_match_string: str | None = None
-    """Evaluate only on photos with this word in their names; unset or empty: on all."""

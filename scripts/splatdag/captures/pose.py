@@ -12,13 +12,10 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from splatdag.captures import transforms
-from splatdag.captures.model import read_model
 from splatdag.captures.options import PoseOptions
 from splatdag.captures.sfm import ADVICE, structure_from_motion, triangulated
-from splatdag.workflow.colmap_file import read_reconstruction
-from splatdag.workflow.errors import UserError
-from splatdag.workflow.inventory import (
+from splatdag.formats.colmap import read_reconstruction
+from splatdag.formats.photoset import (
     check_photos,
     colmap_model,
     has_transforms,
@@ -27,6 +24,9 @@ from splatdag.workflow.inventory import (
     photo_names,
     photos_folder,
 )
+from splatdag.scene import from_transforms as transforms
+from splatdag.scene.colmap_model import read_model
+from splatdag.workflow.errors import UserError
 from splatdag.workflow.lease import lease
 from splatdag.workflow.publish import check_room, complete, write_json, write_text
 from splatdag.workflow.stage import Job, run

@@ -19,9 +19,9 @@ import numpy as np
 import pycolmap
 
 from splatdag.captures.options import PoseOptions
-from splatdag.splats.pixels import read_header, read_mask, read_pixels, text
+from splatdag.formats.images import read_header, read_mask, read_pixels, text
+from splatdag.formats.photoset import mask_paths, photos_folder
 from splatdag.workflow.errors import Stopped, UserError
-from splatdag.workflow.inventory import mask_paths, photos_folder
 from splatdag.workflow.publish import check_room
 
 logger = logging.getLogger(__name__)

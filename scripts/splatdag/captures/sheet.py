@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from splatdag.captures.options import CaptureResources, FrameOptions, PoseOptions, TrainOptions
+from splatdag.captures.options import CaptureResources, FrameOptions, PoseOptions
 from splatdag.captures.result_dirs import absolute, check_apart, check_result_dir
-from splatdag.captures.split import check_split, matching
+from splatdag.formats.photoset import check_photos, check_place, colmap_model, has_transforms, is_video, photo_names
+from splatdag.scene.options import TrainOptions
+from splatdag.scene.split import check_split, matching
 from splatdag.workflow.errors import UserError, nearest
-from splatdag.workflow.inventory import check_photos, check_place, colmap_model, has_transforms, is_video, photo_names
 from splatdag.workflow.options import flags, overridden, validated
 from splatdag.workflow.sheets import Row, check_name, read_sheet
 

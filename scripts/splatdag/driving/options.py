@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from splatdag.driving.layout import CAMERAS, CameraName
+from splatdag.driving.logs.folders import CAMERAS, CameraName
 from splatdag.workflow.options import Options
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splatdag.driving.motion import LARGEST_PIXELS
-from splatdag.driving.rendering import Drawn
-from splatdag.driving.scenes import View
-from splatdag.splats.encoding import encoded
+from splatdag.driving.clips.clip_scene import View
+from splatdag.driving.rendering.motion import LARGEST_PIXELS
+from splatdag.driving.rendering.rendering import Drawn
+from splatdag.formats.images import encoded
 from splatdag.workflow.publish import write_bytes
 
 FARTHEST = 80.0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from splatdag.driving.layout import CAMERAS, CUBOIDS, IMAGES, SEMSEG, TABLES, by_frame, log_names
+from splatdag.driving.logs.folders import CAMERAS, CUBOIDS, IMAGES, SEMSEG, TABLES, by_frame, log_names
 from splatdag.driving.options import AlignmentOptions, IndexOptions
 from splatdag.workflow.digests import contents_digest
 from splatdag.workflow.errors import UserError, nearest
@@ -156,7 +156,7 @@ def split_logs(logs: DrivingLogs, options: IndexOptions, index_path: str | None)
         UserError: an index of one's own can't be read.
     """
     if index_path is not None:
-        from splatdag.driving.clips import read_index  # it needs pandas, which most runs of Snakemake do not
+        from splatdag.driving.clips.clips import read_index  # it needs pandas, which most runs of Snakemake do not
 
         clips = read_index(Path(index_path))
         train, test = (sorted({clip.scene_id for clip in clips if clip.split == split}) for split in ("train", "test"))

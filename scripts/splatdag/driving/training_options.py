@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from splatdag.driving.layout import CameraName
+from splatdag.driving.logs.folders import CameraName
 from splatdag.driving.network_options import ModelOptions
 from splatdag.workflow.options import Options
 

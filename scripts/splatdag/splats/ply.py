@@ -9,7 +9,7 @@ import torch
 from plyfile import PlyData, PlyElement, PlyParseError
 
 from splatdag.splats.gaussians import Parameters
-from splatdag.splats.views import Normalisation
+from splatdag.splats.normalisation import Normalisation
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete
 

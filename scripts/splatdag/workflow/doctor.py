@@ -16,7 +16,7 @@ from splatdag.workflow.slurm import LiveJob
 
 _NAMED = 10
 """Jobs or outputs that are listed at most."""
-_THEMSELVES = ("splatdag.doctor", "splatdag.status")
+_THEMSELVES = ("splatdag.commands.doctor", "splatdag.commands.status")
 """Modules that are no work."""
 
 
@@ -47,7 +47,7 @@ def advice(folder: Path, jobs: list[LiveJob], cancelled: bool = False) -> list[s
             ]
         )
     if jobs:
-        lines += [*described(jobs), "    cancelled" if cancelled else "    python -m splatdag.doctor --cancel"]
+        lines += [*described(jobs), "    cancelled" if cancelled else "    python -m splatdag.commands.doctor --cancel"]
     if age is not None and not running:
         lines += [
             f"a lock from {age} ago, and no Snakemake in this folder on this machine: it was killed, or runs elsewhere",

@@ -53,7 +53,7 @@ def _cancel_run(executor: Any) -> None:
     try:
         cancel_run(executor.run_uuid)
     except UserError as error:
-        executor.logger.error(f"{error}; see what is left: `python -m splatdag.doctor`")
+        executor.logger.error(f"{error}; see what is left: `python -m splatdag.commands.doctor`")
 
 
 async def _sleep(self: Any) -> None:

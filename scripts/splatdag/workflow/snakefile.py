@@ -77,7 +77,7 @@ def prepare_slurm(arguments: Sequence[str], folder: Path) -> None:
         some = ", ".join(f"{job.job_id} {job.what}" for job in jobs[:3]) + (", …" if len(jobs) > 3 else "")
         raise UserError(
             f"{len(jobs)} of this folder's jobs are still in Slurm ({some}) and would be run a second time;"
-            " wait for them, or cancel them: `python -m splatdag.doctor --cancel`"
+            " wait for them, or cancel them: `python -m splatdag.commands.doctor --cancel`"
         )
 
 
@@ -101,7 +101,7 @@ def check_local_gpus(workflow: Any) -> None:
     """
     if workflow.local_exec and not workflow.touch and "SLURM_JOB_ID" not in os.environ:
         # kernels are compiled for GPUs of other machines, too
-        jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name != "compile_kernels"]
+        jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name != "commands.compile_kernels"]
         count = max((int(job.resources.get("devices", 0)) for job in jobs), default=0)
         check_gpus(count)
         asked = [sys.executable, "-c", "import torch; print(torch.version.cuda)"]

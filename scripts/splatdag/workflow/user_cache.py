@@ -47,7 +47,9 @@ def ensure_kernels() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
             logger.info("compiling the CPU kernels, once per version (about half a minute)")
-            subprocess.run([sys.executable, "-m", "splatdag.compile_kernels"], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [sys.executable, "-m", "splatdag.commands.compile_kernels"], check=True, stdout=subprocess.DEVNULL
+            )
 
 
 @functools.cache

@@ -1,0 +1,1 @@
+"""Checks of logs and clips by figures and by eye."""

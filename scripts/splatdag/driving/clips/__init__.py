@@ -1,0 +1,1 @@
+"""Clips of driving logs: index, lifted points, initial Gaussians."""

@@ -1,0 +1,1 @@
+"""PandaSet's logs as they lie on disk."""

@@ -1,0 +1,1 @@
+"""Flux4D's network."""

@@ -1,0 +1,1 @@
+"""Gaussians that move, drawn."""

@@ -1,0 +1,73 @@
+"""Checkpoints of Flux4D: the network, the optimiser, the step, and the options that they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from splatdag.driving.network.model import Flux4D
+from splatdag.driving.training_options import LearnOptions
+from splatdag.training.checkpoint import read_tensors
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.options import validated
+from splatdag.workflow.publish import complete
+
+VELOCITY_UNIT = "metres per clip time (0 to 1 over a clip); divide by clip_seconds for m/s"
+
+
+def save_ckpt(path: Path, state: dict[str, Any], options: LearnOptions) -> None:
+    """Write a checkpoint, complete or not at all."""
+    model = {name: tensor.detach() for name, tensor in state["model"].items()}
+    with complete(path) as temporary:
+        torch.save(
+            {
+                "model": model,
+                "moments": state["moments"],
+                "step": state["step"],
+                "options": only_learnt(options),
+                "velocity_unit": VELOCITY_UNIT,
+            },
+            temporary,
+        )
+
+
+def only_learnt(options: LearnOptions) -> dict[str, Any]:
+    """The options of the network and of its training, as plain values."""
+    return {name: value for name, value in options.model_dump(mode="json").items() if name in LearnOptions.model_fields}
+
+
+def load_ckpt(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises:
+        UserError: it is missing, damaged, or no checkpoint of Flux4D.
+    """
+    if not path.is_file():
+        raise UserError(f"ckpt: no such file: {path}")
+    try:
+        given = read_tensors(path, device)
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        raise UserError(f"{path}: can't be read as a checkpoint ({type(error).__name__})") from None
+    if not isinstance(given, dict) or not {"model", "moments", "step", "options"} <= given.keys():
+        raise UserError(f"{path}: no checkpoint of flux4d (model, moments, step and options)")
+    return given
+
+
+def load_model(path: Path, device: torch.device) -> tuple[Flux4D, LearnOptions, int]:
+    """The network of a checkpoint, the options that it was trained with, and after how many steps.
+
+    Raises:
+        UserError: as `load_ckpt`, or its options are not those of this version.
+    """
+    given = load_ckpt(path, device)
+    options = validated(LearnOptions, given["options"], f"{path}: options")
+    model = Flux4D(options).to(device)
+    try:
+        model.load_state_dict(given["model"])
+    except (RuntimeError, TypeError, AttributeError):
+        raise UserError(f"{path}: its weights are not those of the network that its options describe") from None
+    if not isinstance(given["step"], int):
+        raise UserError(f"{path}: step: expected a whole number")
+    return model, options, given["step"]

@@ -1,0 +1,73 @@
+"""Train Flux4D on one clip, and measure it on the same: a check of the whole chain, not of what it has learnt."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from splatdag.driving.clips.clip_reader import Reader, loader
+from splatdag.driving.clips.clips import clip_at
+from splatdag.driving.evaluation.measure_and_publish import measure_scene, publish_run
+from splatdag.driving.network.model import Flux4D
+from splatdag.driving.targets import clip_folder
+from splatdag.driving.training.training_run import learn_run
+from splatdag.driving.training_options import OverfitOptions
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.stage import Job, run
+
+logger = logging.getLogger(__name__)
+
+
+def main(
+    index_path: Path,
+    data_root: Path,
+    output_dir: Path,
+    options: OverfitOptions,
+    job: Job,
+    device_count: int = 0,
+    cache_dir: Path | None = None,
+) -> None:
+    """Train Flux4D on all images of one clip, or on one of them, and measure it on that clip.
+
+    Args:
+        index_path: index of clips.
+        data_root: folder of the logs.
+        output_dir: run folder, for ckpt_step_XXXXXX.pt, ckpt_last.pt, metrics.json, pictures and, last, manifest.json.
+        options: of the training.
+        job: how to run.
+        device_count: CUDA devices to use, each of which has images of its own in a step; 0 is the CPU.
+        cache_dir: folder where lifted frames are kept, and made where they are missing.
+    """
+    clip = clip_at(index_path, options.clip_index)
+    frame = options.fixed_target_frame
+    if frame is not None and frame not in (*clip.inputs, *clip.targets):
+        raise UserError(f"fixed_target_frame: {frame} is no input or target frame of clip {clip.clip_id}")
+    reader = Reader(data_root, options, cache_dir)
+    make_loader = partial(loader, reader, [clip], 1, True, job.threads)
+    frames = None if frame is None else (frame,)
+
+    def measure(model: Flux4D, device: torch.device) -> None:
+        folder = output_dir / clip_folder(options.clip_index)
+        evaluated = measure_scene(model, reader, [clip], folder, "boxes", 1, device)
+        about = {"ckpt": "ckpt_last.pt", "index_path": str(index_path), "trained_on": "the clip that is measured"}
+        publish_run(output_dir, [evaluated], about)
+
+    learn_run(
+        "driving.training.overfit",
+        index_path,
+        make_loader,
+        frames,
+        [clip],
+        output_dir,
+        options,
+        job,
+        device_count,
+        measure,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

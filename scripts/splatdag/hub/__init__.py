@@ -1,0 +1,1 @@
+"""Publication on the Hugging Face Hub; owns the section `sharing` of the config."""

@@ -1,0 +1,144 @@
+"""The pages of the published tree: one per scene, and the card of the repository."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from splatdag.hub.layout import Scene
+from splatdag.hub.rrd_files import Recording
+from splatdag.humans.scene_metrics import Row
+
+CARD = "README.md"
+"""The card of the repository, in the tree."""
+_TASKS = {
+    "capture": "Capture",
+    "evaluation_nvs": "Novel views",
+    "evaluation_pose": "Poses",
+    "trn_nv_generation": "Novel views made for training",
+}
+"""Headings of tasks, in the order of the page; others follow under their own names."""
+_REVISION = re.compile(r"^\| git revision \| .*\n", re.MULTILINE)
+
+CARD_TEXT = """---
+license: other
+pretty_name: Recordings of Gaussian splats
+tags:
+- rerun
+- gaussian-splatting
+- novel-view-synthesis
+viewer: false
+---
+
+# Recordings of Gaussian splats
+
+Recordings for the [Rerun](https://rerun.io) viewer, made by splatdag. Every scene of an experiment has a folder
+`experiments/<experiment>/<scene>` with a page of its metrics, downloads and links into the web viewer, and
+`rerun_files/*.rrd`.
+
+The licence is that of the data that the splats were trained on: name it here.
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tree is published, for links."""
+
+    root: str | None
+    """Such as `https://huggingface.co/datasets/owner/name/resolve/main`; None in a folder."""
+
+    def download(self, scene: Scene, name: str) -> str:
+        """Link to a recording."""
+        path = f"{scene.recordings}/{name}" if self.root else f"rerun_files/{name}"
+        return f"{self.root}/{quote(path)}" if self.root else path
+
+    def viewer(self, scene: Scene, recording: Recording) -> str:
+        """What opens a recording, in the viewer of the version that wrote it: a link, or a command in a folder."""
+        if not self.root:
+            return f"`rerun rerun_files/{recording.name}`"
+        url = quote(self.download(scene, recording.name), safe="")
+        return f"[open](https://app.rerun.io/version/{recording.version}/index.html?url={url})"
+
+
+def scene_page(
+    scene: Scene,
+    recordings: Iterable[Recording],
+    place: Place,
+    metrics: Iterable[Row] = (),
+    source_camera: str | None = None,
+    revision: str | None = None,
+) -> str:
+    """The page of a scene in Markdown.
+
+    Args:
+        scene: its experiment and name.
+        recordings: all that lie in the scene's folder.
+        place: where that is.
+        metrics: rows of the table of metrics.
+        source_camera: the camera that the scene was trained from, where there is one.
+        revision: of splatdag, in git, where it is known.
+    """
+    recordings = sorted(recordings, key=_order)
+    versions = sorted({recording.version for recording in recordings}, key=_version_order)
+    facts = {
+        "scene": f"`{scene.name}`",
+        "experiment": f"`{scene.exp}`",
+        "source camera": source_camera,
+        "recorded with Rerun": ", ".join(versions),
+        "git revision": revision and f"`{revision}`",
+    }
+    about = [f"| {key} | {value} |" for key, value in facts.items() if value]
+    parts = [f"# {scene.exp} / {scene.name}", "\n".join(["| | |", "|---|---|", *about])]
+    if table := _metrics(list(metrics)):
+        parts += ["## Metrics", table]
+    for task in dict.fromkeys(recording.task for recording in recordings):
+        of_task = [recording for recording in recordings if recording.task == task]
+        parts += [f"## {_TASKS.get(task, f'`{task}`')}", _recordings(scene, of_task, place)]
+    return "\n\n".join(parts) + "\n"
+
+
+def says_the_same(page: str, other: str) -> bool:
+    """Whether two pages differ in nothing but the revision of the code."""
+    return _REVISION.sub("", page) == _REVISION.sub("", other)
+
+
+def _order(recording: Recording) -> tuple[int, str, int]:
+    known = list(_TASKS)
+    place = known.index(recording.task) if recording.task in known else len(known)
+    return place, recording.task, -1 if recording.epoch is None else recording.epoch
+
+
+def _version_order(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
+def _recordings(scene: Scene, recordings: list[Recording], place: Place) -> str:
+    cells: list[Callable[[Recording], str]] = [
+        lambda recording: "–" if recording.epoch is None else str(recording.epoch),
+        lambda recording: readable_size(recording.size),
+        lambda recording: f"[{recording.name}]({place.download(scene, recording.name)})",
+        lambda recording: place.viewer(scene, recording),
+    ]
+    rows = ["| epoch | size | download | open in the viewer |", "|---|---|---|---|"]
+    return "\n".join([*rows, *("| " + " | ".join(cell(r) for cell in cells) + " |" for r in recordings)])
+
+
+def _metrics(rows: list[Row]) -> str:
+    columns = list(dict.fromkeys(name for _, values in rows for name in values))
+    if not columns:
+        return ""
+    lines = [f"| | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 1)]
+    for label, values in rows:
+        cells = [f"{values[name]:.4g}" if name in values else "–" for name in columns]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def readable_size(size: int) -> str:
+    """`3.6 MB` for a number of bytes (10⁶)."""
+    for unit, length in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= length:
+            return f"{size / length:.1f} {unit}"
+    return f"{size} B"

@@ -1,0 +1,1 @@
+"""Several people per scene: what the human trainer left, and recordings of it."""

@@ -1,0 +1,97 @@
+"""What a run's own files say of its quality: held-out metrics by epoch."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.publish import read_json
+from splatdag.workflow.sequences import by_number
+from splatdag.workflow.small_file import read_small
+
+Row = tuple[str, dict[str, float]]
+"""What a row of the table is of, such as `epoch 15`, and its values by column."""
+_MAX_BYTES = 256 << 20
+"""Of a table."""
+
+
+def metrics_table(run: Path, source_camera: str | None) -> list[Row]:
+    """The metrics of a run: of each epoch in the folder layout of the human trainer, else of `metrics.json`.
+
+    Raises:
+        UserError: a file of metrics can't be read.
+    """
+    epochs = sorted((run / "evaluation").glob("epoch_*"), key=lambda folder: by_number(folder.name))
+    rows = [(f"epoch {_number(folder.name)}", _of_epoch(folder, source_camera)) for folder in epochs]
+    return [row for row in rows if row[1]] or list(_of_metrics_json(run / "metrics.json"))
+
+
+def _of_epoch(folder: Path, source_camera: str | None) -> dict[str, float]:
+    nvs = folder / "nvs" / "metrics" / "metrics_all_cams_per_frame.csv"
+    pose = folder / "pose_smplx" / "metrics"
+    overall, per_frame = (
+        pose / "smplx_pose_estimation_overall_results.txt",
+        pose / "smplx_pose_estimation_metrics_per_frame.csv",
+    )
+    found = _column_means(nvs, source_camera) if nvs.is_file() else {}
+    if overall.is_file():
+        return found | _key_values(overall)
+    return found | (_column_means(per_frame, None) if per_frame.is_file() else {})
+
+
+def _column_means(table: Path, without_camera: str | None) -> dict[str, float]:
+    """Means of a table's columns, the rows of the source camera left out: they are no novel views."""
+    try:
+        every = list(csv.DictReader(_lines(table)))
+    except csv.Error as error:
+        raise UserError(f"{table}: not a table: {error}") from None
+    rows = [row for row in every if row.get("camera_id") != without_camera or not without_camera]
+    columns = [name for name in (rows[0] if rows else {}) if name not in ("camera_id", "frame_id", None)]
+    means = {name: [_float(row[name], table) for row in rows if row[name]] for name in columns}
+    return {name: math.fsum(values) / len(values) for name, values in means.items() if values}
+
+
+def _key_values(text: Path) -> dict[str, float]:
+    """Lines `key: value`; others are left out."""
+    found = {}
+    for line in _lines(text):
+        key, colon, value = line.partition(":")
+        try:
+            found[key.strip()] = float(value) if colon else math.nan
+        except ValueError:
+            continue
+    return {key: value for key, value in found.items() if math.isfinite(value)}
+
+
+def _of_metrics_json(path: Path) -> Iterator[Row]:
+    if not path.is_file():
+        return
+    given = read_json(path)
+    for key, label in (("mean", "held-out views"), ("baseline", "one-colour image")):
+        values = given.get(key)
+        if isinstance(values, dict):
+            yield label, {name: float(v) for name, v in values.items() if isinstance(v, int | float)}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_small(path, _MAX_BYTES).decode("utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
+
+
+def _float(cell: str, table: Path) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        raise UserError(f"{table}: {cell!r} is not a number") from None
+
+
+def _number(epoch: str) -> str:
+    digits = epoch.removeprefix("epoch_")
+    return str(int(digits)) if digits.isdecimal() else digits

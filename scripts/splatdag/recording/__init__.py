@@ -1,0 +1,1 @@
+"""A toolbox for Rerun recordings: cameras, images, meshes, plots and splats."""

@@ -1,0 +1,1 @@
+"""One posed static scene: loaded, split, trained and evaluated."""

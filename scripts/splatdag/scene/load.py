@@ -1,0 +1,251 @@
+"""Photos and their COLMAP model as posed views, freed of lens distortion once, when they are loaded.
+
+Their pixels go straight to where they stay, on the device, in host memory or in a file (`splats.image_cache`).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pycolmap
+import torch
+
+from splatdag.formats.images import Header, Pixels, read_header, read_mask, read_pixels, text
+from splatdag.formats.photoset import mask_paths, smaller_photos
+from splatdag.scene.colmap_model import read_model
+from splatdag.scene.image_cache import ImageCache, TierChoice, bytes_of
+from splatdag.scene.lens import Lens, is_distorted
+from splatdag.scene.views import View
+from splatdag.workflow.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Scene:
+    """A posed capture, ready for training."""
+
+    views: list[View]
+    """In name order."""
+    points: np.ndarray
+    """[N, 3] float64 points in the world, those seen in most photos first."""
+    colors: np.ndarray
+    """[N, 3] their colours in [0, 1]."""
+    kept: str
+    """How many photos, how large, and where they are kept, for people."""
+
+
+def load_scene(
+    model_folder: Path,
+    photos: Path,
+    data_factor: int,
+    threads: int,
+    max_image_size: int | None = None,
+    data_dir: Path | None = None,
+    with_points: bool = False,
+    image_cache: TierChoice = "auto",
+    device: torch.device | None = None,
+    shared: bool = False,
+) -> Scene:
+    """Load all registered photos, undistorted and scaled down, with their masks, and the model's points.
+
+    Photos that their cameras saw lying on their side are turned upright, and their cameras with them, so that nobody
+    has to look at renders and videos askew.
+
+    Args:
+        model_folder: COLMAP model.
+        photos: folder that the model's image names are relative to.
+        data_factor: scale photos down by this.
+        threads: photos to decode at a time.
+        max_image_size: scale photos down further, to this longest side (pixels).
+        data_dir: the capture, for its masks and its `images_<data_factor>/`; None is neither.
+        with_points: also give each view the points seen in it.
+        image_cache: where to keep the pixels.
+        device: that they are for; None is the CPU.
+        shared: whether other processes read them, too.
+
+    Raises:
+        UserError: a photo or mask is missing or unreadable, does not fit its camera, a camera can't be used, or there
+            is no room for the pixels.
+    """
+    model = read_model(model_folder)
+    images = sorted((model.images[index] for index in model.reg_image_ids()), key=lambda image: image.name)
+    names = [image.name for image in images]
+    masks = mask_paths(data_dir, names) if data_dir else {}
+    smaller = smaller_photos(data_dir, data_factor, names) if data_dir else None
+    factor = 1 if smaller else data_factor
+    # Few lenses are kept: a model may have a camera for every photo, and a lens is as large as its photo.
+    lens_of = functools.lru_cache(maxsize=2 * threads)(Lens)
+    cv2.setNumThreads(1)
+
+    def path_of(image: pycolmap.Image) -> Path:
+        return (smaller or {}).get(image.name, photos / image.name)
+
+    def room_for(image: pycolmap.Image) -> int:
+        header = read_header(path_of(image))
+        most = _most_pixels(header, is_distorted(model.cameras[image.camera_id]), factor, max_image_size)
+        return bytes_of(most, header.transparent, image.name in masks)
+
+    def load(image: pycolmap.Image) -> View:
+        camera, path = model.cameras[image.camera_id], path_of(image)
+        pixels = _as_camera_saw(read_pixels(path), camera, path)
+        mask = None
+        if image.name in masks:
+            of_size = _mask_of_smaller if smaller else read_mask
+            mask = of_size(masks[image.name], pixels.size, image.name)
+        lens = lens_of(camera.model.name, (camera.width, camera.height), tuple(camera.params), pixels.size)
+        points = _points_seen(image, model) if with_points else None
+        view = _view(image, pixels, mask, lens, factor, max_image_size, points)
+        for _ in range(pixels.quarter_turns):
+            view = _rolled(view)
+        return cache.keep(view)
+
+    with ThreadPoolExecutor(threads) as pool:
+        room = sum(pool.map(room_for, images))
+        cache = ImageCache(room, image_cache, device or torch.device("cpu"), shared)
+        views = list(pool.map(load, images))
+    kept = cache.text(len(views))
+    logger.info("%s", kept)
+    points = sorted(model.points3D.values(), key=lambda point: -point.track.length())
+    return Scene(
+        views,
+        np.array([point.xyz for point in points], dtype=np.float64).reshape(-1, 3),
+        np.array([point.color for point in points], dtype=np.float64).reshape(-1, 3) / 255,
+        kept,
+    )
+
+
+def _most_pixels(header: Header, distorted: bool, data_factor: int, max_image_size: int | None) -> int:
+    """Pixels that a photo has at most when it is loaded; exact where it is not distorted.
+
+    Undistorted photos are cropped, which may leave them with less reason to be scaled down.
+    """
+    width, height = header.size
+    if not distorted:
+        width, height = _scaled_size(width, height, data_factor, max_image_size)[0]
+        return width * height
+    return math.prod(min(max(1, round(side / data_factor)), max_image_size or side) for side in header.size)
+
+
+def _scaled_size(
+    width: int, height: int, data_factor: int, max_image_size: int | None
+) -> tuple[tuple[int, int], float]:
+    """Width and height that a photo is scaled down to, and by what."""
+    factor = max(data_factor, max(width, height) / max_image_size) if max_image_size else data_factor
+    return (max(1, round(width / factor)), max(1, round(height / factor))), factor
+
+
+def _as_camera_saw(pixels: Pixels, camera: pycolmap.Camera, path: Path) -> Pixels:
+    """The photo as stored where that fits its camera, else turned by EXIF; scaled versions fit as well.
+
+    COLMAP 4 reads photos as stored. Other tools turn them first, and some data sets come with photos that were
+    scaled after their cameras had been estimated.
+    """
+    size = (camera.width, camera.height)
+    turned = pixels.turned() if pixels.orientation >= 5 else pixels
+    for fits in (tuple.__eq__, _same_shape):
+        for candidate in (pixels, turned):
+            if fits(candidate.size, size):
+                return candidate
+    raise UserError(f"{path}: the photo is {text(pixels.size)} pixels, but its COLMAP camera is {text(size)}")
+
+
+def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one size is a scaled version of the other, to the rounding of the smaller one's sides."""
+    small, large = sorted((size, other))
+    scales = [s / b for s, b in zip(small, large, strict=True)]
+    return any(all(abs(s - b * scale) <= 1 for s, b in zip(small, large, strict=True)) for scale in scales)
+
+
+def _mask_of_smaller(path: Path, size: tuple[int, int], name: str) -> np.ndarray:
+    """The mask of a photo from `images_<k>/`, drawn on it or on the large one."""
+    drawn = read_header(path).size
+    mask = read_mask(path, drawn if _same_shape(drawn, size) else size, name)
+    return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
+
+
+def _points_seen(image: pycolmap.Image, model: pycolmap.Reconstruction) -> np.ndarray:
+    seen = [model.points3D[p.point3D_id].xyz for p in image.points2D if p.has_point3D()]
+    return np.array(seen, dtype=np.float64).reshape(-1, 3)
+
+
+def _view(
+    image: pycolmap.Image,
+    pixels: Pixels,
+    mask: np.ndarray | None,
+    lens: Lens,
+    data_factor: int,
+    max_image_size: int | None,
+    points: np.ndarray | None,
+) -> View:
+    pose = np.eye(4)
+    pose[:3] = image.cam_from_world().matrix()
+    K = lens.intrinsics()
+    height, width = (lens.maps[0] if lens.distortion.any() else pixels.rgb).shape[:2]
+    size, factor = _scaled_size(width, height, data_factor, max_image_size)
+    K[0] *= size[0] / width
+    K[1] *= size[1] / height
+
+    def resampled(plane: np.ndarray) -> np.ndarray:
+        plane = lens.undistorted(plane)
+        return cv2.resize(plane, size, interpolation=cv2.INTER_AREA) if factor > 1 else plane
+
+    rgb = resampled(pixels.rgb)
+    alpha = None
+    if pixels.alpha is not None:
+        rgb, alpha = _with_alpha(rgb, pixels, resampled)
+    if mask is not None:
+        mask = lens.undistorted(mask.astype(np.uint8), cv2.INTER_NEAREST)
+        mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) if factor > 1 else mask
+    return View(
+        image.name,
+        torch.from_numpy(np.ascontiguousarray(rgb)),
+        pose,
+        K,
+        mask_HW=None if mask is None else torch.from_numpy(mask > 0),
+        alpha_HW=None if alpha is None else torch.from_numpy(np.ascontiguousarray(alpha)),
+        points_M3=points,
+    )
+
+
+def _rolled(view: View) -> View:
+    """The view after a quarter turn counter-clockwise of photo and camera: pixel (u, v) is then at (v, width - u)."""
+    width = view.image_HW3.shape[1]
+    roll = np.array([[0.0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    (fx, _, cx), (_, fy, cy) = view.K[:2]
+    image, mask, alpha = (
+        None if plane is None else torch.rot90(plane).contiguous()
+        for plane in (view.image_HW3, view.mask_HW, view.alpha_HW)
+    )
+    assert image is not None
+    return replace(
+        view,
+        image_HW3=image,
+        mask_HW=mask,
+        alpha_HW=alpha,
+        world_to_camera=roll @ view.world_to_camera,
+        K=np.array([[fy, 0, cy], [0, fx, width - cx], [0, 0, 1]]),
+    )
+
+
+def _with_alpha(
+    rgb: np.ndarray, pixels: Pixels, resampled: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colours and opacity where transparent pixels lend none of their colour to their neighbours.
+
+    Colours are averaged as they are seen, times their opacity; where nothing is seen they stay as they are.
+    """
+    assert pixels.alpha is not None
+    opacity = pixels.alpha.astype(np.float32)[:, :, None] / 255
+    seen = resampled(np.concatenate([pixels.rgb * opacity, opacity], axis=2))
+    colors = seen[:, :, :3] / np.maximum(seen[:, :, 3:], 1e-6)
+    mixed = np.where(seen[:, :, 3:] > 0, np.rint(np.clip(colors, 0, 255)), rgb)
+    return mixed.astype(np.uint8), np.rint(seen[:, :, 3] * 255).astype(np.uint8)

@@ -1,0 +1,138 @@
+"""simple_trainer's own files of a run: cfg.yml, ckpts/, ply/ and stats/, with its keys and zero-based steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from splatdag.scene.appearance import Appearance
+from splatdag.scene.camera_changes import PoseChange
+from splatdag.scene.options import SplatOptions
+from splatdag.scene.splat_model import SplatModel
+from splatdag.splats.normalisation import Normalisation
+from splatdag.splats.ply import write_ply
+from splatdag.training.checkpoint import read_tensors
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.manifest import peak_resident_mb
+from splatdag.workflow.options import T, validated
+from splatdag.workflow.publish import complete, write_json, write_text
+
+_OWN = (
+    "ckpts/ckpt_*_rank0.pt",
+    "ply/point_cloud_*.ply",
+    "stats/train_step*_rank0.json",
+    "stats/val_step*.json",
+    "renders/val_step*_*.png",
+    "videos/traj_*.mp4",
+)
+"""What an older run leaves; nothing else that lies in these folders is touched."""
+
+
+@dataclass
+class RunFiles:
+    """Files in a run's folder, beside the run contract's."""
+
+    folder: Path
+    options: SplatOptions
+    """`steps_scaler` applied."""
+    frame: Normalisation
+    inputs: dict[str, str]
+    """More for cfg.yml: data_dir and result_dir."""
+
+    def begin(self, anew: bool = True) -> None:
+        """Write cfg.yml; `anew`, first remove what an older run left, whose manifest holds no longer."""
+        if anew:
+            (self.folder / "manifest.json").unlink(missing_ok=True)
+            for path in [path for pattern in _OWN for path in self.folder.glob(pattern)]:
+                path.unlink()
+        values = {**self.inputs, **self.options.model_dump(mode="json")}
+        write_text(self.folder / "cfg.yml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+    def save(self, step: int, model: SplatModel, seconds: float, last: bool) -> None:
+        """Write what is due after so many steps: checkpoint and statistics, PLY."""
+        options, name = self.options, step - 1
+        if last or step in options.save_steps:
+            figures = {"mem": _memory_gib(model), "ellipse_time": seconds, "num_GS": len(model.parameters["means"])}
+            write_json(self.folder / "stats" / f"train_step{name:04d}_rank0.json", figures)
+            with complete(self.folder / "ckpts" / f"ckpt_{name}_rank0.pt") as temporary:
+                torch.save(self._checkpoint(name, model), temporary)
+        if options.save_ply and (last or step in options.ply_steps):
+            path = self.folder / "ply" / f"point_cloud_{name}.ply"
+            write_ply(path, model.published(), self.frame, options.antialiased)
+
+    def evaluated(self, step: int, figures: dict[str, float], seconds_per_image: float, gaussians: int) -> None:
+        """Write the mean figures of an evaluation after so many steps."""
+        values = {**figures, "ellipse_time": seconds_per_image, "num_GS": gaussians}
+        write_json(self.folder / "stats" / f"val_step{step - 1:04d}.json", values)
+
+    def render(self, step: int, index: int) -> Path:
+        """Where the picture of a held-out view goes."""
+        return self.folder / "renders" / f"val_step{step - 1}_{index:04d}.png"
+
+    def video(self, step: int) -> Path:
+        """Where the fly-through goes."""
+        return self.folder / "videos" / f"traj_{step - 1}.mp4"
+
+    def _checkpoint(self, name: int, model: SplatModel) -> dict[str, Any]:
+        frame = self.frame
+        return {
+            "step": name,
+            "splats": {key: tensor.detach() for key, tensor in model.parameters.items()},
+            **{key: module.state_dict() for key, module in model.modules().items()},
+            "frame": {"center": frame.center.tolist(), "scale": frame.scale, "extent": frame.extent},
+            "options": model.options.model_dump(mode="json"),
+        }
+
+
+def _memory_gib(model: SplatModel) -> float:
+    """Largest allocation on the CUDA device, or largest resident memory on the CPU, in GiB."""
+    device = model.parameters["means"].device
+    bytes_ = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident_mb() * 1e6
+    return bytes_ / 2**30
+
+
+@dataclass
+class LoadedRun:
+    """A checkpoint in `ckpts/`, read back."""
+
+    model: SplatModel
+    frame: Normalisation
+    options: SplatOptions
+    step: int
+    """Steps done."""
+
+
+def load_ckpt(path: Path, options: type[T], device: torch.device) -> LoadedRun:
+    """Read a checkpoint that `RunFiles.save` wrote.
+
+    Args:
+        path: the file.
+        options: class of the options that are in it, a `SplatOptions`.
+        device: where the Gaussians go.
+
+    Raises:
+        UserError: it can't be read, or is not one of ours.
+    """
+    try:
+        saved = read_tensors(path, device)
+        values = saved["options"]
+        frame = Normalisation(np.array(saved["frame"]["center"]), saved["frame"]["scale"], saved["frame"]["extent"])
+        splats, step = saved["splats"], saved["step"] + 1
+    except Exception as error:  # whatever a damaged or foreign file makes the reader raise
+        raise UserError(f"{path}: not a checkpoint of splatdag ({type(error).__name__})") from None
+    chosen = validated(options, values, str(path))
+    assert isinstance(chosen, SplatOptions)
+    model = SplatModel(splats, chosen)
+    if "pose_adjust" in saved:
+        model.pose_adjust = PoseChange(len(saved["pose_adjust"]["embeds.weight"])).to(device)
+        model.pose_adjust.load_state_dict(saved["pose_adjust"])
+    if "app_module" in saved:
+        views, width = saved["app_module"]["embeds.weight"].shape
+        model.app_module = Appearance(views, width, chosen.sh_degree, torch.Generator()).to(device)
+        model.app_module.load_state_dict(saved["app_module"])
+    return LoadedRun(model, frame, chosen, step)

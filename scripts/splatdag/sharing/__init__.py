@@ -1,1 +1,0 @@
-"""Sharing: recordings of runs, and their publication."""

@@ -1,0 +1,1 @@
+"""Strategies that add and remove Gaussians while they are trained."""
