@@ -6,10 +6,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.small_file import check_regular
+
+_READERS = 4
+"""Files that are read at a time."""
 
 
 def contents_digest(files: Iterable[tuple[str, os.DirEntry[str] | Path]], cache: Path, key: Iterable[str]) -> str:
@@ -35,7 +39,9 @@ def contents_digest(files: Iterable[tuple[str, os.DirEntry[str] | Path]], cache:
 def _contents_digest(files: Iterable[tuple[str, os.DirEntry[str] | Path]], known: Path) -> str:
     found = {name: (file.stat(), os.fspath(file)) for name, file in files}
     old = _remembered(known)
-    new = {name: _entry(stat, path, old.get(name)) for name, (stat, path) in sorted(found.items())}
+    with ThreadPoolExecutor(_READERS) as pool:
+        entries = pool.map(lambda name: _entry(*found[name], old.get(name)), sorted(found))
+        new = dict(zip(sorted(found), entries, strict=True))
     if new != old:
         try:
             known.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +70,12 @@ def _entry(stat: os.stat_result, path: str, old: list | None) -> list:
 def digest_of_folder(folder: Path) -> str:
     """Digest of names and contents of the files that lie directly in a folder."""
     return _hash(f"{path.name} {file_digest(path)}" for path in sorted(folder.iterdir()) if path.is_file())
+
+
+def digest_of_files(paths: Iterable[Path]) -> str:
+    """One digest of the names and contents of small files."""
+    files = {str(path): file_digest(path) for path in paths}
+    return hashlib.blake2b(json.dumps(files, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def file_digest(path: Path) -> str:

@@ -43,7 +43,7 @@ class Options(BaseModel):
         if not cls.presets:
             return given
         name = given.get("preset", cls.model_fields["preset"].default)
-        return _merged(cls.presets.get(name, {}), given) if isinstance(name, str) else given
+        return merged(cls.presets.get(name, {}), given) if isinstance(name, str) else given
 
     @field_validator("*", mode="before")
     @classmethod
@@ -71,12 +71,13 @@ class Options(BaseModel):
         return []
 
 
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Nested values, those of `over` in place of those of `base`."""
+    result = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
 
 
 def validated(options: type[T], given: Any, where: str) -> T:
@@ -166,7 +167,7 @@ def overridden(options: T, overrides: dict[str, Any], where: str) -> T:
     Raises:
         UserError: as `validated`.
     """
-    return validated(type(options), _merged(differences(options), overrides), where)
+    return validated(type(options), merged(differences(options), overrides), where)
 
 
 def only(options: Options, base: type[T]) -> T:
