@@ -12,16 +12,12 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
-include: "rules/common_captures.smk"
-include: "rules/common_driving.smk"
-include: "rules/common_sharing.smk"
-include: "rules/kernels.smk"
-include: "rules/samples.smk"
+include: "rules/house.smk"
 include: "rules/captures.smk"
 include: "rules/driving.smk"
 include: "rules/flux4d.smk"
-include: "rules/recordings.smk"
-include: "rules/upload.smk"
+include: "rules/humans.smk"
+include: "rules/sharing.smk"
 include: "rules/runs.smk"
 
 
@@ -29,16 +25,14 @@ rule all:
     """Everything the config asks for, in every area; `captures_dual` is asked for by name."""
     default_target: True
     input:
-        rules.captures.input,
-        DRIVING_FILES if CONFIG.driving.data_root else [],
-        recording_files,
+        *snakefile.everything(RULES.values()),
 
 
 onstart:
     with snakefile.one_line_errors():
         snakefile.check_slurm(workflow, SITE_FILE)
         snakefile.check_local_gpus(workflow)
-        upload_targets.check_token(CONFIG.sharing.upload, [job.rule.name for job in workflow.dag.needrun_jobs()])
+        check_token(CONFIG.sharing.upload, [job.rule.name for job in workflow.dag.needrun_jobs()])
 
 
 # What ended well needs no state any more. The page of all runs is made anew after every run; a failure to do so is

@@ -3,8 +3,10 @@
 Needs a folder of photos, a COLMAP dataset or a video for every row of the sheet (config: captures.sheet).
 Makes results/captures/<capture>/sparse/0 (the poses, as a COLMAP model) and the runs beside it: single, which is as the
 sheet says; combined, trained on all photos; filtered, trained on those that match. An existing COLMAP dataset that the
-sheet names is evaluated in each run's eval_on_<name>.
+sheet names is evaluated in each run's eval_on_<name>. Recordings for the Rerun viewer are in each run's rerun/.
 """
+
+captures = RULES["captures"]
 
 
 localrules:
@@ -14,40 +16,34 @@ localrules:
 rule captures:
     """Posed, trained and evaluated splats of all captures in the sheet."""
     input:
-        lambda wildcards: single_runs(),
+        captures.target("captures"),
 
 
 rule captures_dual:
     """Two splats of each capture: of all its photos (combined), and of those with its match string (filtered)."""
     input:
-        lambda wildcards: dual_runs(),
+        captures.target("captures_dual"),
 
 
 rule extract_frames:
     """Take the sharpest photos from a capture's video."""
     input:
-        video=video,
+        video=captures.video,
     output:
-        receipt="<results>/captures/{capture}/images/frames.json",
+        receipt=captures.output("extract_frames"),
     log:
-        "<logs>/captures/{capture}/frames.log",
+        captures.log("extract_frames"),
     benchmark:
-        "<benchmarks>/captures/{capture}/frames.tsv"
+        captures.benchmark("extract_frames")
     conda:
         "../envs/core.yaml"
-    threads: of_row("frames", "threads", 2)
+    threads: captures.threads("extract_frames")
     resources:
-        **site(
-            "cpu",
-            mem_mb=of_row("frames", "mem_mb", 4_000),
-            runtime=of_row("frames", "runtime", 120),
-            area="captures",
-            share=1 / 3,
-        ),
+        **captures.resources("extract_frames"),
     params:
-        data=video_digest,
-        flags=frames_flags,
-        code=code_digest("captures.frames"),
+        data=captures.video_digest,
+        flags=captures.frames_flags,
+        code=captures.code("extract_frames"),
         out=subpath(output.receipt, parent=True),
     shell:
         "exec python -m splatdag.captures.frames --video {input.video:q} --out {params.out:q}"
@@ -57,33 +53,27 @@ rule extract_frames:
 rule pose_capture:
     """Find the cameras of a capture's photos, or check the COLMAP model that comes with them."""
     input:
-        data=capture_data,
+        data=captures.data,
     output:
         cameras="<results>/captures/{capture}/sparse/0/cameras.bin",
         images="<results>/captures/{capture}/sparse/0/images.bin",
         points="<results>/captures/{capture}/sparse/0/points3D.bin",
         text="<results>/captures/{capture}/registration.txt",
-        report="<results>/captures/{capture}/registration.json",
+        report=captures.output("pose_capture"),
     log:
-        "<logs>/captures/{capture}/pose.log",
+        captures.log("pose_capture"),
     benchmark:
-        "<benchmarks>/captures/{capture}/pose.tsv"
+        captures.benchmark("pose_capture")
     conda:
         "../envs/core.yaml"
-    threads: of_row("pose", "threads", 2)
+    threads: captures.threads("pose_capture")
     resources:
-        **site(
-            "cpu",
-            mem_mb=of_row("pose", "mem_mb", 8_000),
-            runtime=of_row("pose", "runtime", 240),
-            area="captures",
-            share=2 / 3,
-        ),
+        **captures.resources("pose_capture"),
     params:
-        data=photos_digest,
+        data=captures.photos_digest,
         data_dir=folder_of("data"),
-        flags=pose_flags,
-        code=code_digest("captures.pose"),
+        flags=captures.pose_flags,
+        code=captures.code("pose_capture"),
     shell:
         "exec python -m splatdag.captures.pose --data-dir {params.data_dir:q} --report {output.report:q}"
         " --threads {threads} --log {log:q} {params.flags:q}"
@@ -92,7 +82,7 @@ rule pose_capture:
 rule train_capture:
     """Train Gaussians on one posed capture; resumes after a kill."""
     input:
-        data=capture_data,
+        data=captures.data,
         cameras=rules.pose_capture.output.cameras,
         images=rules.pose_capture.output.images,
         points=rules.pose_capture.output.points,
@@ -101,83 +91,102 @@ rule train_capture:
         metrics="<results>/captures/{capture}/{variant}/metrics.json",
         preview="<results>/captures/{capture}/{variant}/preview.jpg",
         curves="<results>/captures/{capture}/{variant}/curves.png",
-        manifest="<results>/captures/{capture}/{variant}/manifest.json",
+        manifest=captures.output("train_capture"),
     log:
-        "<logs>/captures/{capture}/{variant}/train.log",
+        captures.log("train_capture"),
     benchmark:
-        "<benchmarks>/captures/{capture}/{variant}/train.tsv"
+        captures.benchmark("train_capture")
     conda:
         "../envs/core.yaml"
-    threads: of_row("train", "threads", 2)
+    threads: captures.threads("train_capture")
     resources:
-        **site(
-            "any",
-            mem_mb=of_row("train", "mem_mb", 32_000),
-            runtime=of_row("train", "runtime", train_minutes),
-            area="captures",
-            gpus=of_row("train", "gpus", 1),
-        ),
-        image_cache=image_cache,
+        **captures.resources("train_capture", times=captures.train_times),
+        image_cache=captures.image_cache,
     params:
-        data=training_digest,
-        split=split_digest,
+        data=captures.training_digest,
+        split=captures.split_digest,
         data_dir=folder_of("data"),
-        flags=train_flags,
-        code=code_digest("scene.train"),
+        sample=captures.sample,
+        flags=captures.train_flags,
+        code=captures.code("train_capture"),
         run=f"{RESULTS}/captures/{{capture}}/{{variant}}",
     shell:
         "exec python -m splatdag.scene.train --data-dir {params.data_dir:q} --model {input.points:q}"
-        " --result-dir {params.run:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
+        " --result-dir {params.run:q} --run-id captures/{wildcards.capture}/{wildcards.variant}"
+        " --sample={params.sample} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
         " --image-cache {resources.image_cache} --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule evaluate_capture:
     """Evaluate a run on another COLMAP dataset of the same scene, in the same world frame."""
     input:
-        data=eval_data,
+        data=captures.eval_data,
         manifest=rules.train_capture.output.manifest,
     output:
         metrics="<results>/captures/{capture}/{variant}/eval_on_{eval_name}/metrics.json",
         preview="<results>/captures/{capture}/{variant}/eval_on_{eval_name}/preview.jpg",
-        manifest="<results>/captures/{capture}/{variant}/eval_on_{eval_name}/manifest.json",
+        manifest=captures.output("evaluate_capture"),
     log:
-        "<logs>/captures/{capture}/{variant}/eval_on_{eval_name}/evaluate.log",
+        captures.log("evaluate_capture"),
     benchmark:
-        "<benchmarks>/captures/{capture}/{variant}/eval_on_{eval_name}/evaluate.tsv"
+        captures.benchmark("evaluate_capture")
     conda:
         "../envs/core.yaml"
-    threads: of_row("evaluate", "threads", 2)
+    threads: captures.threads("evaluate_capture")
     resources:
-        **site(
-            "any",
-            mem_mb=of_row("evaluate", "mem_mb", 16_000),
-            runtime=of_row("evaluate", "runtime", 120),
-            area="captures",
-        ),
+        **captures.resources("evaluate_capture"),
     params:
-        data=eval_digest,
-        flags=eval_flags,
-        code=code_digest("scene.evaluate"),
+        data=captures.eval_digest,
+        sample=captures.sample,
+        flags=captures.eval_flags,
+        code=captures.code("evaluate_capture"),
         run=subpath(input.manifest, parent=True),
     shell:
         "exec python -m splatdag.scene.evaluate --run {params.run:q} --data-dir {input.data:q}"
-        " --result-dir {params.run:q}/eval_on_{wildcards.eval_name:q} --device-count {resources.devices}"
-        " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
+        " --result-dir {params.run:q}/eval_on_{wildcards.eval_name:q}"
+        " --run-id captures/{wildcards.capture}/{wildcards.variant}/eval_on_{wildcards.eval_name}"
+        " --sample={params.sample} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
+        " --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule link_run:
-    """Let the run `single` appear where the sheet wants it too (column result_dir), as a link."""
+    """Let a run appear where the sheet wants it too (column result_dir), as a link."""
     input:
-        manifest="<results>/captures/{capture}/single/manifest.json",
+        manifest=rules.train_capture.output.manifest,
     output:
-        receipt="<results>/captures/{capture}/result_dir.txt",
+        receipt=captures.output("link_run"),
     log:
-        "<logs>/captures/{capture}/link.log",
+        captures.log("link_run"),
     conda:
         "../envs/core.yaml"
     params:
-        link=result_link,
+        link=captures.result_link,
         run=subpath(input.manifest, parent=True),
     shell:
         "exec python -m splatdag.captures.link --run-dir {params.run:q} --link {params.link:q}"
         " --receipt {output.receipt:q} --log {log:q}"
+
+
+rule record_capture:
+    """Record a capture's run: cameras, Gaussians, held-out views, loss and PSNR."""
+    input:
+        points=rules.pose_capture.output.points,
+        manifest=rules.train_capture.output.manifest,
+    output:
+        recording=captures.output("record_capture"),
+    log:
+        captures.log("record_capture"),
+    benchmark:
+        captures.benchmark("record_capture")
+    conda:
+        "../envs/core.yaml"
+    threads: captures.threads("record_capture")
+    resources:
+        **captures.resources("record_capture"),
+    params:
+        flags=captures.record_flags,
+        code=captures.code("record_capture"),
+        run=subpath(input.manifest, parent=True),
+    shell:
+        "exec python -m splatdag.captures.record_capture --run-dir {params.run:q} --model {input.points:q}"
+        " --out {output.recording:q} --threads {threads} --log {log:q} {params.flags:q}"

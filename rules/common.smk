@@ -1,21 +1,21 @@
-"""What all areas share: the checked config and inputs, digests, site and profile. A wrong input stops here, before the DAG."""
+"""What all areas share: the checked config, plans, site and profile. A wrong input stops here, before the DAG."""
 
 import json
 import shlex
 import sys
 from pathlib import Path
 
-from splatdag import asked
-from splatdag.captures import targets
-from splatdag.captures.sheet import Stages, read_captures, row_notices
+from splatdag.areas import AREAS, Plans
 from splatdag.config import notice_lines, notices, read_config
-from splatdag.humans.targets import human_results
+from splatdag.hub.targets import check_token
 from splatdag.splats.kernels import COMPILED_WITH
 from splatdag.workflow import snakefile
+from splatdag.workflow.area import RECEIPT, Context
 from splatdag.workflow.code_digest import code_digest
+from splatdag.workflow.digests import digest_of_files
 from splatdag.workflow.hang_up import stop_on_hang_up
 from splatdag.workflow.manifest import package_versions
-from splatdag.workflow.options import flags, only
+from splatdag.workflow.options import flags
 from splatdag.workflow.sheets import NAME
 from splatdag.workflow.site import read_site
 from splatdag.workflow.snakefile import for_every_job
@@ -29,13 +29,14 @@ snakefile.forgive_clocks()
 
 
 with snakefile.one_line_errors():
-    CONFIG_FILE = check_config_file(snakefile.found("config/config.yaml", HERE))
+    CONFIG_FILE = check_config_file(snakefile.config_file(HERE))
 
 
 configfile: CONFIG_FILE
 
 
 RESULTS, LOGS = workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<logs>")
+JOB_RULES = None if workflow.is_main_process else frozenset(workflow.dag_settings.allowed_rules)
 BACKEND = snakefile.backend(workflow.global_resources)
 SITE_FILE = snakefile.site_file(HERE)
 
@@ -47,31 +48,39 @@ with snakefile.one_line_errors():
     snakefile.share_gpus(workflow.global_resources)
     SITE = read_site(SITE_FILE)
     snakefile.limit_commits(workflow.global_resources)
+    snakefile.limit_areas(workflow.global_resources, AREAS)
     GIVEN = {key: value for key, value in config.items() if key != "pathvars"}
+    snakefile.set_gpu_classes(GIVEN, workflow.resource_settings.overwrite_resources)
     CONFIG = read_config(GIVEN)
-    CAPTURES_SHEET = snakefile.found(CONFIG.captures.sheet, HERE)
-    STAGES = Stages(CONFIG.captures.frames, CONFIG.captures.pose, CONFIG.captures.train)
-    CAPTURES = read_captures(CAPTURES_SHEET, STAGES, Path(RESULTS), files=workflow.is_main_process)
-    HUMANS = human_results(CONFIG.sharing, RESULTS)
-    DRIVING = asked.logs_of(CONFIG, Path(RESULTS))
+    PLANS = Plans(
+        CONFIG,
+        Context(
+            results=RESULTS,
+            logs=LOGS,
+            here=HERE,
+            cache=snakefile.CACHE,
+            files=workflow.is_main_process,
+            targets=frozenset(snakefile.targets_of(workflow)),
+        ),
+    )
     if workflow.is_main_process:
-        snakefile.tell(notice_lines([*notices(CONFIG), *row_notices(CAPTURES, STAGES)]))
+        snakefile.tell(notice_lines([*notices(CONFIG), *PLANS["captures"].notices()]))
 
-
-site = snakefile.site_resources(SITE)
+RULES = snakefile.rules_of(AREAS, PLANS, CONFIG.resources, SITE, RESULTS, JOB_RULES)
 COMPARED = ["--results", RESULTS, "--logs", LOGS, "--out", f"{RESULTS}/compare", *flags(SITE.prices)]
 REFRESH_COMPARISON = shlex.join(["python", "-m", "splatdag.commands.compare", *COMPARED])
 
 
 wildcard_constraints:
     capture=NAME,
-    variant="|".join(targets.VARIANTS),
+    variant="single|combined|filtered",
     eval_name=NAME,
     exp=NAME,
     scene=NAME,
+    sample="|".join(name for area in AREAS for name in area.samples),
 
 
-RECEIPTS = ("photos.json", "street.json", "frames.json")
+RECEIPTS = (RECEIPT, "frames.json")
 """Written last into folders that rules make; they stand for these as outputs and inputs, since Snakemake compares files."""
 
 
@@ -86,22 +95,7 @@ def folder_of(name):
     return folder
 
 
-def sample_digest(name):
-    """What a sample is made by: its options and code."""
-    return shlex.join([name, code_digest(f"samples.{name}"), *flags(getattr(CONFIG.samples, name))])
-
-
-def rendered(files):
-    """What a target asks for: these results, and first the kernels that they are rendered with."""
-    return [*kernels_for(files), *(f"{RESULTS}/{file}" for file in files)]
-
-
-def kernels_for(files):
-    """What trainings need ahead, where there are any."""
-    return [f"{RESULTS}/kernels/any.json"] if files else []
-
-
 def finished_runs(wildcards):
     """Digest of all manifests, so that the comparison is made again when a run is added or changes."""
     manifests = Path(RESULTS).glob("*/**/manifest.json")
-    return snakefile.digest_of_files(path for path in manifests if path.parent.name != "state")
+    return digest_of_files(path for path in manifests if path.parent.name != "state")

@@ -8,37 +8,44 @@ Needs a folder of logs (config: driving.data_root), in PandaSet's layout. Makes 
 - lift/: lidar points of frames with their colours, kept for trainings
 """
 
+from splatdag.driving.targets import alignment_files, full_index, lines_of, tiny_index
+
+driving = RULES["driving"]
+INDEX_FULL, INDEX_TINY = full_index(CONFIG.driving), tiny_index(CONFIG.driving)
+CHECKED = driving.checked_logs(None) if driving.runs("check_pandaset") else []
+ALIGNED, VOXELIZED = str(CONFIG.driving.alignment.clip_index), str(CONFIG.driving.voxelization.clip_index)
+
 
 rule driving:
-    """The clips of all driving logs, a run on one of them with pictures of its motion, and a run on all, measured."""
+    """The clips of all driving logs, runs on one of them with pictures of its motion, and runs on all, measured."""
     input:
-        DRIVING_FILES,
+        driving.target("driving"),
 
 
 rule index_pandaset:
     """Cut clips from all driving logs, and from a few; only lists of poses and times and names of files are read."""
     input:
-        logs=driving_data,
+        logs=driving.data,
     output:
         full=INDEX_FULL,
         full_lines=lines_of(INDEX_FULL),
         tiny=INDEX_TINY,
         tiny_lines=lines_of(INDEX_TINY),
-        report="<results>/driving/index/report.json",
+        report=driving.output("index_pandaset"),
     log:
-        "<logs>/driving/index.log",
+        driving.log("index_pandaset"),
     benchmark:
-        "<benchmarks>/driving/index.tsv"
+        driving.benchmark("index_pandaset")
     conda:
         "../envs/core.yaml"
-    threads: 2
+    threads: driving.threads("index_pandaset")
     resources:
-        **site("cpu", mem_mb=2_000, runtime=30, area="driving"),
+        **driving.resources("index_pandaset"),
     params:
         data_root=folder_of("logs"),
-        data=lists_digest,
-        flags=flags(CONFIG.driving.index),
-        code=code_digest("driving.clips.index"),
+        data=driving.lists_digest,
+        flags=driving.index_flags,
+        code=driving.code("index_pandaset"),
     shell:
         "exec python -m splatdag.driving.clips.index --data-root {params.data_root:q} --out-full {output.full:q}"
         " --out-tiny {output.tiny:q} --report {output.report:q} --threads {threads} --log {log:q} {params.flags:q}"
@@ -47,25 +54,25 @@ rule index_pandaset:
 rule check_pandaset:
     """Measure and draw what the driving logs hold: lengths, clocks, frames, lidars, projection, boxes."""
     input:
-        logs=checked_data,
+        logs=driving.checked_data,
     output:
-        report="<results>/driving/check/report.json",
+        report=driving.output("check_pandaset"),
         table="<results>/driving/check/report.txt",
-        pictures=expand("<results>/driving/check/{scene}.jpg", scene=CHECKED_LOGS),
+        pictures=expand("<results>/driving/check/{scene}.jpg", scene=CHECKED),
     log:
-        "<logs>/driving/check.log",
+        driving.log("check_pandaset"),
     benchmark:
-        "<benchmarks>/driving/check.tsv"
+        driving.benchmark("check_pandaset")
     conda:
         "../envs/core.yaml"
-    threads: 2
+    threads: driving.threads("check_pandaset")
     resources:
-        **site("cpu", mem_mb=4_000, runtime=120, area="driving"),
+        **driving.resources("check_pandaset"),
     params:
         data_root=folder_of("logs"),
-        data=checked_digest,
-        flags=flags(CONFIG.driving.check),
-        code=code_digest("driving.checks.check"),
+        data=driving.checked_digest,
+        flags=driving.check_flags,
+        code=driving.code("check_pandaset"),
         out=subpath(output.report, parent=True),
     shell:
         "exec python -m splatdag.driving.checks.check --data-root {params.data_root:q} --out-dir {params.out:q}"
@@ -75,88 +82,115 @@ rule check_pandaset:
 rule lift_alignment:
     """Draw the lidar points of one frame over its image, and maps of them: whether lidar, poses and cameras fit."""
     input:
-        logs=driving_data,
-        index=index_or(INDEX_TINY),
+        logs=driving.data,
+        index=driving.tiny,
     output:
-        facts=f"<results>/driving/lift_alignment/{CONFIG.driving.alignment.clip_index}/alignment.json",
+        facts=driving.output("lift_alignment", clip=ALIGNED),
         pictures=expand(
-            f"<results>/driving/lift_alignment/{CONFIG.driving.alignment.clip_index}/{{picture}}",
+            f"<results>/driving/lift_alignment/{ALIGNED}/{{picture}}",
             picture=alignment_files(CONFIG.driving.alignment),
         ),
     log:
-        "<logs>/driving/lift_alignment.log",
+        driving.log("lift_alignment"),
     benchmark:
-        "<benchmarks>/driving/lift_alignment.tsv"
+        driving.benchmark("lift_alignment")
     conda:
         "../envs/core.yaml"
-    threads: 2
+    threads: driving.threads("lift_alignment")
     resources:
-        **site("cpu", mem_mb=4_000, runtime=15, area="driving"),
+        **driving.resources("lift_alignment"),
     params:
         data_root=folder_of("logs"),
-        data=alignment_digest,
-        index=index_digest,
-        flags=flags(CONFIG.driving.alignment),
-        code=code_digest("driving.checks.lift_alignment"),
+        data=driving.alignment_digest,
+        clips=driving.clips_of_few,
+        flags=driving.alignment_flags,
+        code=driving.code("lift_alignment"),
         out=subpath(output.facts, parent=True),
     shell:
-        "exec python -m splatdag.driving.checks.lift_alignment --index-path {input.index:q} --data-root {params.data_root:q}"
-        " --out-dir {params.out:q} --threads {threads} --log {log:q} {params.flags:q}"
+        "exec python -m splatdag.driving.checks.lift_alignment --index-path {input.index:q}"
+        " --data-root {params.data_root:q} --out-dir {params.out:q} --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule voxelization:
     """Sort the points of one clip into the network's voxels, count them and draw a map."""
     input:
-        logs=driving_data,
-        index=index_or(INDEX_TINY),
+        logs=driving.data,
+        index=driving.tiny,
     output:
-        facts=f"<results>/driving/voxelization/{CONFIG.driving.voxelization.clip_index}/voxelization.json",
-        map=f"<results>/driving/voxelization/{CONFIG.driving.voxelization.clip_index}/bev_xy.png",
+        facts=driving.output("voxelization", clip=VOXELIZED),
+        map=f"<results>/driving/voxelization/{VOXELIZED}/bev_xy.png",
     log:
-        "<logs>/driving/voxelization.log",
+        driving.log("voxelization"),
     benchmark:
-        "<benchmarks>/driving/voxelization.tsv"
+        driving.benchmark("voxelization")
     conda:
         "../envs/core.yaml"
-    threads: 2
+    threads: driving.threads("voxelization")
     resources:
-        **site("cpu", mem_mb=8_000, runtime=30, area="driving"),
+        **driving.resources("voxelization"),
     params:
         data_root=folder_of("logs"),
-        data=clips_digest,
-        index=index_digest,
-        flags=flags(CONFIG.driving.voxelization),
-        code=code_digest("driving.checks.voxelization"),
+        data=driving.clips_digest,
+        clips=driving.clips_of_few,
+        flags=driving.voxelization_flags,
+        code=driving.code("voxelization"),
         out=subpath(output.facts, parent=True),
     shell:
-        "exec python -m splatdag.driving.checks.voxelization --index-path {input.index:q} --data-root {params.data_root:q}"
-        " --out-json {output.facts:q} --out-dir {params.out:q} --threads {threads} --log {log:q} {params.flags:q}"
+        "exec python -m splatdag.driving.checks.voxelization --index-path {input.index:q}"
+        " --data-root {params.data_root:q} --out-json {output.facts:q} --out-dir {params.out:q} --threads {threads}"
+        " --log {log:q} {params.flags:q}"
 
 
 rule lift_log:
     """Lift the frames of one log that clips of the index are given, for trainings; the receipt says what is kept."""
     input:
-        logs=driving_data,
-        index=index_or(INDEX_FULL),
+        logs=driving.data,
+        index=driving.index,
     output:
-        receipt="<results>/driving/lift/{scene}.json",
+        receipt=driving.output("lift_log"),
     log:
-        "<logs>/driving/lift/{scene}.log",
+        driving.log("lift_log"),
     benchmark:
-        "<benchmarks>/driving/lift/{scene}.tsv"
+        driving.benchmark("lift_log")
     conda:
         "../envs/core.yaml"
-    threads: 2
+    threads: driving.threads("lift_log")
     resources:
-        **site("cpu", mem_mb=4_000, runtime=60, area="driving"),
+        **driving.resources("lift_log"),
     params:
         data_root=folder_of("logs"),
-        data=log_digest,
-        index=index_digest,
-        flags=flags(only(CONFIG.driving.train, LiftOptions)),
-        code=code_digest("driving.clips.lift_logs"),
+        data=driving.log_digest,
+        clips=driving.clips_of_log,
+        flags=driving.lift_flags,
+        code=driving.code("lift_log"),
         folder=subpath(output.receipt, parent=True),
     shell:
         "exec python -m splatdag.driving.clips.lift_logs --index-path {input.index:q} --data-root {params.data_root:q}"
         " --scene {wildcards.scene:q} --folder {params.folder:q} --receipt {output.receipt:q} --threads {threads}"
         " --log {log:q} {params.flags:q}"
+
+
+rule record_drive:
+    """Record the measured clips of a driving log: lidar, Gaussians, camera, velocities and pictures."""
+    input:
+        measured=driving.recorded,
+    output:
+        recording=driving.output("record_drive"),
+    log:
+        driving.log("record_drive"),
+    benchmark:
+        driving.benchmark("record_drive")
+    wildcard_constraints:
+        run=NAME,
+    conda:
+        "../envs/core.yaml"
+    threads: driving.threads("record_drive")
+    resources:
+        **driving.resources("record_drive"),
+    params:
+        flags=driving.record_flags,
+        code=driving.code("record_drive"),
+        log_dir=subpath(output.recording, ancestor=2),
+    shell:
+        "exec python -m splatdag.driving.record_drive --log-dir {params.log_dir:q} --out {output.recording:q}"
+        " --threads {threads} --log {log:q} {params.flags:q}"

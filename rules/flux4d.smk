@@ -1,72 +1,102 @@
 """Flux4D: clips of driving logs to Gaussians that move.
 
-Needs the index and lifted frames that driving.smk makes, or an index of one's own (config: driving.index_path). Makes below
-results/driving, or as the config names them, the runs overfit/, of one clip, and flux4d/, of many; flux4d/<log>/ has what was
-measured of each log, overfit/flow/ how the clip moves.
+Needs the index and lifted frames that driving.smk makes, or an index of one's own (config: driving.index_path). Makes
+results/driving/<run>/ for every run of the config: driving.overfits, each on one clip, and driving.runs, each on many;
+<run>/<log>/ has what was measured of each log, <run>/flow/ how a clip moves.
 """
+
+from splatdag.workflow.sheets import any_of
+
+CLIP_RUN = any_of(CONFIG.driving.overfits)
+LOGS_RUN = any_of(CONFIG.driving.runs)
+ANY_RUN = any_of([*CONFIG.driving.overfits, *CONFIG.driving.runs])
+
+
+rule flux4d:
+    """Train Flux4D on many driving logs and measure it on logs that it has not seen."""
+    input:
+        driving.target("flux4d"),
 
 
 rule flux4d_overfit:
     """Train Flux4D on one clip of the tiny index and measure it on the same: does the whole chain learn?"""
     input:
-        logs=driving_data,
-        index=index_or(INDEX_TINY),
-    output:
-        ckpt=f"{OVERFIT_RUN}/ckpt_last.pt",
-        meta=f"{OVERFIT_RUN}/meta.json",
-        curves=f"{OVERFIT_RUN}/curves.png",
-        metrics=f"{OVERFIT_RUN}/metrics.json",
-        preview=f"{OVERFIT_RUN}/preview.jpg",
-        measured=f"{OVERFIT_RUN}/{clip_folder(CONFIG.driving.overfit.clip_index)}/metrics.json",
-        manifest=f"{OVERFIT_RUN}/manifest.json",
-    log:
-        f"<logs>/driving/{CONFIG.driving.overfit_run}/overfit.log",
-    benchmark:
-        f"<benchmarks>/driving/{CONFIG.driving.overfit_run}/overfit.tsv"
-    conda:
-        "../envs/core.yaml"
-    threads: 2
-    resources:
-        **site("any", mem_mb=32_000, runtime=720, area="driving"),
-    params:
-        data_root=folder_of("logs"),
-        data=overfit_digest,
-        index=index_digest,
-        flags=flags(CONFIG.driving.overfit),
-        code=code_digest("driving.training.overfit"),
-        run=subpath(output.manifest, parent=True),
-        cache=f"{RESULTS}/driving/lift",
-    shell:
-        "exec python -m splatdag.driving.training.overfit --index-path {input.index:q} --data-root {params.data_root:q}"
-        " --output-dir {params.run:q} --cache-dir {params.cache:q} --device-count {resources.devices}"
-        " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
+        driving.target("flux4d_overfit"),
 
 
 rule flux4d_flow:
     """Draw how a clip's Gaussians move in the image: what stands still must not."""
     input:
-        logs=driving_data,
-        index=index_or(INDEX_TINY),
-        ckpt=f"{FLOW_RUN}/ckpt_last.pt",
+        driving.target("flux4d_flow"),
+
+
+rule overfit_flux4d:
+    """Train Flux4D on one clip and measure it on the same; resumes after a kill."""
+    input:
+        logs=driving.data,
+        index=driving.tiny,
     output:
-        summary=f"{FLOW_RUN}/flow/summary.json",
+        ckpt="<results>/driving/{overfit}/ckpt_last.pt",
+        meta="<results>/driving/{overfit}/meta.json",
+        curves="<results>/driving/{overfit}/curves.png",
+        metrics="<results>/driving/{overfit}/metrics.json",
+        preview="<results>/driving/{overfit}/preview.jpg",
+        manifest=driving.output("overfit_flux4d"),
     log:
-        f"<logs>/driving/{CONFIG.driving.flow_run or CONFIG.driving.overfit_run}/flow.log",
+        driving.log("overfit_flux4d"),
     benchmark:
-        f"<benchmarks>/driving/{CONFIG.driving.flow_run or CONFIG.driving.overfit_run}/flow.tsv"
+        driving.benchmark("overfit_flux4d")
+    wildcard_constraints:
+        overfit=CLIP_RUN,
     conda:
         "../envs/core.yaml"
-    threads: 2
+    threads: driving.threads("overfit_flux4d")
     resources:
-        **site("any", mem_mb=16_000, runtime=60, area="driving"),
+        **driving.resources("overfit_flux4d"),
     params:
         data_root=folder_of("logs"),
-        data=overfit_digest,
-        index=index_digest,
-        flags=flags(CONFIG.driving.flow),
-        code=code_digest("driving.evaluation.flow"),
+        data=driving.overfit_digest,
+        clips=driving.clips_of_few,
+        sample=driving.sample,
+        run_id=driving.run_id,
+        flags=driving.overfit_flags,
+        code=driving.code("overfit_flux4d"),
+        run=subpath(output.manifest, parent=True),
+        cache=f"{RESULTS}/driving/lift",
+    shell:
+        "exec python -m splatdag.driving.training.overfit --index-path {input.index:q}"
+        " --data-root {params.data_root:q} --output-dir {params.run:q} --run-id {params.run_id:q}"
+        " --sample={params.sample} --cache-dir {params.cache:q} --device-count {resources.devices}"
+        " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
+
+
+rule draw_flow:
+    """Draw how the Gaussians of a run's clip move in the image."""
+    input:
+        logs=driving.data,
+        index=driving.flow_index,
+        ckpt="<results>/driving/{run}/ckpt_last.pt",
+    output:
+        summary=driving.output("draw_flow"),
+    log:
+        driving.log("draw_flow"),
+    benchmark:
+        driving.benchmark("draw_flow")
+    wildcard_constraints:
+        run=ANY_RUN,
+    conda:
+        "../envs/core.yaml"
+    threads: driving.threads("draw_flow")
+    resources:
+        **driving.resources("draw_flow"),
+    params:
+        data_root=folder_of("logs"),
+        data=driving.overfit_digest,
+        clips=driving.flow_clips,
+        flags=driving.flow_flags,
+        code=driving.code("draw_flow"),
         run=subpath(input.ckpt, parent=True),
-        name=CONFIG.driving.ckpt,
+        name=driving.ckpt,
         cache=f"{RESULTS}/driving/lift",
     shell:
         "exec python -m splatdag.driving.evaluation.flow --index-path {input.index:q} --data-root {params.data_root:q}"
@@ -78,93 +108,103 @@ rule flux4d_flow:
 rule train_flux4d:
     """Train Flux4D on the clips of all logs but those to measure on; resumes after a kill."""
     input:
-        logs=driving_data,
-        index=index_or(INDEX_FULL),
-        points=training_points,
+        logs=driving.data,
+        index=driving.index,
+        points=driving.training_points,
     output:
-        ckpt=f"{DRIVING_RUN}/ckpt_last.pt",
-        curves=f"{DRIVING_RUN}/curves.png",
-        meta=f"{DRIVING_RUN}/meta.json",
+        ckpt="<results>/driving/{run}/ckpt_last.pt",
+        curves="<results>/driving/{run}/curves.png",
+        meta=driving.output("train_flux4d"),
     log:
-        f"<logs>/driving/{CONFIG.driving.run}/train.log",
+        driving.log("train_flux4d"),
     benchmark:
-        f"<benchmarks>/driving/{CONFIG.driving.run}/train.tsv"
+        driving.benchmark("train_flux4d")
+    wildcard_constraints:
+        run=LOGS_RUN,
     conda:
         "../envs/core.yaml"
-    threads: 8
+    threads: driving.threads("train_flux4d")
     resources:
-        **site("h100", mem_mb=48_000, runtime=720, area="driving", gpus=CONFIG.driving.gpus),
+        **driving.resources("train_flux4d"),
     params:
         data_root=folder_of("logs"),
-        data=training_logs_digest,
-        index=index_digest,
-        flags=flags(CONFIG.driving.train),
-        code=code_digest("driving.training.train"),
+        data=driving.training_digest,
+        clips=driving.training_clips,
+        sample=driving.sample,
+        run_id=driving.run_id,
+        flags=driving.train_flags,
+        code=driving.code("train_flux4d"),
         run=subpath(output.meta, parent=True),
         cache=f"{RESULTS}/driving/lift",
     shell:
         "exec python -m splatdag.driving.training.train --index-path {input.index:q} --data-root {params.data_root:q}"
-        " --output-dir {params.run:q} --cache-dir {params.cache:q} --device-count {resources.devices}"
-        " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
+        " --output-dir {params.run:q} --run-id {params.run_id:q} --sample={params.sample}"
+        " --cache-dir {params.cache:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
+        " --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule evaluate_flux4d:
     """Measure a run of Flux4D on the test clips of one log."""
     input:
-        logs=driving_data,
-        index=index_or(INDEX_FULL),
-        points="<results>/driving/lift/{scene}.json",
+        logs=driving.data,
+        index=driving.index,
+        points=rules.lift_log.output.receipt,
         ckpt=rules.train_flux4d.output.ckpt,
     output:
-        measured=f"{DRIVING_RUN}/{{scene}}/metrics.json",
+        measured=driving.output("evaluate_flux4d"),
     log:
-        f"<logs>/driving/{CONFIG.driving.run}/{{scene}}/evaluate.log",
+        driving.log("evaluate_flux4d"),
     benchmark:
-        f"<benchmarks>/driving/{CONFIG.driving.run}/{{scene}}/evaluate.tsv"
+        driving.benchmark("evaluate_flux4d")
+    wildcard_constraints:
+        run=LOGS_RUN,
     conda:
         "../envs/core.yaml"
-    threads: 2
+    threads: driving.threads("evaluate_flux4d")
     resources:
-        **site("any", mem_mb=32_000, runtime=120, area="driving"),
+        **driving.resources("evaluate_flux4d"),
     params:
         data_root=folder_of("logs"),
-        data=measured_digest,
-        index=index_digest,
-        flags=flags(CONFIG.driving.evaluate),
-        code=code_digest("driving.evaluation.evaluate"),
+        data=driving.measured_digest,
+        clips=driving.measured_clips,
+        flags=driving.evaluate_flags,
+        code=driving.code("evaluate_flux4d"),
         run=subpath(input.ckpt, parent=True),
         out=subpath(output.measured, parent=True),
-        name=CONFIG.driving.ckpt,
+        name=driving.ckpt,
         cache=subpath(input.points, parent=True),
     shell:
-        "exec python -m splatdag.driving.evaluation.evaluate --index-path {input.index:q} --data-root {params.data_root:q}"
-        " --ckpt {params.run:q}/{params.name} --scene {wildcards.scene:q} --out-dir {params.out:q}"
-        " --cache-dir {params.cache:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
-        " --threads {threads} --log {log:q} {params.flags:q}"
+        "exec python -m splatdag.driving.evaluation.evaluate --index-path {input.index:q}"
+        " --data-root {params.data_root:q} --ckpt {params.run:q}/{params.name} --scene {wildcards.scene:q}"
+        " --out-dir {params.out:q} --cache-dir {params.cache:q} --device-count {resources.devices}"
+        " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
 
 
-rule flux4d:
-    """Train Flux4D on many driving logs and measure it on logs that it has not seen."""
+rule merge_flux4d:
+    """Make one run of what was measured of its logs."""
     input:
-        index=index_or(INDEX_FULL),
+        index=driving.index,
         meta=rules.train_flux4d.output.meta,
-        measured=measured_rows,
+        measured=driving.measured_rows,
     output:
-        metrics=f"{DRIVING_RUN}/metrics.json",
-        preview=f"{DRIVING_RUN}/preview.jpg",
-        manifest=f"{DRIVING_RUN}/manifest.json",
+        metrics="<results>/driving/{run}/metrics.json",
+        preview="<results>/driving/{run}/preview.jpg",
+        manifest=driving.output("merge_flux4d"),
     log:
-        f"<logs>/driving/{CONFIG.driving.run}/merge.log",
+        driving.log("merge_flux4d"),
+    wildcard_constraints:
+        run=LOGS_RUN,
     conda:
         "../envs/core.yaml"
-    threads: 1
+    threads: driving.threads("merge_flux4d")
     resources:
-        **site("cpu", mem_mb=2_000, runtime=15, area="driving"),
+        **driving.resources("merge_flux4d"),
     params:
-        scenes=measured_logs,
-        code=code_digest("driving.evaluation.merge"),
+        scenes=driving.measured_logs,
+        code=driving.code("merge_flux4d"),
         run=subpath(output.manifest, parent=True),
-        name=CONFIG.driving.ckpt,
+        name=driving.ckpt,
     shell:
-        "exec python -m splatdag.driving.evaluation.merge --run-dir {params.run:q} --ckpt {params.run:q}/{params.name}"
-        " --index-path {input.index:q} --threads {threads} --log {log:q} --scenes {params.scenes:q}"
+        "exec python -m splatdag.driving.evaluation.merge --run-dir {params.run:q}"
+        " --ckpt {params.run:q}/{params.name} --index-path {input.index:q} --threads {threads} --log {log:q}"
+        " --scenes {params.scenes:q}"

@@ -61,9 +61,9 @@ rule status:
         "../envs/core.yaml"
     params:
         config=json.dumps(GIVEN),
-        sheet=CAPTURES_SHEET,
+        here=str(HERE),
         results=RESULTS,
         logs=LOGS,
     shell:
-        "exec python -m splatdag.commands.status --config-json {params.config:q} --sheet {params.sheet:q}"
+        "exec python -m splatdag.commands.status --config-json {params.config:q} --here {params.here:q}"
         " --results {params.results:q} --logs {params.logs:q} --log {log:q}"

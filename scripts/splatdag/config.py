@@ -1,145 +1,54 @@
-"""The whole config: one section per area, each made of its stages' options."""
+"""The whole config: a section per area, the options of bundled samples, and what rules ask a node for."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model
 
-from splatdag.captures.options import FrameOptions, PoseOptions
-from splatdag.driving.network_options import VoxelizationOptions
-from splatdag.driving.options import AlignmentOptions, CheckOptions, IndexOptions
-from splatdag.driving.targets import RESERVED
-from splatdag.driving.training_options import EvaluateOptions as FluxEvaluateOptions
-from splatdag.driving.training_options import FlowOptions, OverfitOptions
-from splatdag.driving.training_options import TrainOptions as FluxTrainOptions
-from splatdag.hub.options import UploadOptions
-from splatdag.hub.rrd_files import resolved
-from splatdag.recording.options import CaptureRecordingOptions, RunSelection
-from splatdag.samples.humans_options import HumansOptions
-from splatdag.samples.options import RoomOptions, StreetOptions
-from splatdag.scene.options import TrainOptions
+from splatdag.areas import AREAS, all_rules
 from splatdag.workflow.options import Options, validated
 
 _NOTICES_SHOWN = 20
 """Notices that are printed; a sheet may have thousands of rows."""
 
 
-class CapturesConfig(Options):
-    """Photos of static scenes to splats."""
+class _Sections(Options):
+    if TYPE_CHECKING:  # the sections are those of the list of areas
 
-    sheet: str = "config/captures.tsv"
-    """Table of captures; looked for in the working directory, then beside the Snakefile."""
-    frames: FrameOptions = FrameOptions()
-    """Photos from videos."""
-    pose: PoseOptions = PoseOptions()
-    """Camera poses."""
-    train: TrainOptions = TrainOptions()
-    """Training."""
+        def __getattr__(self, name: str) -> Any: ...
 
 
-class SamplesConfig(Options):
-    """The bundled sample inputs, made on first use."""
-
-    room: RoomOptions = RoomOptions()
-    """The sample capture."""
-    humans: HumansOptions = HumansOptions()
-    """The sample run of the human trainer."""
-    street: StreetOptions = StreetOptions()
-    """The sample driving logs."""
+def _made_of(name: str, doc: str, sections: Mapping[str, tuple[Options, str]]) -> type[_Sections]:
+    """A class of options with a field for each of these defaults, described as given."""
+    fields: Any = {key: (type(value), Field(value, description=text)) for key, (value, text) in sections.items()}
+    return create_model(name, __base__=_Sections, __doc__=doc, **fields)
 
 
-class SharingConfig(RunSelection):
-    """Recordings of finished runs, and where they are published."""
-
-    export: bool = True
-    """The target `upload` makes recordings that are missing first; without, it publishes those that are there."""
-    recordings: CaptureRecordingOptions = CaptureRecordingOptions()
-    """Recordings for the Rerun viewer."""
-    upload: UploadOptions = UploadOptions()
-    """Publication."""
-
-    def resolved_upload(self) -> UploadOptions:
-        """The options of the upload, with what `auto` stands for."""
-        selection, rrd_glob = resolved(self.upload.selection, self.upload.rrd_glob, self.tasks, self.epoch)
-        return self.upload.model_copy(update={"selection": selection, "rrd_glob": rrd_glob})
+def _first_line(kind: type) -> str:
+    return (kind.__doc__ or "").strip().partition("\n")[0]
 
 
-_INDEX = r"^[^{}]+\.(pkl|pickle)$"
-_RUN = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
+_samples = {name: (options(), _first_line(options)) for area in AREAS for name, options in area.samples.items()}
+_resources = {
+    name: (rule.resources, f"Of rule `{name}` (area {area.name}).") for name, (area, rule) in all_rules().items()
+}
+SamplesConfig = _made_of("SamplesConfig", "The bundled sample inputs, made on first use.", _samples)
+ResourcesConfig = _made_of(
+    "ResourcesConfig", "What the jobs of each rule ask a node for, first attempt; a change reruns nothing.", _resources
+)
+_sections: dict[str, tuple[Options, str]] = {
+    **{area.name: (area.config(), _first_line(type(area))) for area in AREAS if area.config is not None},
+    "samples": (SamplesConfig(), _first_line(SamplesConfig)),
+    "resources": (ResourcesConfig(), _first_line(ResourcesConfig)),
+}
+Config = _made_of("Config", "`config/config.yaml`.", _sections)
 
 
-class DrivingConfig(Options):
-    """PandaSet's driving logs to Gaussians that move."""
-
-    data_root: str | None = None
-    """Folder of the logs (001, 002, …), relative to the working directory; `sample:street` is the bundled ones. Not
-    set: `all` and `recordings` ask for nothing of driving."""
-    index_path: str | None = None
-    """An index of clips (.pkl or .jsonl) in place of the one that is made; the old scripts' are read, too."""
-    out_full: str | None = Field(None, pattern=_INDEX)
-    """Where the index of all logs is written (JSON lines beside it); not set:
-    `results/driving/index/pandaset_full_clips.pkl`."""
-    out_tiny: str | None = Field(None, pattern=_INDEX)
-    """Where that of a few logs is written; not set: `results/driving/index/pandaset_tiny_clips.pkl`."""
-    index: IndexOptions = IndexOptions()
-    """The index of clips."""
-    check: CheckOptions = CheckOptions()
-    """The check of the logs."""
-    alignment: AlignmentOptions = AlignmentOptions()
-    """The check of lidar, poses and cameras by eye."""
-    voxelization: VoxelizationOptions = VoxelizationOptions()
-    """The check of a clip's voxels."""
-    run: str = Field("flux4d", pattern=_RUN)
-    """Name of the run of target `flux4d`: its folder below results/driving."""
-    train: FluxTrainOptions = FluxTrainOptions()
-    """Training of that run."""
-    gpus: int = Field(1, ge=1)
-    """GPUs that this training uses, each with clips of its own."""
-    evaluate: FluxEvaluateOptions = FluxEvaluateOptions()
-    """Evaluation of that run."""
-    overfit_run: str = Field("overfit", pattern=_RUN)
-    """Name of the run of target `flux4d_overfit`."""
-    overfit: OverfitOptions = OverfitOptions()
-    """Training of that run, on one clip of the tiny index."""
-    flow: FlowOptions = FlowOptions()
-    """Pictures of motion, of target `flux4d_flow`."""
-    flow_run: str | None = Field(None, pattern=_RUN)
-    """Run whose motion is drawn; not set: the one on one clip."""
-    ckpt: str = Field("ckpt_last.pt", pattern=r"^ckpt_(last|step_\d{6,})\.pt$")
-    """Checkpoint of the run that is measured and whose motion is drawn."""
-
-    @model_validator(mode="after")
-    def _apart(self) -> DrivingConfig:
-        if self.out_full and self.out_full == self.out_tiny:
-            raise ValueError("out_full and out_tiny are the same file")
-        if self.run == self.overfit_run:
-            raise ValueError(f"run and overfit_run are both {self.run!r}")
-        for name in (self.run, self.overfit_run, self.flow_run):
-            if name in RESERVED:
-                raise ValueError(f"{name!r} is no name for a run: results/driving/{name} holds something else")
-        if self.flow_run not in (None, self.run, self.overfit_run):
-            raise ValueError(f"flow_run is {self.flow_run!r}, but the runs are {self.run!r} and {self.overfit_run!r}")
-        return self
-
-
-class Config(Options):
-    """`config/config.yaml`."""
-
-    captures: CapturesConfig = CapturesConfig()
-    """Captures."""
-    driving: DrivingConfig = DrivingConfig()
-    """Driving logs."""
-    sharing: SharingConfig = SharingConfig()
-    """Recordings and their publication."""
-    samples: SamplesConfig = SamplesConfig()
-    """Sample inputs."""
-
-
-def read_config(given: dict[str, Any]) -> Config:
+def read_config(given: dict[str, Any]) -> _Sections:
     """The config, checked.
 
     Raises:
@@ -153,9 +62,12 @@ def notices(options: Options, where: str = "config") -> Iterator[tuple[str, str]
     yield from ((where, line) for line in options.notices())
     for name in type(options).model_fields:
         value = getattr(options, name)
-        if isinstance(value, Options):
-            path = f"{where}: {name}" if where == "config" else f"{where}.{name}"
-            yield from notices(value, path)
+        parts = {name: value} if isinstance(value, Options) else {}
+        if isinstance(value, dict):
+            parts = {f"{name}.{key}": part for key, part in value.items() if isinstance(part, Options)}
+        for key, part in parts.items():
+            path = f"{where}: {key}" if where == "config" else f"{where}.{key}"
+            yield from notices(part, path)
 
 
 def notice_lines(found: list[tuple[str, str]]) -> list[str]:

@@ -71,7 +71,7 @@ def _write_captures(folder: Path) -> None:
     )
 
 
-SAMPLES = ("room/photos.json", "humans/sample.json", "street/street.json")
+SAMPLES = ("room/sample.json", "humans/sample.json", "street/sample.json")
 LEARN = TINY | {"checkpoint_every": EVERY, "iters": 20, "log_every": 5}
 
 AREAS = {
@@ -85,7 +85,7 @@ AREAS = {
         },
         targets=(*(f"results/samples/{receipt}" for receipt in SAMPLES), "compare"),
         interrupted="make_sample_street",
-        rules=("make_sample_room", "make_sample_humans", "make_sample_street", "commands.compile_kernels", "compare"),
+        rules=("make_sample_room", "make_sample_humans", "make_sample_street", "compile_kernels", "compare"),
         repeats={
             "make_sample_room": "samples/room/**/*.*",
             "make_sample_humans": "samples/humans/**/*.*",

@@ -202,14 +202,14 @@ def test_what_is_missing_is_recorded_first_and_what_no_rule_makes_is_taken_as_it
     assert "  experiments/single/room: capture.rrd (to be recorded), notes.rrd (5.0 kB)" in said(done)
     assert "  experiments/single/hall: capture.rrd (5.0 kB)" in said(done), "though no row of the sheet is `hall`"
     jobs = planned(done.stdout)
-    assert len(jobs["record_capture"]) == len(jobs["train_capture"]) == len(jobs["commands.compile_kernels"]) == 1
+    assert len(jobs["record_capture"]) == len(jobs["train_capture"]) == len(jobs["compile_kernels"]) == 1
     (runs / "results/captures/room/single/manifest.json").write_text("{}")
     again = planned(snakemake("-n", "-p", "upload", "--config", sharing).stdout)
-    assert "commands.compile_kernels" not in again, "what is trained is recorded without kernels"
+    assert "compile_kernels" not in again, "what is trained is recorded without kernels"
     [room] = [command for command in jobs["upload_scene"] if "--scene room" in command]
     folder = "results/captures/room/single/rerun"
     assert f"--recordings {folder}/capture.rrd {folder}/notes.rrd " in room
-    made = {"commands.compile_kernels", "train_capture", "record_capture", "record_epoch"}
+    made = {"compile_kernels", "train_capture", "record_capture", "record_epoch"}
     assert not planned(snakemake("-n", "-p", "upload").stdout).keys() & made, "nothing is made without export"
     elsewhere = 'sharing={"export": true, "results_root": "sample:humans", "exp_name": "sample"}'
     jobs = planned(snakemake("-n", "-p", "upload", "--config", elsewhere).stdout)

@@ -45,7 +45,7 @@ def test_a_cluster_without_accounts_takes_any(project, fake_slurm):
 
 def test_a_gpu_class_that_no_planned_job_asks_for_may_be_missing(project, fake_slurm):
     (project / "workflow_profiles" / "slurm" / "site.yaml").write_text("gpu_classes: {any: {slurm_partition: null}}")
-    _, calls = fake_slurm("results/samples/room/photos.json")
+    _, calls = fake_slurm("results/samples/room/sample.json")
     assert "sbatch" in {name for name, *_ in calls}
 
 

@@ -28,8 +28,8 @@ gpu_classes: {any: {slurm_partition: gpu, gpu_model: a100, constraint: fast, max
 """,
 }
 TARGETS = {
-    "make_sample_room": "samples/room/photos.json",
-    "make_sample_street": "samples/street/street.json",
+    "make_sample_room": "samples/room/sample.json",
+    "make_sample_street": "samples/street/sample.json",
     "extract_frames": "captures/walk/images/frames.json",
     "pose_capture": "captures/dog/registration.json",
     "train_capture single": "captures/cat/single/splat.ply",
@@ -50,7 +50,7 @@ TARGETS = {
 }
 """One job of each kind, of captures that do not depend on each other."""
 SHARED = {
-    "commands.compile_kernels": "kernels/any.json",
+    "compile_kernels": "kernels/any.json",
     "make_sample_humans": "samples/humans/sample.json",
     "flux4d_overfit": "driving/overfit/ckpt_last.pt",
     "train_flux4d": "driving/flux4d/ckpt_last.pt",
@@ -198,7 +198,7 @@ def test_slurm_is_told_no_value_of_the_environment(project, fake_slurm, monkeypa
     planted = {"HF_TOKEN": "hf_PlantedForSlurm", "WANDB_API_KEY": "PlantedKey", "NO_SECRET": "PlantedValue"}
     for name, value in planted.items():
         monkeypatch.setenv(name, value)
-    done, calls = fake_slurm("results/samples/room/photos.json", "--verbose")
+    done, calls = fake_slurm("results/samples/room/sample.json", "--verbose")
     assert [call for call in calls if call[0] == "sbatch"]
     written = [path.read_text(errors="replace") for path in (project / ".snakemake").rglob("*") if path.is_file()]
     for text in (json.dumps(calls), done.stdout, done.stderr, *written):

@@ -76,7 +76,7 @@ def test_one_thread_and_a_second_run_give_the_same_bytes(capture: Path, tmp_path
 
 def test_every_photo_is_listed_with_its_digest_and_its_camera(capture: Path) -> None:
     digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (capture / "images").iterdir()}
-    assert read(capture / "photos.json")["photos"] == digests
+    assert read(capture / "sample.json")["photos"] == digests
     assert len(digests) == PHOTOS
     assert [photo["name"] for photo in read(capture / "cameras.json")["photos"]] == sorted(digests)
     assert {Image.open(capture / "images" / name).size for name in digests} == {SIZE}
@@ -93,12 +93,12 @@ def test_an_interrupted_run_leaves_a_folder_that_says_so(
 
     monkeypatch.setattr(room, "assemble", lambda _: furniture)
     (tmp_path / "images").mkdir()
-    (tmp_path / "photos.json").write_bytes((capture / "photos.json").read_bytes())
+    (tmp_path / "sample.json").write_bytes((capture / "sample.json").read_bytes())
     (tmp_path / "images" / "IMG_0099.jpg").write_bytes(b"of a longer walk")
     monkeypatch.setattr(room, "develop", fail_at_third)
     with pytest.raises(OSError, match="disk full"):
         room.make_room(tmp_path, 16, 16, photos=4)
-    assert not (tmp_path / "photos.json").exists()
+    assert not (tmp_path / "sample.json").exists()
     assert not (tmp_path / "images" / "IMG_0099.jpg").exists()
 
 

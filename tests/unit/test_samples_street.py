@@ -225,17 +225,17 @@ def test_the_papers_index_is_cut_from_logs_of_full_length(tmp_path: Path) -> Non
 def test_other_peoples_logs_are_not_touched_and_older_samples_are(tmp_path: Path) -> None:
     make_street(tmp_path, SMALL)
     make_street(tmp_path, SMALL.model_copy(update={"logs": 1}))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["001", "street.json", "truth"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["001", "sample.json", "truth"]
     (tmp_path / "158" / "lidar").mkdir(parents=True)
     with pytest.raises(UserError, match="has log 158, which is no sample"):
         make_street(tmp_path, SMALL)
-    assert (tmp_path / "street.json").exists()
+    assert (tmp_path / "sample.json").exists()
 
 
 def test_a_log_that_a_killed_process_left_half_written_is_no_hindrance(tmp_path: Path) -> None:
     (tmp_path / ".001.0123abcd-1.partial" / "lidar").mkdir(parents=True)
     make_street(tmp_path, SMALL.model_copy(update={"logs": 1}))
-    assert (tmp_path / "street.json").exists()
+    assert (tmp_path / "sample.json").exists()
 
 
 def test_each_laser_fires_into_its_own_direction_and_few_beams_go_all_round() -> None:

@@ -45,33 +45,33 @@ def test_kernels_are_made_ready_anew_without_a_training_and_never_hide_one(finis
     assert planned() == []
     os.utime(receipt)
     assert planned() == [], "a touched receipt"
-    assert planned(*gpu) == ["commands.compile_kernels"], "a GPU"
-    assert planned("--forcerun", "commands.compile_kernels") == ["commands.compile_kernels"]
+    assert planned(*gpu) == ["compile_kernels"], "a GPU"
+    assert planned("--forcerun", "compile_kernels") == ["compile_kernels"]
     sheet("apple", "pear")
     assert planned() == of_pear, "a new capture"
-    assert planned(*gpu) == sorted(["commands.compile_kernels", *of_pear]), "a new capture and a GPU"
+    assert planned(*gpu) == sorted(["compile_kernels", *of_pear]), "a new capture and a GPU"
     text = receipt.read_text()
     receipt.unlink()
-    assert planned() == sorted(["commands.compile_kernels", *of_pear]), "a new capture, the receipt deleted"
+    assert planned() == sorted(["compile_kernels", *of_pear]), "a new capture, the receipt deleted"
     sheet("apple")
-    assert planned() == ["commands.compile_kernels"], "the receipt deleted"
+    assert planned() == ["compile_kernels"], "the receipt deleted"
     receipt.write_text(text)
     given = json.loads(config.read_text())
     given["captures"]["train"]["means_lr"] = 1e-4
     config.write_text(json.dumps(given))
-    assert planned(*gpu) == ["commands.compile_kernels", "evaluate_capture", "train_capture"], "an option and a GPU"
+    assert planned(*gpu) == ["compile_kernels", "evaluate_capture", "train_capture"], "an option and a GPU"
 
 
 def test_a_training_that_is_asked_for_by_its_file_needs_no_receipt(snakemake):
     done = snakemake("-n", "results/captures/room/single/manifest.json")
     assert done.returncode == 0, done.stderr
-    assert "commands.compile_kernels" not in done.stdout
+    assert "compile_kernels" not in done.stdout
 
 
 def test_kernels_come_first_and_on_slurm_get_a_gpu_of_the_site(snakemake, project):
     site = project / "workflow_profiles" / "slurm" / "site.yaml"
     site.write_text("gpu_classes: {any: {slurm_partition: gpu-long, gpu_model: a100}}")
-    done = snakemake("-n", "-p", "--workflow-profile", "workflow_profiles/slurm", "commands.compile_kernels")
+    done = snakemake("-n", "-p", "--workflow-profile", "workflow_profiles/slurm", "compile_kernels")
     assert done.returncode == 0, done.stderr
     for words in ("priority: 100", "gpu=1", "slurm_partition=gpu-long", "gpu_model=a100", "--device-count 1"):
         assert words in done.stdout

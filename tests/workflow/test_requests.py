@@ -30,7 +30,7 @@ def test_every_gpu_rule_has_a_class_and_threads(repository):
                 assert "--gpu-class {resources.gpu_class}" in rule, rule[:60]
                 assert "threads:" in rule, rule[:60]
                 found.add(rule.partition(":")[0])
-    assert {"commands.compile_kernels", "train_capture", "train_flux4d", "evaluate_flux4d"} <= found
+    assert {"compile_kernels", "train_capture", "train_flux4d", "evaluate_flux4d"} <= found
 
 
 def test_slurm_gets_the_partition_of_the_site(snakemake, project):
@@ -110,7 +110,7 @@ def test_a_gpu_that_is_not_there_stops_the_run_before_any_job(snakemake, project
     assert not (project / "results").exists()
     assert not list((project / ".snakemake" / "locks").glob("*"))
     done = snakemake(
-        "results/samples/room/photos.json", "--touch", "--cores", "2", "--resources", "gpu=1", env=environment
+        "results/samples/room/sample.json", "--touch", "--cores", "2", "--resources", "gpu=1", env=environment
     )
     assert "GPUs asked for" not in done.stderr
 

@@ -166,7 +166,7 @@ CASES: dict[str, tuple[Change, set[str]]] = {
     "an edited photo": (edit_photo, SINGLE | {"pose_capture"}),
     "code of a sample": (
         edited("samples/street"),
-        {*AREAS["driving"].rules, "make_sample_street", "commands.compile_kernels", "record_drive", "upload_scene"},
+        {*AREAS["driving"].rules, "make_sample_street", "compile_kernels", "record_drive", "upload_scene"},
     ),
     "a sample's option": (
         configured("samples.humans.width", 50),
@@ -180,7 +180,7 @@ CASES: dict[str, tuple[Change, set[str]]] = {
     "code of recordings": (edited("sharing/drive"), {"record_drive", "upload_scene"}),
     "code of splats": (
         edited("splats/losses"),
-        SINGLE | MEASURED | {"commands.compile_kernels", "flux4d_overfit", "flux4d_flow", "train_flux4d"},
+        SINGLE | MEASURED | {"compile_kernels", "flux4d_overfit", "flux4d_flow", "train_flux4d"},
     ),
     "code of the engine": (edited("workflow/publish"), set()),
     "a learning rate of captures": (configured("captures.train.means_lr", 1e-4), SINGLE),

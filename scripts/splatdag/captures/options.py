@@ -6,35 +6,18 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from splatdag.scene.options import TrainOptions
+from splatdag.workflow.area import OwnGpuResources, OwnResources
 from splatdag.workflow.options import Options
-from splatdag.workflow.site import LEAST_MEM_MB
-
-
-class ResourceOptions(Options):
-    """What the jobs of one stage ask a cluster for, where a capture needs other than the usual."""
-
-    mem_mb: int | None = Field(None, ge=LEAST_MEM_MB)
-    """Memory (MB) of the first attempt; the second asks for twice as much."""
-    runtime: int | None = Field(None, ge=1)
-    """Time limit (minutes) of the first attempt; the second asks for twice as much."""
-    threads: int | None = Field(None, ge=1)
-    """CPUs."""
-
-
-class TrainResources(ResourceOptions):
-    """What a training asks for."""
-
-    gpus: int | None = Field(None, ge=1)
-    """GPUs, which share the views of each step."""
 
 
 class CaptureResources(Options):
     """What a capture's stages ask for; not a part of what they compute, so that a change reruns nothing."""
 
-    frames: ResourceOptions = ResourceOptions()
-    pose: ResourceOptions = ResourceOptions()
-    train: TrainResources = TrainResources()
-    evaluate: ResourceOptions = ResourceOptions()
+    frames: OwnResources = OwnResources()
+    pose: OwnResources = OwnResources()
+    train: OwnGpuResources = OwnGpuResources()
+    evaluate: OwnGpuResources = OwnGpuResources()
 
 
 class FrameOptions(Options):
@@ -65,3 +48,16 @@ class PoseOptions(Options):
     """Share of the photos that must be registered; with fewer the stage fails and names the others."""
     seed: int = Field(0, ge=0)
     """Seed of feature matching and mapping."""
+
+
+class CapturesConfig(Options):
+    """Photos of static scenes to splats."""
+
+    sheet: str = "config/captures.tsv"
+    """Table of captures; looked for in the working directory, then beside the Snakefile."""
+    frames: FrameOptions = FrameOptions()
+    """Photos from videos."""
+    pose: PoseOptions = PoseOptions()
+    """Camera poses."""
+    train: TrainOptions = TrainOptions()
+    """Training."""

@@ -6,24 +6,23 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from splatdag.workflow.area import PlannedStage
 from splatdag.workflow.attempts import Attempt, State, read_attempt
-from splatdag.workflow.plan import PlannedStage
 
 _ALL_SHOWN = 40
 """With more scenes than this, those that are done are only counted."""
 
 
-def status_lines(planned: list[PlannedStage], results: Path, logs: Path) -> list[str]:
+def status_lines(planned: list[PlannedStage], logs: Path) -> list[str]:
     """A table of scenes and stages per area, what failed and why, and the counts.
 
     Args:
         planned: what the config asks for; scenes and stages are shown in this order.
-        results: folder of the outputs.
         logs: folder of the logs.
     """
     if not planned:
         return ["nothing is planned: the config names no scene"]
-    attempts = {stage: stage_attempt(stage, results, logs) for stage in planned}
+    attempts = {stage: stage_attempt(stage, logs) for stage in planned}
     with_done = len({(stage.area, stage.scene) for stage in planned}) <= _ALL_SHOWN
     lines: list[str] = []
     for area in dict.fromkeys(stage.area for stage in planned):
@@ -33,7 +32,7 @@ def status_lines(planned: list[PlannedStage], results: Path, logs: Path) -> list
     return [*lines, _counts(attempts)]
 
 
-def stage_attempt(stage: PlannedStage, results: Path, logs: Path) -> Attempt:
+def stage_attempt(stage: PlannedStage, logs: Path) -> Attempt:
     """The state of one stage: by its log while it runs or when its output is missing, else done.
 
     Outputs appear only when complete, so one that is there counts even if a later attempt failed; one that
@@ -42,7 +41,7 @@ def stage_attempt(stage: PlannedStage, results: Path, logs: Path) -> Attempt:
     attempt = read_attempt(logs / stage.log)
     if attempt.state is State.RUNNING:
         return attempt
-    if (results / stage.output).exists():
+    if Path(stage.output).exists():
         return Attempt(State.DONE, "", attempt.when, attempt.attempts)
     if attempt.state is State.DONE:
         return Attempt(State.WAITING, "", attempt.when, attempt.attempts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.sheets import NAME
@@ -51,26 +50,3 @@ class Scene:
     def recordings(self) -> str:
         """Folder of the recordings, in the tree."""
         return f"{self.folder}/rerun_files"
-
-
-def published_as(run: PurePosixPath) -> Scene:
-    """Experiment and scene of a run.
-
-    Args:
-        run: folder of the run relative to the results, such as `captures/room/single`.
-
-    Raises:
-        UserError: no area has runs there.
-    """
-    match run.parts:
-        case ("captures", capture, variant):
-            return Scene(variant, capture)
-        case ("static", scene, camera):
-            return Scene("static", f"{scene}_{camera}")
-        case ("worlds", variant, index) | ("worlds", variant, index, "splat"):
-            return Scene(variant, index)
-        case ("driving", name, log):
-            return Scene(name, log)
-        case ("humans", scene, exp):
-            return Scene(exp, scene)
-    raise UserError(f"{run}: not the folder of a run")

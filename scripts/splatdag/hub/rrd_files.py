@@ -91,19 +91,29 @@ def resolved(selection: str, rrd_glob: str | None, tasks: Iterable[str], epoch: 
     return ("eval_latest" if epoch == "latest" else "eval_all"), rrd_glob
 
 
-def selected(names: Iterable[str], selection: str, rrd_glob: str | None) -> list[str]:
+def selected(names: Iterable[str], selection: str, rrd_glob: str | None, epoch: str = "all") -> list[str]:
     """Names of the recordings that are to be uploaded, sorted.
 
-    Recordings without an epoch in their names, such as those of captures, count as evaluations and as latest.
+    Recordings without an epoch in their names, such as those of captures, count as evaluations, as latest, and as of
+    every epoch.
+
+    Args:
+        names: of the recordings.
+        selection: `eval_all`, `eval_latest` or `none`.
+        rrd_glob: names of more.
+        epoch: `all`, `latest`, or one, such as `epoch_0010` or `10`, to which all are limited.
     """
     names = sorted(set(names))
+    if epoch not in ("all", "latest"):
+        only = int(epoch.removeprefix("epoch_"))
+        names = [name for name in names if _parts(name)[1] in (None, only)]
     chosen = {name for name in names if rrd_glob is not None and fnmatchcase(name, rrd_glob)}
     if selection != "none":
         evaluations = [name for name in names if not name.startswith(f"{TRAINING_VIEWS}_")]
         latest: dict[str, int | None] = {}
         for name in evaluations:
-            task, epoch = _parts(name)
-            latest[task] = epoch if epoch is None else max(epoch, latest.get(task) or 0)
+            task, number = _parts(name)
+            latest[task] = number if number is None else max(number, latest.get(task) or 0)
         of_all = selection != "eval_latest"
         chosen |= {name for name in evaluations if of_all or _parts(name)[1] == latest[_parts(name)[0]]}
     return sorted(chosen)

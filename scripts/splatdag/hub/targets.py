@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from splatdag.hub.layout import Scene, published_as
+from splatdag.hub.layout import Scene
 from splatdag.hub.options import UploadOptions, token_of
 from splatdag.hub.pages import readable_size
 from splatdag.hub.rrd_files import NAME, selected
-from splatdag.recording.options import RunSelection
+from splatdag.workflow.area import PlannedRun
+from splatdag.workflow.digests import contents_digest
 from splatdag.workflow.errors import UserError
 
-_RUNS = ("captures/*/*", "static/*/*", "worlds/*/*", "worlds/*/*/splat", "driving/*/*", "humans/*/*")
-"""Where runs lie below the results."""
 _FILES_SHOWN = 6
 """Recordings of one scene that the plan names."""
 
@@ -28,51 +26,50 @@ class Upload:
     scene: Scene
     run: Path
     recordings: tuple[Path, ...]
+    made: frozenset[Path] = frozenset()
+    """Of these, those that rules make; the others are taken as they are."""
+    flags: tuple[str, ...] = ()
+    """More flags of the stage that publishes them."""
 
-
-def recordings_on_disk(results: Path, results_root: Path) -> list[Path]:
-    """All recordings of finished runs, `<run>/rerun/*.rrd`: of every area, and of an older tree of results."""
-    patterns = [*((results, runs) for runs in _RUNS), (results_root, "*/*")]
-    return sorted({path for root, runs in patterns for path in root.glob(f"{runs}/rerun/[!.]*.rrd")})
+    def is_made(self, recording: Path) -> bool:
+        """Whether a rule makes a recording."""
+        return recording in self.made
 
 
 def uploads(
-    recordings: Iterable[Path],
-    results: Path,
-    results_root: Path,
-    options: UploadOptions,
-    selection: RunSelection,
+    runs: Iterable[PlannedRun], made: Container[str], options: UploadOptions, epoch: str
 ) -> tuple[dict[Scene, Upload], list[str]]:
     """What is to be published, by scene, and a line for everything that can't be.
 
     Args:
-        recordings: that there are or will be, `<run>/rerun/<name>.rrd`.
-        results: folder of results.
-        results_root: an older tree, of runs `<results_root>/<scene>/<exp>`.
+        runs: that are selected.
+        made: recordings that rules make; others count if they are there.
         options: which recordings, `auto` replaced by what it stands for.
-        selection: which runs are published.
+        epoch: `all`, `latest`, or the one that alone is published of what has epochs.
 
     Raises:
         UserError: two runs have the same place.
     """
-    by_run: dict[Path, list[Path]] = {}
-    for path in recordings:
-        by_run.setdefault(path.parent.parent, []).append(path)
     found: dict[Scene, Upload] = {}
     troubles = []
-    for run, paths in sorted(by_run.items()):
+    for run in sorted(runs, key=lambda run: run.folder):
+        folder, by_rules = Path(run.folder), [Path(r.file) for r in run.recordings if r.file in made]
+        paths = sorted({*folder.glob("rerun/[!.]*.rrd"), *by_rules})
+        if not paths:
+            continue
         try:
-            scene = _scene_of(run, results, results_root)
+            scene = Scene(run.variant, run.scene)
             _check_names(paths)
         except UserError as error:
-            troubles.append(f"upload: {error}; left out")
+            troubles.append(f"upload: {run.folder}: {error}; left out")
             continue
-        chosen = set(selected([path.name for path in paths], options.selection, options.rrd_glob))
-        upload = Upload(scene, run, tuple(path for path in sorted(paths) if path.name in chosen))
-        if not upload.recordings or not selection.takes(scene.exp, scene.name):
+        chosen = set(selected([path.name for path in paths], options.selection, options.rrd_glob, epoch))
+        kept = tuple(path for path in paths if path.name in chosen)
+        upload = Upload(scene, folder, kept, frozenset(by_rules), run.upload_flags)
+        if not kept:
             continue
-        if scene in found and not _same(found[scene].run, run):
-            raise UserError(f"upload: {found[scene].run} and {run} would both be {scene.folder}; rename one of them")
+        if scene in found and not _same(found[scene].run, folder):
+            raise UserError(f"upload: {found[scene].run} and {folder} would both be {scene.folder}; rename one of them")
         found.setdefault(scene, upload)
     return dict(sorted(found.items())), troubles
 
@@ -102,12 +99,6 @@ def upload_of(scene: Scene, found: Mapping[Scene, Upload]) -> Upload:
     return found[scene]
 
 
-def _scene_of(run: Path, results: Path, results_root: Path) -> Scene:
-    if run.parent.parent == results_root:
-        return Scene(run.name, run.parent.name)
-    return published_as(PurePosixPath(os.path.relpath(run, results)))
-
-
 def _check_names(paths: Iterable[Path]) -> None:
     for path in paths:
         if not NAME.fullmatch(path.name):
@@ -118,10 +109,10 @@ def _same(run: Path, other: Path) -> bool:
     return run.resolve() == other.resolve()
 
 
-def state_digest(recordings: Iterable[Path]) -> str:
-    """A digest that changes when one of these recordings does; by size and time, since another look costs nothing."""
-    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(recordings)]
-    return hashlib.blake2b(repr(states).encode(), digest_size=8).hexdigest() if states else ""
+def given_digest(recordings: Iterable[Path], cache: Path) -> str:
+    """Digest of the contents of recordings that are taken as they are; empty where there are none."""
+    paths = sorted(recordings)
+    return contents_digest([(path.name, path) for path in paths], cache, map(str, paths)) if paths else ""
 
 
 def plan_lines(found: Mapping[Scene, Upload], options: UploadOptions, hub_dir: str) -> Iterator[str]:

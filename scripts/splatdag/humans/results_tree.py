@@ -6,10 +6,12 @@ import functools
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from splatdag.recording.options import Task
+from splatdag.workflow.digests import contents_digest
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import read_json
 from splatdag.workflow.sequences import by_number
@@ -134,48 +136,49 @@ def _folders(folder: Path) -> list[str]:
         return []
 
 
-def inputs_digest(root: Path, recording: Recording, scenes_dir: Path) -> str:
-    """Digest of names and sizes of what a recording is made from, and of what says which camera is the source.
+def inputs_digest(root: Path, recording: Recording, scenes_dir: Path, cache: Path) -> str:
+    """Digest of the contents of what a recording is made from, and of what says which camera is the source.
 
-    Files are not read, so that a tree of many scenes is looked at quickly and touching one changes nothing.
+    Args:
+        root: the results tree.
+        recording: task and epoch of a run.
+        scenes_dir: folder of `<scene>.json`.
+        cache: folder for remembered digests; a file is read again only when its size, times or inode changed.
 
     Raises:
-        UserError: folders without end are in one another.
+        UserError: folders without end are in one another, or a file can't be read.
     """
     above, below = _FOLDERS[recording.task]
     run = root / recording.run
     folders = [f"{above}/{recording.epoch}/{below}", *_ALSO_READ[recording.task]]
-    try:
-        lines = [f"{folder}/{line}" for folder in folders for line in names_and_sizes(run / folder)]
-    except RecursionError:
-        raise UserError(f"{run}: its folders are nested too deeply") from None
+    lines = [f"{folder} {_digest_below(run / folder, cache)}" for folder in folders]
     lines += [_read(path) for path in (scenes_dir / f"{recording.scene}.json", run / "manifest.json")]
     data = "\n".join(lines).encode(errors="surrogateescape")  # also names that are not UTF-8
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 @functools.cache
-def names_and_sizes(folder: Path) -> tuple[str, ...]:
-    """`name size` of every file below a folder; a link to nothing has no size. Looked at once in a process."""
+def _digest_below(folder: Path, cache: Path) -> str:
+    """Digest of all files below a folder; looked at once in a process."""
+    try:
+        files = list(_files_below(folder, ""))
+    except RecursionError:
+        raise UserError(f"{folder}: its folders are nested too deeply") from None
+    return contents_digest(files, cache, ["tree", str(folder.absolute())])
+
+
+def _files_below(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+    """Names and paths of all files below a folder; links to nothing are passed over."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
-        return ()
-    lines, below = [], []
+        return
     for entry in entries:
         if entry.is_dir():
-            below += [f"{entry.name}/{line}" for line in names_and_sizes(folder / entry.name)]
-        else:
-            lines.append(f"{entry.name} {_size(entry)}")
-    return (*lines, *below)
-
-
-def _size(entry: os.DirEntry[str]) -> str:
-    try:
-        return str(entry.stat().st_size)
-    except FileNotFoundError:
-        return "-"
+            yield from _files_below(folder / entry.name, f"{prefix}{entry.name}/")
+        elif entry.is_file():
+            yield prefix + entry.name, folder / entry.name
 
 
 def _read(path: Path) -> str:

@@ -53,15 +53,15 @@ class Lens:
 
 
 def make_room(out: Path, width: int = 320, height: int = 240, photos: int = 36, seed: int = 0) -> None:
-    """Write `images/IMG_0001.jpg` …, `cameras.json` (the truth) and, last, `photos.json` (SHA-256 sums).
+    """Write `images/IMG_0001.jpg` …, `cameras.json` (the truth) and, last, `sample.json` (SHA-256 sums).
 
-    The same arguments give the same bytes, whatever the number of threads. A folder without `photos.json` is
+    The same arguments give the same bytes, whatever the number of threads. A folder without `sample.json` is
     unfinished. Raises ValueError when the photos would be smaller than 16 × 16 or fewer than 2.
     """
     if min(width, height) < 16 or photos < 2:
         raise ValueError(f"photos: {photos} of {width} x {height}; expected at least 2 of 16 x 16")
     (out / "images").mkdir(parents=True, exist_ok=True)
-    (out / "photos.json").unlink(missing_ok=True)
+    (out / "sample.json").unlink(missing_ok=True)
     for stale in (out / "images").glob("*IMG_*.jpg*"):
         stale.unlink()
 
@@ -73,7 +73,7 @@ def make_room(out: Path, width: int = 320, height: int = 240, photos: int = 36, 
 
     write_json(out / "cameras.json", describe(lens, shots))
     settings = {"width": width, "height": height, "photos": photos, "seed": seed}
-    write_json(out / "photos.json", {"settings": settings, "photos": digests})
+    write_json(out / "sample.json", {"settings": settings, "photos": digests})
 
 
 def walk(photos: int, seed: int) -> Iterator[Photo]:
@@ -142,7 +142,7 @@ def main(out: Path, options: RoomOptions, job: Job) -> None:
     """Make the sample capture: photos of a ray-traced room, with the exact cameras.
 
     Args:
-        out: folder to fill with images/, cameras.json and photos.json.
+        out: folder to fill with images/, cameras.json and sample.json.
         options: how many photos, and how large.
         job: how to run.
     """

@@ -30,7 +30,7 @@ START = 1_557_539_924.5
 
 
 def make_street(out: Path, options: StreetOptions, threads: int = 2) -> None:
-    """Write a folder of logs `001`, `002` …, what is known of them in `truth`, and, last, `street.json`.
+    """Write a folder of logs `001`, `002` …, what is known of them in `truth`, and, last, `sample.json`.
 
     The same options give the same bytes, whatever the number of threads.
 
@@ -49,7 +49,7 @@ def make_street(out: Path, options: StreetOptions, threads: int = 2) -> None:
                 for done in [pool.submit(job) for job in recorder.jobs()]:
                     done.result()
         logger.info("log %s: %d frames, %d things move", name, options.frames, len(world.bodies) - 1)
-    write_json(out / "street.json", {"settings": options.model_dump(mode="json"), "logs": list(names)})
+    write_json(out / "sample.json", {"settings": options.model_dump(mode="json"), "logs": list(names)})
 
 
 def world_of(options: StreetOptions, number: int, materials: Materials) -> World:
@@ -64,7 +64,7 @@ def _make_room(out: Path, names: tuple[str, ...]) -> None:
     foreign = [path.name for path in there if not (out / "truth" / path.name).is_dir()]
     if foreign:
         raise UserError(f"{out}: has log {foreign[0]}, which is no sample; choose another folder")
-    (out / "street.json").unlink(missing_ok=True)
+    (out / "sample.json").unlink(missing_ok=True)
     for path in there:
         if path.name not in names:
             shutil.rmtree(path)
@@ -132,7 +132,7 @@ def main(out: Path, options: StreetOptions, job: Job) -> None:
     """Make the sample logs: drives in PandaSet's layout, with everything that moves known exactly.
 
     Args:
-        out: folder to fill with logs, truth/ and street.json.
+        out: folder to fill with logs, truth/ and sample.json.
         options: how many logs, how long, and how large.
         job: how to run.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,11 @@ from splatdag.workflow.yaml_text import parsed
 NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]|\.(?!\.))*"
 """A name that can be a folder, a wildcard and a flag's value without surprises (a regular expression)."""
 _MAX_BYTES = 32 << 20
+
+
+def any_of(names: Iterable[str]) -> str:
+    """Names as the constraint of a wildcard (a regular expression); nothing matches it where there are none."""
+    return "|".join(names) or "(?!)"
 
 
 @dataclass(frozen=True)

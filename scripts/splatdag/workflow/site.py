@@ -49,6 +49,9 @@ class GpuClasses(Options):
     """A GPU with 80 GB or more."""
 
 
+GPU_CLASSES = tuple(GpuClasses.model_fields)
+
+
 class GpuPrices(Options):
     """Price of a GPU of each class."""
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
-import json
 import os
 import subprocess
 import sys
@@ -15,12 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import splatdag
-from splatdag.workflow.digests import file_digest
+from splatdag.workflow.area import Area, GpuResources, Plan
+from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.errors import USER_ERROR, UserError
 from splatdag.workflow.gpu_slots import CPU_BUILD, JOBS_PER_GPU, check_gpus, jobs_per_gpu
+from splatdag.workflow.options import Options
 from splatdag.workflow.patient_executor import mend_executor
 from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile, started_in, submits_to_slurm
-from splatdag.workflow.site import Site, check_requests, request
+from splatdag.workflow.site import GPU_CLASSES, Site, check_requests, request
 from splatdag.workflow.slurm import accounts, live_jobs, partitions
 
 CACHE = Path(".snakemake") / "splatdag"
@@ -163,16 +163,40 @@ def _put_first(variable: str, folder: str) -> None:
     os.environ[variable] = os.pathsep.join([folder, *others])
 
 
-def found(path: str, workflow_dir: Path) -> Path:
-    """A file named in the config: from the working directory, else from the folder of the Snakefile."""
-    here = os.path.exists(path)  # noqa: PTH110 - False, not an error, for a name that no file can have
-    return Path(path) if here or Path(path).is_absolute() else workflow_dir / path
+def config_file(workflow_dir: Path) -> Path:
+    """`config/config.yaml` of the working directory, else of the workflow."""
+    own = Path("config") / "config.yaml"
+    return own if own.exists() else workflow_dir / own
 
 
-def digest_of_files(paths: Iterable[Path]) -> str:
-    """One digest of the names and contents of small files."""
-    files = {str(path): file_digest(path) for path in paths}
-    return hashlib.blake2b(json.dumps(files, sort_keys=True).encode(), digest_size=8).hexdigest()
+def targets_of(workflow: Any) -> Iterable[str]:
+    """Rules and files that this run is asked for."""
+    settings = workflow.dag_settings
+    return (settings.targets if settings is not None else ()) or ("all",)
+
+
+def set_gpu_classes(given: dict[str, Any], overwritten: Mapping[str, Mapping[str, Any]]) -> None:
+    """Let `--set-resources RULE:gpu_class=CLASS` ask for a node of that class, and not change the label alone.
+
+    Args:
+        given: the config, which is changed: it becomes `resources.<rule>.gpu_class`.
+        overwritten: resources by rule, as Snakemake took them from the command line and the profile.
+    """
+    for rule, resources in overwritten.items():
+        if "gpu_class" in resources:
+            value = resources["gpu_class"]
+            section = given.setdefault("resources", {})
+            if isinstance(section, dict) and isinstance(section.setdefault(rule, {}), dict):
+                section[rule]["gpu_class"] = str(getattr(value, "value", value))
+
+
+def limit_areas(limits: MutableMapping[str, Any], areas: Iterable[Area]) -> None:
+    """Let so many jobs of each area be in Slurm at a time, unless `--resources <area>_jobs=N` says otherwise."""
+    from snakemake.resources import Resource
+
+    for area in areas:
+        if any(rule.throttled for rule in area.rules.values()):
+            limits.setdefault(f"{area.name}_jobs", Resource(f"{area.name}_jobs", area.throttle))
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -198,55 +222,200 @@ def backend(limits: Mapping[str, Any]) -> str:
     return "cpu" if limit is not None and limit.value == 0 else "cuda"
 
 
-Amount = int | Callable[[Any], int]
-"""MB, minutes or GPUs, or a function from a job's wildcards to them."""
+class AreaRules:
+    """What the rules of an area take: its templates and resources, and the methods of its plan.
 
-
-def site_resources(site: Site) -> Callable[..., dict[str, Any]]:
-    """A function that gives a rule its resources at this site.
-
-    It takes the class of node (`cpu`, or a GPU class, `any` or `h100`), memory (MB) and time (minutes) of a first
-    attempt, the area whose jobs the rule counts among, if jobs of that area can be limited, the number of
-    GPUs, or a function from a job's wildcards to it, and the share of the partition's longest time that it may take,
-    if the profile makes one job of it and others, whose times add up.
+    The plan is made when a job is first planned, not when the rules are read: a job's own Snakemake, which reads the
+    rules of all areas, plans its own area alone. An error ends Snakemake with its line.
     """
 
-    def resources(
-        node: str,
-        mem_mb: Amount,
-        runtime: Amount,
-        area: str = "",
-        gpus: Amount = 1,
-        share: float = 1,
-    ) -> dict[str, Any]:
-        limits = site.node_class(node)
-        longest = None if limits.max_runtime is None else int(limits.max_runtime * share)
-        return {
-            **(_for_gpus(site, node, gpus) if callable(gpus) else request(site, node, gpus)),
-            **({f"{area}_jobs": 1} if area else {}),
-            "mem_mb": _growing(mem_mb, limits.max_mem_mb),
-            "runtime": _growing(runtime, longest),
-        }
+    def __init__(
+        self,
+        area: Area,
+        plan: Callable[[], Plan],
+        asked: Options,
+        site: Site,
+        results: str,
+        job_rules: frozenset[str] | None,
+    ) -> None:
+        """Take what a rules file asks for.
 
-    return resources
+        Args:
+            area: whose rules these are.
+            plan: makes its plan.
+            asked: section `resources` of the config.
+            site: of the cluster.
+            results: folder of the results.
+            job_rules: rules of the jobs that this process runs; None where it plans a whole run.
+        """
+        self._area, self._plan, self._asked, self._site = area, plan, asked, site
+        self._results, self._job_rules = results, job_rules
+
+    def runs(self, rule: str) -> bool:
+        """Whether this process plans or runs jobs of a rule."""
+        return self._job_rules is None or rule in self._job_rules
+
+    def __getattr__(self, name: str) -> Callable[[Any], Any]:
+        def of_job(wildcards: Any) -> Any:
+            with one_line_errors():
+                return getattr(self._plan(), name)(wildcards)
+
+        setattr(self, name, for_every_job(of_job))
+        return of_job
+
+    def target(self, name: str) -> Callable[[Any], list[str]]:
+        """What a target of the area asks for, after the kernels that it is rendered with; tells what it leaves out."""
+        return self._asking(name, lambda plan: plan.targets()[name]())
+
+    def everything(self) -> Callable[[Any], list[str]]:
+        """What the target `all` asks for in this area."""
+        return self._asking("all", lambda plan: plan.asked())
+
+    def _asking(self, target: str, files_of: Callable[[Plan], list[str]]) -> Callable[[Any], list[str]]:
+        @functools.cache
+        def asked() -> list[str]:
+            with one_line_errors():
+                plan = self._plan()
+                files = files_of(plan)
+                if self._job_rules is None:
+                    tell(plan.lines(target))
+                return [f"{self._results}/kernels/any.json", *files] if plan.renders(files) else files
+
+        def files(wildcards: Any) -> list[str]:
+            return asked()
+
+        return files
+
+    def log(self, rule: str, **wildcards: str) -> str:
+        """The log of a rule, some wildcards filled in."""
+        return f"<logs>/{_filled(self._area.rules[rule].log, wildcards)}"
+
+    def benchmark(self, rule: str, **wildcards: str) -> str:
+        """The benchmark of a rule, which lies as its log does."""
+        return f"<benchmarks>/{_filled(self._area.rules[rule].log, wildcards).removesuffix('.log')}.tsv"
+
+    def output(self, rule: str, **wildcards: str) -> str:
+        """What a rule publishes last."""
+        return f"<results>/{_filled(self._area.rules[rule].output, wildcards)}"
+
+    def code(self, rule: str) -> str:
+        """Digest of the code of a rule's stage."""
+        return code_digest(self._area.rules[rule].module)
+
+    def threads(self, rule: str) -> int | Callable[[Any], int]:
+        """CPUs of a rule's jobs."""
+        return self._amount(rule, "threads")
+
+    def resources(self, rule: str, times: Callable[[Any], int] | None = None) -> dict[str, Any]:
+        """What a rule's jobs ask for at this site: as their scene or run says, else the config.
+
+        Args:
+            rule: its name.
+            times: factor on the time of a job.
+        """
+        asks = self._area.rules[rule]
+        asked = getattr(self._asked, rule)
+        own = self._has_own(rule)
+        gpus = self._amount(rule, "gpus") if isinstance(asked, GpuResources) else 0
+        node = self._amount(rule, "gpu_class") if isinstance(asked, GpuResources) else "cpu"
+        found = _nodes(self._site, node, gpus) if own and gpus else request(self._site, node, gpus)
+        if asks.throttled:
+            found |= {f"{self._area.name}_jobs": 1}
+        runtime = self._amount(rule, "runtime")
+        if times is not None:
+            runtime = _product(runtime, times, lambda wildcards: self._own(rule, wildcards, "runtime") is not None)
+        limit = functools.partial(_limit, self._site, node)
+        found["mem_mb"] = _growing(self._amount(rule, "mem_mb"), lambda wildcards: limit(wildcards).max_mem_mb)
+        found["runtime"] = _growing(runtime, lambda wildcards: _share(limit(wildcards).max_runtime, asks.share))
+        return found
+
+    def _has_own(self, rule: str) -> bool:
+        if not self.runs(rule):
+            return False
+        with one_line_errors():
+            return self._plan().has_own_resources(rule)
+
+    def _own(self, rule: str, wildcards: Any, name: str) -> Any:
+        with one_line_errors():
+            own = self._plan().own_resources(rule, wildcards)
+        return None if own is None else getattr(own, name, None)
+
+    def _amount(self, rule: str, name: str) -> Any:
+        usual = getattr(getattr(self._asked, rule), name)
+        if not self._has_own(rule):
+            return usual
+
+        def of_job(wildcards: Any) -> Any:
+            own = self._own(rule, wildcards, name)
+            return usual if own is None else own
+
+        return for_every_job(of_job)
 
 
-def _for_gpus(site: Site, node: str, gpus: Callable[[Any], int]) -> dict[str, Any]:
-    """What gets a node with as many GPUs as each job needs."""
-    asked = functools.cache(functools.partial(request, site, node))
-    one, two = asked(1), asked(2)
+def rules_of(
+    areas: Iterable[Area],
+    plans: Mapping[str, Plan],
+    asked: Any,
+    site: Site,
+    results: str,
+    job_rules: frozenset[str] | None,
+) -> dict[str, AreaRules]:
+    """What the rules of each area take, by its name; see `AreaRules`."""
+
+    def plan_of(name: str) -> Callable[[], Plan]:
+        return lambda: plans[name]
+
+    return {area.name: AreaRules(area, plan_of(area.name), asked, site, results, job_rules) for area in areas}
+
+
+def everything(rules: Iterable[AreaRules]) -> list[Callable[[Any], list[str]]]:
+    """What the target `all` asks for in all areas."""
+    return [area.everything() for area in rules]
+
+
+def _filled(template: str, wildcards: Mapping[str, str]) -> str:
+    for name, value in wildcards.items():
+        template = template.replace(f"{{{name}}}", value)
+    return template
+
+
+def _nodes(site: Site, node: Any, gpus: Any) -> dict[str, Any]:
+    """What gets each job a node of its class with its number of GPUs."""
+
+    def of(amount: Any, wildcards: Any) -> Any:
+        return amount(wildcards) if callable(amount) else amount
+
+    asked = functools.cache(functools.partial(request, site))
+    keys = dict.fromkeys(key for name in GPU_CLASSES for key in asked(name, 1))
 
     def of_job(key: str) -> Callable[[Any], Any]:
-        return for_every_job(lambda wildcards: asked(gpus(wildcards))[key])
+        return for_every_job(lambda wildcards: asked(of(node, wildcards), of(gpus, wildcards)).get(key))
 
-    return {key: value if value == two[key] else of_job(key) for key, value in one.items()}
+    return {key: of_job(key) for key in keys}
 
 
-def _growing(amount: Amount, limit: int | None) -> Callable[[Any, int], int]:
-    """A resource that grows with each attempt."""
+def _limit(site: Site, node: Any, wildcards: Any) -> Any:
+    return site.node_class(node(wildcards) if callable(node) else node)
+
+
+def _share(longest: int | None, share: float) -> int | None:
+    return None if longest is None else int(longest * share)
+
+
+def _product(amount: Any, times: Callable[[Any], int], as_it_is: Callable[[Any], bool]) -> Callable[[Any], int]:
+    def of_job(wildcards: Any) -> int:
+        wanted = amount(wildcards) if callable(amount) else amount
+        return wanted if as_it_is(wildcards) else wanted * times(wildcards)
+
+    return for_every_job(of_job)
+
+
+def _growing(amount: Any, limit: Callable[[Any], int | None]) -> Callable[[Any, int], int]:
+    """A resource that grows with each attempt, up to a limit."""
 
     def asked(wildcards: Any, attempt: int) -> int:
         wanted = attempt * (amount(wildcards) if callable(amount) else amount)
-        return wanted if limit is None else min(wanted, limit)
+        most = limit(wildcards)
+        return wanted if most is None else min(wanted, most)
 
     return for_every_job(asked)

@@ -41,7 +41,8 @@ def logs_digest(
 
 
 def _lines(log: Path, cache: Path, cameras: tuple[str, ...], opened: bool, annotated: bool) -> Iterator[str]:
-    folders = {"lidar": (TABLES, _LISTS), **{f"camera/{camera}": (IMAGES, _CAMERA_LISTS) for camera in cameras}}
+    folders: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {"lidar": (TABLES, _LISTS)}
+    folders |= {f"camera/{camera}": (IMAGES, _CAMERA_LISTS) for camera in cameras}
     if annotated:
         folders |= {"meta": ((), ("gps.json",)), CUBOIDS: (TABLES, ()), SEMSEG: (TABLES, ())}
     for name, (suffixes, lists) in folders.items():

@@ -1,0 +1,99 @@
+"""The list of areas, and the plans of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from splatdag.captures.area import Captures
+from splatdag.driving.area import Driving
+from splatdag.hub.area import Sharing
+from splatdag.humans.area import Humans
+from splatdag.workflow.area import Area, Context, CpuResources, GpuResources, Plan, PlannedStage, StageRule
+from splatdag.workflow.code_digest import code_digest
+from splatdag.workflow.options import flags
+
+
+class House(Area):
+    """What all areas use: bundled samples, and kernels that are compiled ahead."""
+
+    name = "house"
+    rules: ClassVar[Mapping[str, StageRule]] = {
+        "make_sample": StageRule(
+            "sample",
+            "samples.{sample}",
+            "samples/{sample}.log",
+            "samples/{sample}/sample.json",
+            CpuResources(mem_mb=4_000, runtime=60),
+            throttled=False,
+        ),
+        "compile_kernels": StageRule(
+            "kernels",
+            "splats.kernels",
+            "kernels/any.log",
+            "kernels/any.json",
+            GpuResources(threads=8, mem_mb=16_000),
+            throttled=False,
+        ),
+    }
+
+    def plan(self, config: Any, context: Context) -> HousePlan:
+        """Plan what is begun."""
+        return HousePlan(config, context)
+
+
+class HousePlan(Plan):
+    """Samples and kernels, shown once they were begun."""
+
+    def __init__(self, config: Any, context: Context) -> None:
+        self._config, self._context = config, context
+
+    def sample_flags(self, wildcards: Any) -> list[str]:
+        """Options of a sample."""
+        return flags(getattr(self._config.samples, wildcards.sample))
+
+    def sample_code(self, wildcards: Any) -> str:
+        """Digest of the code that makes a sample."""
+        return code_digest(f"samples.{wildcards.sample}")
+
+    def stages(self) -> Iterator[PlannedStage]:
+        """Those that were begun."""
+        rules = House.rules
+        planned = [self._context.stage("house", "compile_kernels", rules["compile_kernels"], "kernels")]
+        planned += [
+            self._context.stage("house", "make_sample", rules["make_sample"], name, sample=name)
+            for area in AREAS
+            for name in area.samples
+        ]
+        return filter(self._context.begun, planned)
+
+
+AREAS: tuple[Area, ...] = (House(), Captures(), Driving(), Humans(), Sharing())
+"""All areas. To add one: its folder, `rules/<area>.smk` with an include in the Snakefile, and its name here."""
+
+
+class Plans(Mapping[str, Plan]):
+    """The plans of all areas by name; each is made when it is first looked up."""
+
+    def __init__(self, config: Any, context: Context) -> None:
+        self._config = config
+        self._context = replace(context, plans=lambda: self)
+        self._areas = {area.name: area for area in AREAS}
+        self._made: dict[str, Plan] = {}
+
+    def __getitem__(self, name: str) -> Plan:
+        if name not in self._made:
+            self._made[name] = self._areas[name].plan(self._config, self._context)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._areas)
+
+    def __len__(self) -> int:
+        return len(self._areas)
+
+
+def all_rules() -> dict[str, tuple[Area, StageRule]]:
+    """Every rule that runs a stage, by name, with its area."""
+    return {name: (area, rule) for area in AREAS for name, rule in area.rules.items()}

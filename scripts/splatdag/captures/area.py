@@ -1,0 +1,341 @@
+"""Captures as an area: rows of a sheet to runs `single`, `combined` and `filtered`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from splatdag.captures.options import CapturesConfig
+from splatdag.captures.sheet import DUAL_VARIANTS, Capture, Stages, read_captures, row_notices
+from splatdag.formats.photoset import data_digest
+from splatdag.samples.options import RoomOptions
+from splatdag.scene.split import list_file
+from splatdag.workflow.area import (
+    Area,
+    Context,
+    CpuResources,
+    GpuResources,
+    OwnResources,
+    Plan,
+    PlannedRun,
+    PlannedStage,
+    StageRule,
+    found_like,
+    sample_digest,
+    sample_receipt,
+    touchable,
+)
+from splatdag.workflow.code_digest import code_digest
+from splatdag.workflow.digests import digest_of_files
+from splatdag.workflow.errors import UserError, nearest
+from splatdag.workflow.options import Options, flags
+
+VARIANTS = ("single", *DUAL_VARIANTS)
+"""The runs of a capture: as the sheet says, on all photos, and on those that match."""
+_CAPTURE = "captures/{capture}"
+_RUN = "captures/{capture}/{variant}"
+_NAMED = 5
+"""Captures that a message names at most."""
+
+
+class Captures(Area):
+    """Photos or a video of a static scene to an evaluated splat."""
+
+    name = "captures"
+    config = CapturesConfig
+    samples: ClassVar[Mapping[str, type[Options]]] = {"room": RoomOptions}
+    rules: ClassVar[Mapping[str, StageRule]] = {
+        "extract_frames": StageRule(
+            "frames",
+            "captures.frames",
+            f"{_CAPTURE}/frames.log",
+            f"{_CAPTURE}/images/frames.json",
+            CpuResources(mem_mb=4_000, runtime=120),
+            share=1 / 3,
+        ),
+        "pose_capture": StageRule(
+            "pose",
+            "captures.pose",
+            f"{_CAPTURE}/pose.log",
+            f"{_CAPTURE}/registration.json",
+            CpuResources(mem_mb=8_000, runtime=240),
+            share=2 / 3,
+        ),
+        "train_capture": StageRule(
+            "train",
+            "scene.train",
+            f"{_RUN}/train.log",
+            f"{_RUN}/manifest.json",
+            GpuResources(mem_mb=32_000, runtime=720),
+        ),
+        "evaluate_capture": StageRule(
+            "evaluate",
+            "scene.evaluate",
+            f"{_RUN}/eval_on_{{eval_name}}/evaluate.log",
+            f"{_RUN}/eval_on_{{eval_name}}/manifest.json",
+            GpuResources(mem_mb=16_000, runtime=120),
+        ),
+        "link_run": StageRule(
+            "link",
+            "captures.link",
+            f"{_RUN}/link.log",
+            f"{_CAPTURE}/result_dir_{{variant}}.txt",
+            CpuResources(threads=1),
+            throttled=False,
+        ),
+        "record_capture": StageRule(
+            "record",
+            "captures.record_capture",
+            f"{_RUN}/recording.log",
+            f"{_RUN}/rerun/capture.rrd",
+            CpuResources(mem_mb=4_000),
+            throttled=False,
+        ),
+    }
+
+    def plan(self, config: Any, context: Context) -> CapturesPlan:
+        """Read the sheet and check what its rows name."""
+        return CapturesPlan(config, context)
+
+
+class CapturesPlan(Plan):
+    """The rows of the sheet, and what the jobs of each are given."""
+
+    def __init__(self, config: Any, context: Context) -> None:
+        captures: CapturesConfig = config.captures
+        self._config, self._context = config, context
+        self.stages_of_config = Stages(captures.frames, captures.pose, captures.train)
+        self.sheet = context.found(captures.sheet)
+        self.rows = read_captures(self.sheet, self.stages_of_config, Path(context.results), files=context.files)
+
+    def targets(self) -> dict[str, Callable[[], list[str]]]:
+        """`captures` asks for a run of each row, `captures_dual` for pairs."""
+        return {"captures": self.single_files, "captures_dual": self.dual_files}
+
+    def asked(self) -> list[str]:
+        """Pairs are asked for by name."""
+        return self.single_files()
+
+    def single_files(self) -> list[str]:
+        """A run of each row, with its evaluations and links."""
+        return [file for capture in self.rows.values() for file in self._run_files(capture, ["single"])]
+
+    def dual_files(self) -> list[str]:
+        """The pairs, or what rows want of them."""
+        return [file for capture in self.rows.values() for file in self._run_files(capture, capture.dual_variants)]
+
+    def _run_files(self, capture: Capture, variants: Iterable[str]) -> Iterator[str]:
+        """What to ask for: a manifest per variant, one per external evaluation, and receipts of links."""
+        folder = f"{self._context.results}/captures/{capture.name}"
+        for variant in variants:
+            yield f"{folder}/{variant}/manifest.json"
+            if capture.eval_name:
+                yield f"{folder}/{variant}/eval_on_{capture.eval_name}/manifest.json"
+            if capture.result_dir:
+                yield f"{folder}/result_dir_{variant}.txt"
+
+    def lines(self, target: str) -> Iterator[str]:
+        """Which rows have nothing to filter by, so that `captures_dual` plans `combined` alone."""
+        names = [capture.name for capture in self.rows.values() if not capture.stages.train.match_string]
+        if target == "captures_dual" and names:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            yield f"captures_dual: {', '.join(names[:_NAMED])}{more}: no match_string, so only `combined` is planned"
+
+    def stages(self) -> Iterator[PlannedStage]:
+        """Every capture's stages; those of `captures_dual` once any of them was begun."""
+        for capture in self.rows.values():
+            if capture.is_video:
+                yield self._stage("extract_frames", capture.name, capture=capture.name)
+            yield self._stage("pose_capture", capture.name, capture=capture.name)
+            for variant in VARIANTS:
+                own = list(self._of_run(capture, variant))
+                if variant == "single" or any(self._context.begun(stage) for stage in own):
+                    yield from own
+
+    def _of_run(self, capture: Capture, variant: str) -> Iterator[PlannedStage]:
+        row = _row(capture.name, variant)
+        run = {"capture": capture.name, "variant": variant}
+        yield self._stage("train_capture", row, **run)
+        if capture.eval_name:
+            yield self._stage("evaluate_capture", row, **run, eval_name=capture.eval_name)
+        if capture.result_dir:
+            yield self._stage("link_run", row, **run)
+
+    def _stage(self, rule: str, row: str, **wildcards: str) -> PlannedStage:
+        return self._context.stage(Captures.name, rule, Captures.rules[rule], row, **wildcards)
+
+    def runs(self) -> Iterator[PlannedRun]:
+        """The run `single` of every row, and pairs that are asked for or there."""
+        asked = self._context.targets
+        for capture in self.rows.values():
+            for variant in VARIANTS:
+                run = self._run(capture.name, variant)
+                wanted = variant == "single" or ("captures_dual" in asked and variant in capture.dual_variants)
+                if wanted or Path(run.done).is_file():
+                    yield run
+        for found in found_like(self._context.results, f"{_RUN}/rerun/capture.rrd"):
+            if found["capture"] not in self.rows:  # recorded earlier; it can't be made again
+                yield replace(self._run(found["capture"], found["variant"]), recordings=())
+
+    def _run(self, capture: str, variant: str) -> PlannedRun:
+        rule = Captures.rules["record_capture"]
+        recording = self._context.recording("record_capture", rule, capture=capture, variant=variant)
+        folder = f"{self._context.results}/captures/{capture}/{variant}"
+        row = _row(capture, variant)
+        return PlannedRun(
+            Captures.name, capture, variant, folder, f"{folder}/manifest.json", recordings=(recording,), row=row
+        )
+
+    def notices(self) -> list[tuple[str, str]]:
+        """What the rows' own options bring about."""
+        return row_notices(self.rows, self.stages_of_config)
+
+    def own_resources(self, rule: str, wildcards: Any) -> OwnResources | None:
+        """As the columns resources.<stage>.<name> of the capture's row say."""
+        resources = self.row(wildcards).resources
+        return getattr(resources, Captures.rules[rule].stage, None)
+
+    @cached_property
+    def _with_own_resources(self) -> set[str]:
+        found = [c.resources for c in self.rows.values()]
+        return {stage for own in found for stage in type(own).model_fields if getattr(own, stage).model_fields_set}
+
+    def has_own_resources(self, rule: str) -> bool:
+        """Whether any row has such a column filled in."""
+        return Captures.rules[rule].stage in self._with_own_resources
+
+    # what rules ask for, job by job
+
+    def row(self, wildcards: Any) -> Capture:
+        """The row of a job's capture.
+
+        Raises:
+            UserError: the sheet has none.
+        """
+        name = wildcards.capture
+        if name not in self.rows:
+            raise UserError(f"{self.sheet}: no capture {name!r}{nearest(name, self.rows)}")
+        return self.rows[name]
+
+    def data(self, wildcards: Any) -> Any:
+        """The photos of a capture: a folder that may be touched freely, or the receipt of those that a rule makes."""
+        capture = self.row(wildcards)
+        if capture.sample:
+            return sample_receipt(capture.sample)
+        return (
+            f"<results>/captures/{capture.name}/images/frames.json" if capture.is_video else touchable(capture.data_dir)
+        )
+
+    def sample(self, wildcards: Any) -> str:
+        """Name of the bundled sample that a capture is made from; empty for own photos."""
+        return self.row(wildcards).sample or ""
+
+    def photos_digest(self, wildcards: Any) -> str:
+        """What the photos are, or what they are made from and how."""
+        capture = self.row(wildcards)
+        if capture.sample:
+            return sample_digest(self._config, capture.sample)
+        if capture.is_video:
+            return shlex.join(
+                [self.video_digest(wildcards), code_digest("captures.frames"), *self.frames_flags(wildcards)]
+            )
+        return self._digest(capture.data_dir, 1)
+
+    def training_digest(self, wildcards: Any) -> str:
+        """What the photos are that a training reads, those that are scaled down already among them."""
+        capture = self.row(wildcards)
+        if capture.sample or capture.is_video:
+            return self.photos_digest(wildcards)
+        return self._digest(capture.data_dir, capture.stages.train.data_factor)
+
+    def split_digest(self, wildcards: Any) -> str:
+        """What the file that lists held-out photos says; empty where the option names none."""
+        capture = self.row(wildcards)
+        listed = list_file(capture.stages.train.split, capture.data_dir)
+        return digest_of_files([listed]) if listed and listed.is_file() else ""
+
+    def video(self, wildcards: Any) -> Any:
+        """The video that a capture's photos are taken from."""
+        return touchable(self.row(wildcards).data_dir)
+
+    def video_digest(self, wildcards: Any) -> str:
+        """What the video is that frames are taken from."""
+        return self._digest(self.row(wildcards).data_dir, 1)
+
+    def eval_data(self, wildcards: Any) -> Any:
+        """The dataset of an external evaluation.
+
+        Raises:
+            UserError: the row names no such dataset.
+        """
+        capture, eval_name = self.row(wildcards), wildcards.eval_name
+        if capture.eval_dir is None or capture.eval_name != eval_name:
+            has = f"eval_on_{capture.eval_name}" if capture.eval_name else "no eval_dir"
+            raise UserError(f"{capture.where}: asked for eval_on_{eval_name}, but the row has {has}")
+        return touchable(capture.eval_dir)
+
+    def eval_digest(self, wildcards: Any) -> str:
+        """What the dataset of an external evaluation holds."""
+        capture = self.row(wildcards)
+        assert capture.eval_dir is not None
+        return self._digest(capture.eval_dir, capture.stages.train.data_factor)
+
+    @cached_property
+    def _digest(self) -> Callable[[Path, int], str]:
+        return cache(lambda data_dir, data_factor: data_digest(data_dir, self._context.cache, data_factor))
+
+    def frames_flags(self, wildcards: Any) -> list[str]:
+        """Options of the stage that takes photos from a video."""
+        return self.row(wildcards).stages.frames_flags
+
+    def pose_flags(self, wildcards: Any) -> list[str]:
+        """Options of the stage that finds the cameras."""
+        return self.row(wildcards).stages.pose_flags
+
+    def train_flags(self, wildcards: Any) -> list[str]:
+        """Options of the training of a variant.
+
+        Raises:
+            UserError: `filtered` of a row without a match string.
+        """
+        capture, variant = self.row(wildcards), wildcards.variant
+        if variant == "filtered" and not capture.stages.train.match_string:
+            raise UserError(f"{capture.where}: no match_string, so there is no variant `filtered`")
+        return capture.stages.train_flags(variant, external=capture.eval_dir is not None)
+
+    def image_cache(self, wildcards: Any) -> str:
+        """Where photos are kept: a resource, since it changes nothing of the result, so nothing is to run again."""
+        return self.row(wildcards).stages.train.image_cache
+
+    def train_times(self, wildcards: Any) -> int:
+        """Factor on the time of a training: each of a pair has twice that of a single run."""
+        return 1 if wildcards.variant == "single" else 2
+
+    def eval_flags(self, wildcards: Any) -> list[str]:
+        """Options of an external evaluation."""
+        word = self.row(wildcards).stages.train.eval_match_string
+        return [f"--eval-match-string={word}"] if word else []
+
+    def result_link(self, wildcards: Any) -> str:
+        """Where a run appears too: `single` as the folder itself, the two of a pair inside it."""
+        capture = self.row(wildcards)
+        if capture.result_dir is None:
+            raise UserError(f"{capture.where}: no result_dir, so there is no link to make")
+        return str(result_link(capture.result_dir, wildcards.variant))
+
+    def record_flags(self, wildcards: Any) -> list[str]:
+        """How a run is recorded."""
+        return flags(self._config.sharing.recordings)
+
+
+def result_link(result_dir: Path, variant: str) -> Path:
+    """Where a run appears too: `single` as the folder itself, the two of a pair inside it."""
+    return result_dir if variant == "single" else result_dir / variant
+
+
+def _row(capture: str, variant: str) -> str:
+    return capture if variant == "single" else f"{capture}/{variant}"

@@ -1,0 +1,522 @@
+"""Driving as an area: logs to clips, and runs of Flux4D on one clip or on many logs."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from splatdag.driving.config import ClipRun, DrivingConfig, LogsRun
+from splatdag.driving.logs.contents import logs_digest
+from splatdag.driving.logs.folders import CAMERAS
+from splatdag.driving.options import IndexOptions, LiftOptions
+from splatdag.driving.targets import (
+    DrivingLogs,
+    checked_index,
+    clip_folder,
+    driving_logs,
+    full_index,
+    split_logs,
+    tiny_index,
+)
+from splatdag.samples.options import SEQUENCES, StreetOptions
+from splatdag.workflow.area import (
+    Area,
+    Context,
+    CpuResources,
+    GpuResources,
+    OwnResources,
+    Plan,
+    PlannedRun,
+    PlannedStage,
+    StageRule,
+    found_like,
+    sample_digest,
+    sample_receipt,
+    touchable,
+)
+from splatdag.workflow.code_digest import code_digest
+from splatdag.workflow.digests import contents_digest
+from splatdag.workflow.options import Options, flags, only
+
+_NAMED = 5
+"""Logs that a message names at most."""
+
+
+class Driving(Area):
+    """PandaSet's driving logs to Gaussians that move."""
+
+    name = "driving"
+    config = DrivingConfig
+    samples: ClassVar[Mapping[str, type[Options]]] = {"street": StreetOptions}
+    rules: ClassVar[Mapping[str, StageRule]] = {
+        "index_pandaset": StageRule("index", "driving.clips.index", "driving/index.log", "driving/index/report.json"),
+        "check_pandaset": StageRule(
+            "check",
+            "driving.checks.check",
+            "driving/check.log",
+            "driving/check/report.json",
+            CpuResources(mem_mb=4_000, runtime=120),
+        ),
+        "lift_alignment": StageRule(
+            "alignment",
+            "driving.checks.lift_alignment",
+            "driving/lift_alignment.log",
+            "driving/lift_alignment/{clip}/alignment.json",
+            CpuResources(mem_mb=4_000, runtime=15),
+        ),
+        "voxelization": StageRule(
+            "voxelization",
+            "driving.checks.voxelization",
+            "driving/voxelization.log",
+            "driving/voxelization/{clip}/voxelization.json",
+            CpuResources(mem_mb=8_000),
+        ),
+        "lift_log": StageRule(
+            "lift",
+            "driving.clips.lift_logs",
+            "driving/lift/{scene}.log",
+            "driving/lift/{scene}.json",
+            CpuResources(mem_mb=4_000, runtime=60),
+        ),
+        "overfit_flux4d": StageRule(
+            "train",
+            "driving.training.overfit",
+            "driving/{overfit}/overfit.log",
+            "driving/{overfit}/manifest.json",
+            GpuResources(mem_mb=32_000, runtime=720),
+        ),
+        "draw_flow": StageRule(
+            "flow",
+            "driving.evaluation.flow",
+            "driving/{run}/flow.log",
+            "driving/{run}/flow/summary.json",
+            GpuResources(mem_mb=16_000, runtime=60),
+        ),
+        "train_flux4d": StageRule(
+            "train",
+            "driving.training.train",
+            "driving/{run}/train.log",
+            "driving/{run}/meta.json",
+            GpuResources(threads=8, mem_mb=48_000, runtime=720, gpu_class="h100"),
+        ),
+        "evaluate_flux4d": StageRule(
+            "evaluate",
+            "driving.evaluation.evaluate",
+            "driving/{run}/{scene}/evaluate.log",
+            "driving/{run}/{scene}/metrics.json",
+            GpuResources(mem_mb=32_000, runtime=120),
+        ),
+        "merge_flux4d": StageRule(
+            "merge",
+            "driving.evaluation.merge",
+            "driving/{run}/merge.log",
+            "driving/{run}/manifest.json",
+            CpuResources(threads=1, runtime=15),
+        ),
+        "record_drive": StageRule(
+            "record",
+            "driving.record_drive",
+            "driving/{run}/{scene}/recording.log",
+            "driving/{run}/{scene}/rerun/driving.rrd",
+            CpuResources(mem_mb=8_000, runtime=60),
+            throttled=False,
+        ),
+    }
+
+    def plan(self, config: Any, context: Context) -> DrivingPlan:
+        """Look for the logs; what they hold is looked at when it is asked for."""
+        return DrivingPlan(config, context)
+
+
+class DrivingPlan(Plan):
+    """The logs and runs that the config names, and what their jobs are given."""
+
+    def __init__(self, config: Any, context: Context) -> None:
+        self._config, self._context = config, context
+        self.driving: DrivingConfig = config.driving
+        names = SEQUENCES[: config.samples.street.logs]
+        self.logs: DrivingLogs = driving_logs(self.driving.data_root, context.results, names)
+
+    def targets(self) -> dict[str, Callable[[], list[str]]]:
+        """`driving` asks for all runs; the others for those of a kind."""
+        return {
+            "driving": self.asked,
+            "flux4d": self.logs_runs,
+            "flux4d_overfit": self.clip_runs,
+            "flux4d_flow": self.flow_summaries,
+        }
+
+    def asked(self) -> list[str]:
+        """All runs and pictures of motion, where a folder of logs is named."""
+        if not self.driving.data_root:
+            return []
+        return [*self.clip_runs(), *self.flow_summaries(), *self.logs_runs()]
+
+    def logs_runs(self) -> list[str]:
+        """Runs on many logs."""
+        return [f"{self._folder}/{name}/manifest.json" for name in self.driving.runs]
+
+    def clip_runs(self) -> list[str]:
+        """Runs on one clip."""
+        return [f"{self._folder}/{name}/manifest.json" for name in self.driving.overfits]
+
+    def flow_summaries(self) -> list[str]:
+        """Pictures of motion."""
+        return [f"{self._folder}/{name}/flow/summary.json" for name in self.flow_runs]
+
+    @property
+    def _folder(self) -> str:
+        return f"{self._context.results}/driving"
+
+    @property
+    def flow_runs(self) -> tuple[str, ...]:
+        """Runs whose motion is drawn."""
+        return self.driving.flow_runs or tuple(self.driving.overfits)
+
+    @cached_property
+    def split(self) -> tuple[list[str], list[str]]:
+        """Names of the logs to train on, and of those to measure on; none where no folder of logs is named.
+
+        Raises:
+            UserError: the index of the user's own can't be read.
+        """
+        if not self.driving.data_root:
+            return [], []
+        if not self.driving.index_path:
+            self.logs.checked()
+        return split_logs(self.logs, self.driving.index, self.driving.index_path)
+
+    def stages(self) -> Iterator[PlannedStage]:
+        """The stages of all runs, and of the checks that were begun."""
+        if not self.logs.names:
+            return
+        clip = {
+            "lift_alignment": str(self.driving.alignment.clip_index),
+            "voxelization": str(self.driving.voxelization.clip_index),
+        }
+        yield self._stage("index_pandaset", "index")
+        for rule, row in (("check_pandaset", "check"), ("lift_alignment", "check"), ("voxelization", "check")):
+            stage = self._stage(rule, row, clip=clip.get(rule, ""))
+            if self._context.begun(stage):
+                yield stage
+        for name in self.driving.overfits:
+            yield self._stage("overfit_flux4d", name, overfit=name)
+        for name in self.flow_runs:
+            yield self._stage("draw_flow", name, run=name)
+        train, test = self.split
+        for scene in dict.fromkeys((*train, *test)):
+            yield self._stage("lift_log", f"lift/{scene}", scene=scene)
+        for name in self.driving.runs:
+            yield self._stage("train_flux4d", name, run=name)
+            yield from (self._stage("evaluate_flux4d", f"{name}/{log}", run=name, scene=log) for log in test)
+            yield self._stage("merge_flux4d", name, run=name)
+
+    def _stage(self, rule: str, row: str, **wildcards: str) -> PlannedStage:
+        return self._context.stage(Driving.name, rule, Driving.rules[rule], row, **wildcards)
+
+    def runs(self) -> Iterator[PlannedRun]:
+        """The logs that runs are measured on, the clips of others, and what else is there, if clips are kept."""
+        return iter(self._recordable[0])
+
+    def lines(self, target: str) -> list[str]:
+        """What can't be recorded."""
+        return self._recordable[1] if target == "recordings" else []
+
+    @cached_property
+    def _recordable(self) -> tuple[list[PlannedRun], list[str]]:
+        if not self.driving.data_root:
+            return [], []
+        runs = list(dict.fromkeys(self._logs_and_clips()))
+        folders = {run: Path(run.folder) for run in runs}
+        bare = [
+            run
+            for run, folder in folders.items()
+            if (folder / "metrics.json").is_file() and not any(folder.glob("*/motion.npz"))
+        ]
+        names = [f"{run.variant}/{run.scene}" for run in bare]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        line = f"recordings: {', '.join(names[:_NAMED])}{more}: no clip was measured and kept, so nothing is recorded"
+        return [run for run in runs if run not in bare], [line] if bare else []
+
+    def _logs_and_clips(self) -> Iterator[PlannedRun]:
+        for name, of_logs in self.driving.runs.items():
+            if of_logs.evaluate.save_renders:
+                yield from (self._run(name, scene) for scene in self.split[1])
+        for name, of_clip in self.driving.overfits.items():
+            yield self._run(name, clip_folder(of_clip.overfit.clip_index))
+        known = self.driving.runs.keys() | self.driving.overfits.keys()
+        for found in found_like(self._context.results, "driving/{run}/{scene}/metrics.json"):
+            if found["run"] not in known:
+                yield self._run(found["run"], found["scene"])
+
+    def _run(self, name: str, scene: str) -> PlannedRun:
+        recording = self._context.recording("record_drive", Driving.rules["record_drive"], run=name, scene=scene)
+        folder, row = f"{self._folder}/{name}/{scene}", f"{name}/{scene}"
+        return PlannedRun(
+            Driving.name,
+            scene,
+            name,
+            folder,
+            f"{folder}/metrics.json",
+            whole=f"{self._folder}/{name}/manifest.json",
+            recordings=(recording,),
+            row=row,
+        )
+
+    def own_resources(self, rule: str, wildcards: Any) -> OwnResources | None:
+        """As the run says."""
+        name = getattr(wildcards, "run", None) or getattr(wildcards, "overfit", None)
+        run = self._all_runs.get(str(name))
+        return None if run is None else getattr(run.resources, Driving.rules[rule].stage, None)
+
+    def has_own_resources(self, rule: str) -> bool:
+        """Whether any run does."""
+        stage = Driving.rules[rule].stage
+        own = [getattr(run.resources, stage, None) for run in self._all_runs.values()]
+        return any(asked is not None and asked.model_fields_set for asked in own)
+
+    @property
+    def _all_runs(self) -> dict[str, LogsRun | ClipRun]:
+        return {**self.driving.runs, **self.driving.overfits}
+
+    # what rules ask for, job by job
+
+    def data(self, wildcards: Any) -> Any:
+        """The driving logs: a folder that may be touched freely, or the receipt of those that a rule makes.
+
+        Raises:
+            UserError: there are none.
+        """
+        if self.logs.sample:
+            return sample_receipt("street")
+        self.logs.checked()
+        return touchable(self.logs.root)
+
+    def checked_data(self, wildcards: Any) -> Any:
+        """The driving logs, of which those to check are there."""
+        self.logs.checked(self.checked_logs(wildcards), "check.scenes")
+        return self.data(wildcards)
+
+    def sample(self, wildcards: Any) -> str:
+        """Name of the bundled sample that runs are made from; empty for own logs."""
+        return "street" if self.logs.sample else ""
+
+    def checked_logs(self, wildcards: Any) -> tuple[str, ...]:
+        """Logs that are checked."""
+        return self.driving.check.scenes or self.logs.names
+
+    def run_id(self, wildcards: Any) -> str:
+        """Who a run is: its clip, or all logs, and its name."""
+        if hasattr(wildcards, "overfit"):
+            clip = clip_folder(self.driving.overfits[wildcards.overfit].overfit.clip_index)
+            return f"{Driving.name}/{clip}/{wildcards.overfit}"
+        return f"{Driving.name}/logs/{wildcards.run}"
+
+    def recorded(self, wildcards: Any) -> str:
+        """What is there once a log or clip was measured: its metrics, or the manifest of its run on one clip."""
+        if wildcards.run in self.driving.overfits:
+            return f"{self._folder}/{wildcards.run}/manifest.json"
+        return f"{self._folder}/{wildcards.run}/{wildcards.scene}/metrics.json"
+
+    @property
+    def _tiny_logs(self) -> tuple[str, ...]:
+        index = self.driving.index
+        return index.tiny_scenes or self.logs.names[: index.tiny_num_scenes]
+
+    @property
+    def _first_logs(self) -> tuple[str, ...]:
+        """The logs that checks by eye and runs on one clip may look into."""
+        return self.logs.names if self.driving.index_path else self._tiny_logs
+
+    @property
+    def _index_cameras(self) -> tuple[str, ...]:
+        """The cameras of the clips, or all that they may have."""
+        return CAMERAS if self.driving.index_path else self.driving.index.camera_names
+
+    def lists_digest(self, wildcards: Any) -> str:
+        """What the index is made from: poses, times, and names of tables and images."""
+        return self._digest(self.logs.names, self.driving.index.camera_names, False, False)
+
+    def checked_digest(self, wildcards: Any) -> str:
+        """What the check reads."""
+        return self._digest(self.checked_logs(wildcards), CAMERAS, True, True)
+
+    def alignment_digest(self, wildcards: Any) -> str:
+        """What the check of lidar, poses and cameras reads."""
+        return self._digest(self._first_logs, (self.driving.alignment.camera,), True, False)
+
+    def clips_digest(self, wildcards: Any) -> str:
+        """What the check of a clip's voxels reads."""
+        return self._digest(self._first_logs, self._index_cameras, True, False)
+
+    def overfit_digest(self, wildcards: Any) -> str:
+        """What a run on one clip, and pictures of motion, read."""
+        logs = self.logs.names if getattr(wildcards, "run", None) in self.driving.runs else self._first_logs
+        return self._digest(logs, self._index_cameras, True, True)
+
+    def log_digest(self, wildcards: Any) -> str:
+        """What lifting a log reads.
+
+        Raises:
+            UserError: there is no such log.
+        """
+        self.logs.checked([wildcards.scene], "data_root")
+        return self._digest((wildcards.scene,), self._index_cameras, True, False)
+
+    def training_digest(self, wildcards: Any) -> str:
+        """What the logs hold that a training on many reads."""
+        return self._digest(tuple(self.split[0]), self._index_cameras, True, False)
+
+    def measured_digest(self, wildcards: Any) -> str:
+        """What a log holds that a measurement reads, boxes among it."""
+        return self._digest((wildcards.scene,), self._index_cameras, True, True)
+
+    def _digest(self, names: tuple[str, ...], cameras: tuple[str, ...], opened: bool, annotated: bool) -> str:
+        if self.logs.sample:
+            return sample_digest(self._config, "street")
+        key = (names, cameras, opened, annotated)
+        if key not in self._digests:
+            self._digests[key] = logs_digest(
+                Path(self.logs.root), names, self._context.cache, cameras, opened=opened, annotated=annotated
+            )
+        return self._digests[key]
+
+    @cached_property
+    def _digests(self) -> dict[tuple[Any, ...], str]:
+        return {}
+
+    def index(self, wildcards: Any) -> Any:
+        """The index of all logs, made or the user's own; parameters say what of it counts for a job.
+
+        Raises:
+            UserError: the user's own is not there.
+        """
+        return touchable(
+            checked_index(self.driving.index_path) if self.driving.index_path else full_index(self.driving)
+        )
+
+    def tiny(self, wildcards: Any) -> Any:
+        """The index of a few logs, or the user's own.
+
+        Raises:
+            UserError: the user's own is not there.
+        """
+        return touchable(
+            checked_index(self.driving.index_path) if self.driving.index_path else tiny_index(self.driving)
+        )
+
+    def flow_index(self, wildcards: Any) -> Any:
+        """The index that the clip of pictures of motion is taken from."""
+        return self.index(wildcards) if wildcards.run in self.driving.runs else self.tiny(wildcards)
+
+    def clips_of_all(self, wildcards: Any) -> str:
+        """What decides which clips the index of all logs has."""
+        return self._clips(self.logs.names, ("train", "test"))
+
+    def clips_of_few(self, wildcards: Any) -> str:
+        """What decides which clips the index of a few logs has."""
+        return self._clips(self._first_logs, ("train", "test"))
+
+    def flow_clips(self, wildcards: Any) -> str:
+        """What decides which clips the index has that pictures of motion are drawn of."""
+        return self.clips_of_all(wildcards) if wildcards.run in self.driving.runs else self.clips_of_few(wildcards)
+
+    def clips_of_log(self, wildcards: Any) -> str:
+        """What decides which clips of a log there are."""
+        return self._clips((wildcards.scene,), ("train", "test"))
+
+    def training_clips(self, wildcards: Any) -> str:
+        """What decides which clips are learnt from; nothing of the logs that are measured on."""
+        return self._clips(tuple(self.split[0]), ("train",))
+
+    def measured_clips(self, wildcards: Any) -> str:
+        """What decides which clips of a log are measured: those of the log, or, if only so many are, of all."""
+        most = self.driving.runs[wildcards.run].evaluate.max_eval_clips
+        return self._clips((wildcards.scene,) if most is None else tuple(self.split[1]), ("test",))
+
+    def _clips(self, names: tuple[str, ...], splits: tuple[str, ...]) -> str:
+        if self.driving.index_path is not None:
+            path = Path(checked_index(self.driving.index_path))
+            of_file = contents_digest([("index", path)], self._context.cache, ["index", str(path)])
+            return self._own_clips(path, of_file, names, splits)
+        index = self.driving.index.model_copy(update=_OF_NO_CLIP)
+        return shlex.join(
+            [self._digest(names, index.camera_names, False, False), code_digest("driving.clips.index"), *flags(index)]
+        )
+
+    def _own_clips(self, path: Path, of_file: str, names: tuple[str, ...], splits: tuple[str, ...]) -> str:
+        from splatdag.driving.clips.clips import read_index  # it needs pandas, which most runs of Snakemake do not
+
+        if self._read is None or self._read[0] != of_file:
+            self._read = of_file, read_index(path)
+        chosen = [clip for clip in self._read[1] if clip.split in splits and clip.scene_id in names]
+        return hashlib.blake2b(repr(chosen).encode(), digest_size=8).hexdigest()
+
+    _read: tuple[str, list[Any]] | None = None
+
+    def training_points(self, wildcards: Any) -> list[str]:
+        """Lifted frames of the logs to train on."""
+        return [f"{self._folder}/lift/{scene}.json" for scene in self.split[0]]
+
+    def measured_logs(self, wildcards: Any) -> list[str]:
+        """Logs that a run is measured on."""
+        return self.split[1]
+
+    def measured_rows(self, wildcards: Any) -> list[str]:
+        """What is measured of each log."""
+        return [f"{self._folder}/{wildcards.run}/{scene}/metrics.json" for scene in self.split[1]]
+
+    def index_flags(self, wildcards: Any) -> list[str]:
+        """Options of the index."""
+        return flags(self.driving.index)
+
+    def check_flags(self, wildcards: Any) -> list[str]:
+        """Options of the check of the logs."""
+        return flags(self.driving.check)
+
+    def alignment_flags(self, wildcards: Any) -> list[str]:
+        """Options of the check of lidar, poses and cameras."""
+        return flags(self.driving.alignment)
+
+    def voxelization_flags(self, wildcards: Any) -> list[str]:
+        """Options of the check of a clip's voxels."""
+        return flags(self.driving.voxelization)
+
+    def lift_flags(self, wildcards: Any) -> list[str]:
+        """Options of lifting; a run that has others lifts for itself."""
+        return flags(only(self.driving.train, LiftOptions))
+
+    def train_flags(self, wildcards: Any) -> list[str]:
+        """Options of a training on many logs."""
+        return flags(self.driving.runs[wildcards.run].train)
+
+    def evaluate_flags(self, wildcards: Any) -> list[str]:
+        """Options of a run's evaluation."""
+        return flags(self.driving.runs[wildcards.run].evaluate)
+
+    def overfit_flags(self, wildcards: Any) -> list[str]:
+        """Options of a training on one clip."""
+        return flags(self.driving.overfits[wildcards.overfit].overfit)
+
+    def flow_flags(self, wildcards: Any) -> list[str]:
+        """Options of a run's pictures of motion."""
+        return flags(self._all_runs[wildcards.run].flow)
+
+    def ckpt(self, wildcards: Any) -> str:
+        """Name of the checkpoint of a run that is measured and whose motion is drawn."""
+        return self._all_runs[wildcards.run].ckpt
+
+    def record_flags(self, wildcards: Any) -> list[str]:
+        """How a log is recorded."""
+        return flags(self._config.sharing.recordings)
+
+
+_OF_NO_CLIP: dict[str, Any] = {
+    name: IndexOptions.model_fields[name].default
+    for name in ("tiny_scenes", "tiny_num_scenes", "val_scenes", "val_num_scenes", "max_scenes", "strict")
+}
+"""Options of the index that only say which logs it has, and of which kind they are."""
