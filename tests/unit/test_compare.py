@@ -14,7 +14,7 @@ from PIL import Image
 from splatdag.commands.compare import compare, diff_lines
 from splatdag.commands.runs import read_runs
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.manifest import write_manifest
+from splatdag.workflow.manifest import RunId, write_manifest
 from splatdag.workflow.site import Prices
 
 OPTIONS = {"max_steps": 1500, "strategy": {"reset_every": 3000}, "scales": [1, 2], "masks": False}
@@ -47,6 +47,7 @@ def write_run(folder, psnr=29.8, gaussians=1000, options=OPTIONS, pictures=True,
         (folder / "curves.png").write_bytes(b"curves of " + folder.name.encode())
     values = {
         "stage": "scene.train",
+        "run": RunId.of("", "scene.train", folder),
         "inputs": {"photos": "ab"},
         "device": "cpu",
         "seconds": {"startup": 1.5, "train": 60.0},
@@ -129,7 +130,7 @@ def test_only_training_manifests_are_runs(results):
     ("file", "text", "fault"),
     [
         ("manifest.json", '{"stage": "captures.tr', "manifest.json: not JSON"),
-        ("manifest.json", '{"stage": "scene.train"}', "manifest.json.options: field required"),
+        ("manifest.json", '{"stage": "scene.train"}', "manifest.json.run: field required"),
         ("manifest.json", "[" * 100_000, "manifest.json: not JSON"),
         ("metrics.json", "\0", "metrics.json: not JSON"),
         (

@@ -49,16 +49,10 @@ def manifest(tmp_path: Path):
         folder = tmp_path / "results" / name
         folder.mkdir(parents=True)
         values = {
-            **{"stage": stage, "options": {}, "inputs": {}, "code": "", "packages": {}, "device": "H100"},
-            **{
-                "seconds": {},
-                "peak_memory_mb": {},
-                "gaussians": 1,
-                "steps": 1,
-                "offset": [],
-                "exit_reason": "finished",
-            },
-            **{"finished": "2026-11-21T11:00:00Z", "usage": attempts},
+            "stage": stage,
+            "run": {"area": "a", "scene": "b", "variant": "c"},
+            **{"options": {}, "inputs": {}, "code": "", "packages": {}, "device": "H100", "seconds": {}},
+            **{"peak_memory_mb": {}, "exit_reason": "finished", "finished": "2026-11-21T11:00:00Z", "usage": attempts},
         }
         (folder / "manifest.json").write_text(json.dumps(values))
         return name, folder

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from splatdag.workflow.gpu_slots import JOBS_PER_GPU
-from splatdag.workflow.manifest import Manifest
+from splatdag.workflow.manifest import Manifest, RunId, write_manifest
 from splatdag.workflow.usage import Usage, counted, read_usage
 
 TOY = '''
@@ -26,7 +26,7 @@ from pathlib import Path
 from splatdag.workflow import usage
 from splatdag.workflow.errors import Stopped, UserError
 from splatdag.workflow.gpu_slots import take_gpus
-from splatdag.workflow.manifest import write_manifest
+from splatdag.workflow.manifest import RunId, write_manifest
 from splatdag.workflow.options import Options
 from splatdag.workflow.stage import Job, run
 
@@ -56,7 +56,7 @@ def main(out: Path, job: Job, end: str = "well", device_count: int = 0, wait: fl
     if end == "never":
         time.sleep(60)
     fields = {"options": {}, "inputs": {}, "device": "toy", "gaussians": 1, "steps": 1, "offset": []}
-    write_manifest(out, "workflow.usage", {"train": 1.0}, **fields)
+    write_manifest(out, "workflow.usage", RunId.parse("toys/a/b"), {"train": 1.0}, **fields)
 
 
 if __name__ == "__main__":
@@ -152,12 +152,10 @@ def test_elsewhere_gpus_count_once_they_are_taken_and_in_part_where_they_are_sha
 
 def test_the_manifest_of_a_stage_without_a_log_tells_of_its_attempt(tmp_path: Path) -> None:
     fields: dict[str, Any] = {"options": {}, "inputs": {}, "device": "x", "gaussians": 1, "steps": 1, "offset": []}
-    from splatdag.workflow.manifest import write_manifest
-
     with counted(None, "processor", 2, 0, ""):
-        write_manifest(tmp_path / "manifest.json", "workflow.usage", {}, **fields)
+        write_manifest(tmp_path / "manifest.json", "workflow.usage", RunId.parse("toys/a/b"), {}, **fields)
     [usage] = json.loads((tmp_path / "manifest.json").read_text())["usage"]
     assert (usage["device"], usage["end"]) == ("processor", "finished")
     assert list(tmp_path.iterdir()) == [tmp_path / "manifest.json"]
-    write_manifest(tmp_path / "manifest.json", "workflow.usage", {}, **fields)
+    write_manifest(tmp_path / "manifest.json", "workflow.usage", RunId.parse("toys/a/b"), {}, **fields)
     assert json.loads((tmp_path / "manifest.json").read_text())["usage"] == []

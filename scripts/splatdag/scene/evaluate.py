@@ -25,7 +25,7 @@ from splatdag.splats.lpips import lpips_where_possible
 from splatdag.splats.normalisation import Normalisation
 from splatdag.workflow.digests import file_digest
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.manifest import write_manifest
+from splatdag.workflow.manifest import RunId, write_manifest
 from splatdag.workflow.publish import read_json, write_json
 from splatdag.workflow.sequences import evenly
 from splatdag.workflow.stage import Job
@@ -88,7 +88,7 @@ def main(
             "checkpoint": file_digest(path),
         }
     startup = time.time() - psutil.Process().create_time()
-    _measure(loaded, views, kept, chosen, data_dir, result_dir, inputs, startup)
+    _measure(loaded, views, kept, chosen, data_dir, result_dir, inputs, job, startup)
 
 
 def last_checkpoint(run_dir: Path) -> Path:
@@ -180,6 +180,7 @@ def _measure(
     data_dir: Path,
     result_dir: Path,
     inputs: dict[str, str],
+    job: Job,
     startup: float,
 ) -> None:
     """Evaluate and write the run contract, the manifest last."""
@@ -203,6 +204,8 @@ def _measure(
     write_manifest(
         result_dir / "manifest.json",
         stage="scene.evaluate",
+        run=RunId.of(job.run_id, "scene.evaluate", result_dir),
+        sample=job.sample,
         options=options.model_dump(mode="json"),
         inputs=inputs,
         device=device_name(device),

@@ -43,7 +43,7 @@ from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.digests import digest_of_folder, file_digest
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.lease import lease
-from splatdag.workflow.manifest import write_manifest
+from splatdag.workflow.manifest import RunId, write_manifest
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, run
 
@@ -119,6 +119,8 @@ def _train(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions,
     checkpoint = Checkpoint(state, key)
     about: dict[str, Any] = {
         "stage": "scene.train",
+        "run": RunId.of(job.run_id, "scene.train", result_dir),
+        "sample": job.sample,
         "options": options.model_dump(mode="json"),
         "inputs": inputs,
         "device": device_name(device, ranks),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.publish import write_json
@@ -18,13 +18,52 @@ from splatdag.workflow.usage import Usage, this_attempt
 _PACKAGES = ("splatdag", "torch", "numpy", "numba", "gsplat", "pycolmap", "opencv-python-headless")
 
 
+class RunId(BaseModel):
+    """Which run of which scene of which area; as text `AREA/SCENE/VARIANT`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    area: str = Field(min_length=1)
+    """Such as `captures`."""
+    scene: str
+    """What was looked at, such as `room`; empty where the run has no scene of its own."""
+    variant: str
+    """Which run of the scene, such as `single` or `single/eval_on_night`; empty where it has one only."""
+
+    def __str__(self) -> str:
+        return "/".join((self.area, self.scene, self.variant))
+
+    @classmethod
+    def parse(cls, text: str) -> RunId:
+        """Read `AREA/SCENE/VARIANT`, of which only the variant may hold slashes.
+
+        Raises:
+            ValueError: the text is not of that form.
+        """
+        area, *rest = text.split("/", 2)
+        if not area or len(rest) != 2:
+            raise ValueError(f"{text}: expected AREA/SCENE/VARIANT, such as captures/room/single")
+        return cls(area=area, scene=rest[0], variant=rest[1])
+
+    @classmethod
+    def of(cls, text: str, stage: str, folder: Path) -> RunId:
+        """Read `AREA/SCENE/VARIANT`; where it is empty, a run by hand is known by its stage's area and its folder."""
+        if text:
+            return cls.parse(text)
+        return cls(area=stage.partition(".")[0], scene=folder.resolve().name, variant="")
+
+
 class Manifest(BaseModel):
     """The last file of a run, and what `compare` and `status` read."""
 
     model_config = ConfigDict(extra="forbid")
 
     stage: str
-    """Module that ran, such as `captures.train`."""
+    """Module that ran, such as `scene.train`."""
+    run: RunId
+    """Who it is."""
+    sample: str = ""
+    """Bundled sample that it was made from, such as `room`; empty for one's own data."""
     options: dict[str, Any]
     """All options, defaults included."""
     inputs: dict[str, str]
@@ -41,11 +80,11 @@ class Manifest(BaseModel):
     """Largest resident memory (`host`) and largest device allocation (`cuda`)."""
     images: str = ""
     """How many photos there were, how large, and where they were kept meanwhile."""
-    gaussians: int
-    """Gaussians in splat.ply."""
-    steps: int
-    """Optimisation steps done."""
-    offset: list[float]
+    gaussians: int | None = None
+    """Gaussians in splat.ply, where the run has one."""
+    steps: int | None = None
+    """Optimisation steps done, where something was trained."""
+    offset: list[float] | None = None
     """What to add to splat.ply's positions to be in the input's world frame (zero but for georeferenced inputs)."""
     exit_reason: str
     """How the training ended: `finished`; or `cuda_oom`, in a manifest that lies in `state/`."""
@@ -56,7 +95,7 @@ class Manifest(BaseModel):
 
 
 def write_manifest(
-    path: Path, stage: str, seconds: dict[str, float], exit_reason: str = "finished", **fields: Any
+    path: Path, stage: str, run: RunId, seconds: dict[str, float], exit_reason: str = "finished", **fields: Any
 ) -> None:
     """Write a manifest; code digest, total time, versions, host memory and the time of day are filled in here."""
     seconds = {name: round(value, 2) for name, value in {**seconds, "total": sum(seconds.values())}.items()}
@@ -64,6 +103,7 @@ def write_manifest(
     attempt = this_attempt()
     manifest = Manifest(
         stage=stage,
+        run=run,
         code=code_digest(stage),
         seconds=seconds,
         packages=package_versions(),

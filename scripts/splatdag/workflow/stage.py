@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import IO, Annotated, Any
 
 import tyro
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from splatdag.workflow.config_file import options_before_flags
 from splatdag.workflow.errors import RESUMABLE, USER_ERROR, Stopped, UserError
 from splatdag.workflow.hang_up import stop_on_hang_up
-from splatdag.workflow.manifest import processor_name
+from splatdag.workflow.manifest import RunId, processor_name
 from splatdag.workflow.options import Options, explained
 from splatdag.workflow.usage import counted
 
@@ -48,8 +48,17 @@ class Job(Options):
     """CPU threads to use."""
     gpu_class: str = ""
     """Class of GPU that the job asked the cluster for; it has a price in site.yaml."""
+    run_id: str = ""
+    """Who the run is: AREA/SCENE/VARIANT, such as captures/room/single."""
+    sample: str = ""
+    """Name of the bundled sample that is worked on; empty for one's own data."""
     debug: bool = False
     """Show the traceback of every error."""
+
+    @field_validator("run_id")
+    @classmethod
+    def _has_three_parts(cls, text: str) -> str:
+        return str(RunId.parse(text)) if text else ""
 
 
 def run(main: Callable[..., None]) -> None:

@@ -25,8 +25,9 @@ from splatdag.formats.images import read_pixels
 from splatdag.scene.preview import spread, write_pairs
 from splatdag.splats.devices import device_memory_mb
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.manifest import now, write_manifest
+from splatdag.workflow.manifest import RunId, now, write_manifest
 from splatdag.workflow.publish import write_json
+from splatdag.workflow.stage import Job
 
 logger = logging.getLogger(__name__)
 MEASURED = "metrics.json"
@@ -110,13 +111,14 @@ def _told(found: Evaluated) -> str:
     return f"{np.mean(novel):.2f} dB, {found.seconds['reconstruct']:.2f} s to reconstruct"
 
 
-def publish_run(run_dir: Path, measured: list[Row], about: dict[str, Any]) -> None:
+def publish_run(run_dir: Path, measured: list[Row], about: dict[str, Any], job: Job) -> None:
     """Write metrics.json, preview.jpg and, last, manifest.json of a run from what was measured of its logs.
 
     Args:
         run_dir: with meta.json of the training and a folder of each log.
         measured: of each log, as `measure_scene` returns it.
         about: more for `meta` of metrics.json.
+        job: how the stage runs.
 
     Raises:
         UserError: nothing was measured.
@@ -154,6 +156,8 @@ def publish_run(run_dir: Path, measured: list[Row], about: dict[str, Any]) -> No
     write_manifest(
         run_dir / "manifest.json",
         stage=meta["stage"],
+        run=RunId.of(job.run_id, meta["stage"], run_dir),
+        sample=job.sample,
         seconds=seconds,
         options=meta["options"],
         inputs=meta["inputs"],

@@ -29,7 +29,7 @@ def main(run_dir: Path, ckpt: Path, index_path: Path, scenes: tuple[str, ...], j
             raise UserError(f"{path}: {error.strerror}") from None
         except (ValueError, OverflowError, KeyError) as error:
             raise UserError(f"{path}: not what an evaluation writes ({error})") from None
-    publish_run(run_dir, measured, {"ckpt": str(ckpt), "index_path": str(index_path), "scenes": list(scenes)})
+    publish_run(run_dir, measured, {"ckpt": str(ckpt), "index_path": str(index_path), "scenes": list(scenes)}, job)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def main(
         folder = output_dir / clip_folder(options.clip_index)
         evaluated = measure_scene(model, reader, [clip], folder, "boxes", 1, device)
         about = {"ckpt": "ckpt_last.pt", "index_path": str(index_path), "trained_on": "the clip that is measured"}
-        publish_run(output_dir, [evaluated], about)
+        publish_run(output_dir, [evaluated], about, job)
 
     learn_run(
         "driving.training.overfit",
