@@ -8,12 +8,14 @@ from typing import ClassVar, Literal
 import pytest
 import tyro
 from pydantic import Field
+from snakemake.cli import parse_config
+from snakemake.common import dict_to_key_value_args
 
 from splatdag.commands.generate import conda_environment, generated
 from splatdag.config import read_config
 from splatdag.scene.options import TrainOptions
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.options import Options, differences, documented, flags, overridden, validated
+from splatdag.workflow.options import Options, differences, documented, flags, overridden, validated, with_unset
 
 
 class Inner(Options):
@@ -23,6 +25,8 @@ class Inner(Options):
     """A rate."""
     on: bool = False
     """A switch."""
+    most: int | None = None
+    """A limit."""
 
 
 class Outer(Options):
@@ -38,6 +42,8 @@ class Outer(Options):
     """Marks."""
     cap: int | None = None
     """Cap."""
+    name: str | None = None
+    """Name."""
     inner: Inner = Inner()
     """Inner."""
 
@@ -55,6 +61,58 @@ def test_flags_on_a_command_line_give_the_options_back(given):
     options = Outer(**given)
     default = Outer(preset=options.preset)
     assert tyro.cli(Outer, args=flags(options), default=default) == options
+
+
+NULLS = ["null", "~", "None", "NULL", '"null"', ""]
+
+
+@pytest.mark.parametrize("null", NULLS)
+def test_an_option_is_unset_from_the_command_line_in_the_main_process_and_in_jobs(null: str) -> None:
+    """Snakemake's `--config` makes text of everything, and hands it to its jobs as Python writes it."""
+    given = parse_config([f"captures={{train: {{max_init_points: {null}, match_string: {null}}}}}"])
+    for config in (given, parse_config(dict_to_key_value_args(given, repr_obj=True))):
+        config["captures"]["train"]["preset"] = "small"
+        train = read_config(config).captures.train
+        assert (train.max_init_points, train.match_string) == (None, None)
+        assert flags(train) == ["--preset=small", "--max-init-points=None"]
+
+
+@pytest.mark.parametrize("null", NULLS)
+def test_a_section_without_values_is_that_of_the_defaults(null: str) -> None:
+    for given in ({"driving": None}, {"captures": {"train": None}}, parse_config([f"sharing={null}"])):
+        assert read_config(given) == read_config({})
+    assert Outer(preset="fast", inner=None).inner == Outer(preset="fast").inner
+    with pytest.raises(UserError, match=r"config\.captures\.train"):
+        read_config({"captures": {"train": False}})
+
+
+def test_empty_text_is_a_value_where_it_means_something() -> None:
+    train = read_config({"captures": {"train": {"eval_match_string": "", "match_string": ""}}}).captures.train
+    assert (train.eval_match_string, train.match_string) == ("", None)
+
+
+@pytest.mark.parametrize(
+    "words", [["--cap=null"], ["--cap", "~"], ["--cap=None"], ["--cap", "none"], ["--cap="], ["--cap", ""]]
+)
+def test_a_flag_is_unset_by_null(words: list[str]) -> None:
+    default = Outer(cap=3, name="n", inner=Inner(most=4))
+    assert tyro.cli(Outer, args=with_unset(words, [Inner, Outer]), default=default).cap is None
+    inner = [word.replace("--cap", "--inner.most") for word in words]
+    assert tyro.cli(Outer, args=with_unset(inner, [Outer]), default=default).inner.most is None
+    name = [word.replace("--cap", "--name") for word in words]
+    assert tyro.cli(Outer, args=with_unset(name, [Outer]), default=default).name is None
+
+
+def test_only_a_flag_that_may_be_unset_is() -> None:
+    words = ["--steps", "null", "--inner.rate=null", "--other=null", "null", "--no.such", "~", "--cap"]
+    assert with_unset(words, [Outer]) == words
+
+
+def test_an_option_of_others_may_be_switched_off_from_the_command_line() -> None:
+    for off in ("false", "null", "0", "False"):
+        read_config(parse_config([f"captures={{train: {{use_bilateral_grid: {off}}}}}"]))
+    with pytest.raises(UserError, match="bilateral grids are not supported"):
+        read_config(parse_config(["captures={train: {use_bilateral_grid: true}}"]))
 
 
 def test_a_preset_fills_what_is_not_given_and_what_is_given_wins():

@@ -27,6 +27,13 @@ def test_a_row_overrides_options_of_its_stages(read):
     assert (train_flags(rows["cat"]), rows["cat"].stages.pose_flags) == (["--preset=small"], [])
 
 
+@pytest.mark.parametrize("cell", ["null", "None", "~", '""'])
+def test_a_row_may_unset_what_the_config_or_its_preset_sets(read, cell):
+    shared = Stages(FrameOptions(), PoseOptions(), TrainOptions(preset="small", match_string="left"))
+    sheet = f"capture\tdata_dir\tmatch_string\ttrain.max_init_points\na\tphotos\t{cell}\t{cell}\n"
+    assert train_flags(read(sheet, shared)["a"]) == ["--preset=small", "--max-init-points=None"]
+
+
 def test_a_row_may_take_another_preset(read):
     rows = read("capture\tdata_dir\ttrain.preset\na\tphotos\tdefault\nb\tphotos\t\n")
     assert (train_flags(rows["a"]), train_flags(rows["b"])) == (["--preset=default"], ["--preset=small"])

@@ -18,6 +18,7 @@ class UploadOptions(Options):
     """Recordings and a page per scene, to the Hub or to a folder."""
 
     section: ClassVar[str] = "sharing.upload"
+    may_be_empty: ClassVar[tuple[str, ...]] = ("rrd_glob",)
 
     repo_id: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
     """Repository on the Hub, `owner/name`, made if it is not there. Not set: the same tree goes to `results/hub`."""

@@ -228,6 +228,7 @@ class TrainOptions(SplatOptions):
         "data_type": "only COLMAP data and photos are supported; leave data_type out",
         "camera_model": "photos are undistorted to pinhole views when they are loaded; leave camera_model out",
     }
+    may_be_empty: ClassVar[tuple[str, ...]] = ("eval_match_string",)
 
     data_factor: int = Field(1, ge=1)
     """Photos are scaled down by this factor; `images_<factor>/` is used where it is there."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import reprlib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from splatdag.workflow.errors import UserError, nearest
@@ -18,6 +18,8 @@ T = TypeVar("T", bound="Options")
 _short = reprlib.Repr()
 _short.maxstring = _short.maxlong = _short.maxother = 80
 """All of a list whose parts are aliases of each other would be endless."""
+_NULL, _OFF = ("null", "none", "~"), ("false", "no", "off", "0")
+"""How YAML and Python write None and False. Snakemake's `--config` hands on text: of `{cap: null}` the text "null"."""
 
 
 class Options(BaseModel):
@@ -26,11 +28,15 @@ class Options(BaseModel):
     A class with a field `preset` lists its presets in `presets`: the values of the named preset stand in for
     the defaults, and whatever is given beside it wins. What others call an option and splatdag does not do is
     in `refused`: the name, or a pattern, and why; values that switch it off are accepted.
+
+    An option that may be None is unset by `null`, `~` or `None`, as text too, and by empty text but for those in
+    `may_be_empty`. A section that is unset has its defaults.
     """
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False)
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     refused: ClassVar[dict[str, str]] = {}
+    may_be_empty: ClassVar[tuple[str, ...]] = ()
     section: ClassVar[str] = ""
     """Where a whole config.yaml has them, such as `captures.train`."""
 
@@ -39,7 +45,7 @@ class Options(BaseModel):
     def _fill_from_preset(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        given = {key: value for key, value in given.items() if not cls._refuses(str(key), value)}
+        given = {key: value for key, value in given.items() if not cls._left_out(str(key), value)}
         if not cls.presets:
             return given
         name = given.get("preset", cls.model_fields["preset"].default)
@@ -47,19 +53,34 @@ class Options(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_text(cls, given: Any) -> Any:
-        """Neither file names nor flags can have a NUL, which JSON and YAML can write."""
-        if any(isinstance(part, str) and "\0" in part for part in (given if isinstance(given, list) else [given])):
+    def _plain(cls, given: Any, info: ValidationInfo) -> Any:
+        """Unset what is given as null; neither file names nor flags can have a NUL, which JSON and YAML can write."""
+        if isinstance(given, str | list) and any(isinstance(part, str) and "\0" in part for part in given):
             raise ValueError("a NUL, which no text can have here")
-        return given
+        return None if isinstance(given, str) and cls.unsets(str(info.field_name), given) else given
+
+    @classmethod
+    def unsets(cls, name: str, text: str) -> bool:
+        """Whether a text stands for None, of an option that may be None."""
+        field = cls.model_fields.get(name)
+        optional = field is not None and type(None) in typing.get_args(field.annotation)
+        return optional and (_is_null(text) or (not text and name not in cls.may_be_empty))
+
+    @classmethod
+    def _left_out(cls, key: str, value: Any) -> bool:
+        """Whether a key counts as not given: a section that is unset, or an option of others that is switched off."""
+        field = cls.model_fields.get(key)
+        if field is None:
+            return cls._refuses(key, value)
+        return _is_options(field.annotation) and (value == "" or _is_null(value))
 
     @classmethod
     def _refuses(cls, key: str, value: Any) -> bool:
         """Whether an option that splatdag does not have is switched off; raises ValueError if it is on."""
         reason = cls.reason_against(key)
-        if reason is not None and value and key not in cls.model_fields:
+        if reason is not None and value and not _is_null(value) and str(value).lower() not in _OFF:
             raise ValueError(f"{key}: {reason}")
-        return reason is not None and key not in cls.model_fields
+        return reason is not None
 
     @classmethod
     def reason_against(cls, key: str) -> str | None:
@@ -69,6 +90,10 @@ class Options(BaseModel):
     def notices(self) -> list[str]:
         """What the user should know about these values, such as settings without effect; a line each."""
         return []
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in _NULL)
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -119,13 +144,19 @@ def _one_line(options: type[Options], problem: Any, where: str) -> str:
     return f"{key}: {message}" if len(shown) > 60 else f"{key}: {message}, not {shown}"
 
 
-def _known_keys(options: type[Options], path: list[str]) -> list[str]:
+def _known_keys(options: type[Options], path: Sequence[str]) -> list[str]:
+    inner = _section(options, path)
+    return list(inner.model_fields) if inner is not None else []
+
+
+def _section(options: type[Options], path: Sequence[str]) -> type[Options] | None:
+    """The options below some keys; None where these name no section."""
     for part in path:
         field = options.model_fields.get(part)
         if field is None or not _is_options(field.annotation):
-            return []
+            return None
         options = typing.cast(type[Options], field.annotation)
-    return list(options.model_fields)
+    return options
 
 
 def _is_options(annotation: Any) -> bool:
@@ -191,6 +222,24 @@ def _flags(values: dict[str, Any], prefix: str) -> Iterator[str]:
             yield from [f"--{flag}", *map(str, value)]
         else:
             yield f"--{flag}={value}"
+
+
+def with_unset(arguments: Sequence[str], kinds: Sequence[type[Options]]) -> list[str]:
+    """Command-line arguments with `None`, the one word that tyro knows, where a flag of these options is unset."""
+    words = list(arguments)
+    for place, word in enumerate(arguments):
+        flag, joined, value = word.partition("=")
+        if flag.startswith("--") and joined and _unset_by_flag(kinds, flag, value):
+            words[place] = f"{flag}=None"
+        elif word.startswith("--") and any(_unset_by_flag(kinds, word, value) for value in arguments[place + 1 :][:1]):
+            words[place + 1] = "None"
+    return words
+
+
+def _unset_by_flag(kinds: Sequence[type[Options]], flag: str, value: str) -> bool:
+    *path, name = flag.removeprefix("--").replace("-", "_").split(".")
+    sections = [section for kind in kinds if (section := _section(kind, path)) is not None]
+    return any(section.unsets(name, value) for section in sections)
 
 
 def documented(options: type[Options], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:

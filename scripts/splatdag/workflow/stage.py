@@ -27,7 +27,7 @@ from splatdag.workflow.config_file import options_before_flags
 from splatdag.workflow.errors import RESUMABLE, USER_ERROR, Stopped, UserError
 from splatdag.workflow.hang_up import stop_on_hang_up
 from splatdag.workflow.manifest import RunId, processor_name
-from splatdag.workflow.options import Options, explained
+from splatdag.workflow.options import Options, explained, with_unset
 from splatdag.workflow.usage import counted
 
 STARTED, FINISHED, FAILED, STOPPED = "started", "finished", "failed", "stopped"
@@ -87,10 +87,11 @@ def run(main: Callable[..., None]) -> None:
 def _parsed(main: Callable[..., None]) -> dict[str, Any]:
     """The arguments of `main` from the command line; what is wrong with it becomes one line."""
     shown = io.StringIO()
-    _check_refused(main, sys.argv[1:])
+    words = with_unset(sys.argv[1:], _option_classes(main))
+    _check_refused(main, words)
     try:
         with redirect_stderr(shown):
-            arguments = tyro.cli(_with_flat_options(main, sys.argv[1:]), prog=f"python -m {_module_name(main)}")
+            arguments = tyro.cli(_with_flat_options(main, words), prog=f"python -m {_module_name(main)}", args=words)
     except ValidationError as error:
         raise SystemExit(_report(explained(error, Options, "command line"))) from None
     except UserError as error:
