@@ -1,0 +1,258 @@
+"""Backends of stages: what each is, what it needs, and whether that is on this machine."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.options import Options
+from splatdag.workflow.weights import Weights
+
+_PASSED_ON = (
+    *("HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TZ", "TMPDIR", "PATH", "LD_LIBRARY_PATH", "CC", "CXX"),
+    *("CUDA_*", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"),
+    *("TORCH_HOME", "HF_HOME", "HF_HUB_CACHE", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR"),
+)
+"""Variables that every upstream gets. Others may be secrets, or meant for our own Python."""
+_SETTINGS = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "PYTHONNOUSERSITE": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+"""Weights are what the preflight saw: nothing is fetched while a GPU waits."""
+
+
+class Installation(Options):
+    """Where an upstream lies on this machine."""
+
+    checkout: str | None = None
+    """Folder of its git checkout."""
+    python: str | None = None
+    """Python interpreter of its own environment."""
+    weights: str | None = None
+    """Folder of its weights."""
+    variables: tuple[str, ...] = ()
+    """Names of environment variables that it gets beside the usual ones; secrets are passed on only by name."""
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A program that others publish, driven by a script of ours under its own Python.
+
+    The script gets the path of `request.json` as its argument and runs in that file's folder, with the checkout on
+    PYTHONPATH. The request holds `digest`, `checkout`, `weights` (name to folder), `device`, `threads` and `options`.
+    The script writes its files into the folder and, last, `result.json` with the same `digest` and what else it has to
+    say.
+    """
+
+    repository: str
+    """Address to clone."""
+    revision: str
+    """Commit that the script was written for, or version of the package."""
+    entry: Path
+    """The script."""
+    python_version: str
+    """Such as `3.10`."""
+    requirements: tuple[str, ...]
+    """Arguments of `pip install` in its environment; `{checkout}` stands for the checkout."""
+    modules: tuple[str, ...]
+    """Top-level modules that its Python must find."""
+    key: str
+    """Where the config has its installation, such as `upstreams.vggt`."""
+    installed: Installation
+    """Where it lies on this machine."""
+    package: str = ""
+    """Name of the distribution, where pip installs it and there is no checkout."""
+    variables: tuple[str, ...] = ()
+    """As `Installation.variables`, for every installation."""
+    resumes: bool = False
+    """The script goes on from the files that an attempt left; otherwise every attempt begins in an empty folder."""
+
+    def checkout(self) -> Path | None:
+        """Folder of the checkout, absolute; None where there is none."""
+        checkout = self.installed.checkout
+        return Path(checkout).absolute() if checkout and not self.package else None
+
+    def python(self) -> Path | None:
+        """Its interpreter, absolute; a link stays one, since an environment's is found by it."""
+        return Path(self.installed.python).absolute() if self.installed.python else None
+
+    def install_lines(self) -> list[str]:
+        """Shell commands that make checkout and environment where the config expects them, or in this folder."""
+        clone = str(self.checkout() or self.repository.rstrip("/").rpartition("/")[2].removesuffix(".git"))
+        python = self.python() or Path(f"{clone}-env", "bin", "python").absolute()
+        requirements = [requirement.format(checkout=clone) for requirement in self.requirements]
+        fetch = [["git", "clone", self.repository, clone], ["git", "-C", clone, "checkout", self.revision]]
+        make = [
+            [f"python{self.python_version}", "-m", "venv", str(python.parent.parent)],
+            [str(python), "-m", "pip", "install", *requirements],
+        ]
+        return [shlex.join(words) for words in (make if self.package else fetch + make)]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to do the work of a stage: embedded, which is code of ours, or an upstream."""
+
+    name: str
+    rules: tuple[str, ...]
+    """Rules in whose jobs it works."""
+    weights: tuple[Weights, ...] = ()
+    upstream: Upstream | None = None
+    """None: embedded."""
+    host_mb: int | None = None
+    """Memory that it needs beside its inputs, in MB; None where nobody has measured it."""
+    gpu_mb: int | None = None
+    """GPU memory that it needs, in MB."""
+    proven: bool = False
+    """Whether it was seen to work with its real weights."""
+    proof: str = ""
+    """What shows that, with the date or the test; or what has been shown so far."""
+    without: str = ""
+    """What happens where its weights are missing, if that is no error: `LPIPS is left out`."""
+
+    def identity(self) -> dict[str, Any]:
+        """What its results depend on: name, revision, script and weights; for digests of requests and of rules."""
+        upstream = self.upstream
+        return {
+            "name": self.name,
+            "revision": upstream and upstream.revision,
+            "entry": upstream and hashlib.sha256(upstream.entry.read_bytes()).hexdigest(),
+            "weights": [[weights.name, weights.revision, weights.files] for weights in self.weights],
+        }
+
+
+def environment(upstream: Upstream, device: str = "cpu", threads: int = 1) -> dict[str, str]:
+    """The environment that an upstream's Python is run with: what is passed on, and its own places first."""
+    named = {*upstream.variables, *upstream.installed.variables}
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if name in named or any(fnmatch.fnmatchcase(name, pattern) for pattern in _PASSED_ON)
+    }
+    checkout, python = upstream.checkout(), upstream.python()
+    own = str(Path(sys.executable).parent)
+    paths = [str(python.parent)] if python else []
+    paths += [path for path in passed.get("PATH", os.defpath).split(os.pathsep) if path not in ("", own, *paths)]
+    settings = {"PATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(threads)}
+    if checkout:
+        settings["PYTHONPATH"] = str(checkout)
+    if device == "cpu":
+        settings["CUDA_VISIBLE_DEVICES"] = ""
+    return {**_SETTINGS, **passed, **settings}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a backend needs on this machine, and whether it is there."""
+
+    what: str
+    """`checkout`, `interpreter`, or the name of weights."""
+    state: str
+    """For the table: `found`, and what was found; or the problem."""
+    problem: str = ""
+    """Why it can't be used; empty where it can."""
+
+
+def parts(backend: Backend) -> list[Part]:
+    """What a backend needs on this machine, part by part."""
+    upstream = backend.upstream
+    own = [] if upstream is None else [*([] if upstream.package else [_checkout(upstream)]), _interpreter(upstream)]
+    return [*own, *(_weights(weights, upstream) for weights in backend.weights)]
+
+
+def _weights(weights: Weights, upstream: Upstream | None) -> Part:
+    if weights.folder is None and upstream is not None:
+        return _missing(weights.name, f"not set ({upstream.key}.weights)")
+    problem = weights.problem()
+    return _missing(weights.name, problem) if problem else Part(weights.name, "found")
+
+
+def _missing(what: str, problem: str) -> Part:
+    return Part(what, problem, problem)
+
+
+def _checkout(upstream: Upstream) -> Part:
+    folder = upstream.checkout()
+    if folder is None:
+        return _missing("checkout", f"not set ({upstream.key}.checkout)")
+    if not folder.is_dir():
+        return _missing("checkout", f"missing: {folder}")
+    try:
+        revision, edits = _git(upstream, "rev-parse", "HEAD"), _git(upstream, "status", "--porcelain", "-uno")
+    except OSError:
+        return Part("checkout", "found, revision unknown (no git)")
+    if not revision:
+        return Part("checkout", "found, revision unknown (no git repository)")
+    if revision.startswith(upstream.revision):
+        return Part("checkout", f"found, {revision[:7]}" + (" with edits" if edits else ""))
+    return _missing("checkout", f"{folder} is at {revision[:7]}, expected {upstream.revision[:7]}")
+
+
+def _git(upstream: Upstream, *words: str) -> str:
+    """What git says in the checkout, also if another user made it; empty where that is no repository itself."""
+    folder = upstream.checkout()
+    assert folder is not None
+    command = ["git", "--no-optional-locks", "-c", f"safe.directory={folder}", "-C", str(folder), *words]
+    variables = environment(upstream) | {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    return subprocess.run(command, capture_output=True, text=True, env=variables).stdout.strip()
+
+
+_LOOK = """
+import importlib.metadata, importlib.util, json, platform, sys
+package, *modules = sys.argv[1:]
+try:
+    version = importlib.metadata.version(package) if package else ""
+except importlib.metadata.PackageNotFoundError:
+    version = None
+absent = [module for module in modules if importlib.util.find_spec(module) is None]
+print(json.dumps([platform.python_version(), version, absent]))
+"""
+
+
+def _interpreter(upstream: Upstream) -> Part:
+    python = upstream.python()
+    if python is None:
+        return _missing("interpreter", f"not set ({upstream.key}.python)")
+    if not python.is_file() or not os.access(python, os.X_OK):
+        return _missing("interpreter", f"missing: {python}")
+    command = [str(python), "-c", _LOOK, upstream.package, *upstream.modules]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(upstream), cwd="/")
+        version, package, absent = json.loads(done.stdout)
+    except (OSError, ValueError) as error:
+        return _missing("interpreter", f"{python} is no Python that runs ({type(error).__name__})")
+    if absent:
+        return _missing("interpreter", f"{python} has no module {', '.join(absent)}")
+    if upstream.package and package != upstream.revision:
+        return _missing("interpreter", f"{python} has {upstream.package} {package}, expected {upstream.revision}")
+    return Part("interpreter", f"found, {version}")
+
+
+def check_installed(backends: Iterable[Backend]) -> None:
+    """Stop before any work, and before a GPU is waited for, where a backend can't be run.
+
+    Raises:
+        UserError: a line per backend: what is missing, and what to do.
+    """
+    lines = [
+        f"{backend.name} can't be run: {'; '.join(problems)}; `snakemake check_checkpoints` says how to install it"
+        for backend in backends
+        if (problems := [f"{part.what}: {part.problem}" for part in parts(backend) if part.problem])
+        and not backend.without
+    ]
+    if lines:
+        raise UserError("\n".join(dict.fromkeys(lines)))

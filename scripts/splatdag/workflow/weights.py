@@ -1,0 +1,74 @@
+"""Pretrained weights: what they are, under which licence, and whether they are on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from splatdag.workflow.publish import write_json
+from splatdag.workflow.user_cache import user_cache
+
+
+class Weights(BaseModel):
+    """Pretrained weights; in a manifest, without the fields that tell of one machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """As their publisher calls them, such as `facebook/VGGT-1B`."""
+    source: str
+    """Address that they are published at."""
+    revision: str
+    """Commit or version at the source, or the start of the SHA-256."""
+    licence: str
+    """SPDX identifier, or what the publisher says."""
+    licence_url: str
+    """Address of the licence."""
+    commercial: bool | None
+    """Whether the licence allows commercial use; None where the publisher does not say."""
+    used_for: Literal["results", "metrics"] = "results"
+    """`metrics` where they only measure, so that their licence does not reach what is published."""
+    folder: Path | None = Field(None, exclude=True)
+    """Folder on this machine; None where the config does not name it."""
+    files: dict[str, str] = Field({}, exclude=True)
+    """Files in that folder, and of each the SHA-256 or its start; empty where it is not known."""
+
+    def described(self) -> str:
+        """The licence in words, with what it means for commercial use."""
+        terms = {True: "", False: ", not for commercial use", None: ", commercial use not stated"}
+        return self.licence + terms[self.commercial]
+
+    def problem(self) -> str | None:
+        """Why they can't be used here, in a few words: not set, missing, or another SHA-256; None where they can."""
+        if self.folder is None:
+            return "not set"
+        for name, expected in self.files.items():
+            path = self.folder / name
+            if not path.is_file():
+                return f"missing: {path}"
+            if expected and not (found := _sha256(path)).startswith(expected):
+                return f"{path}: its SHA-256 starts with {found[: len(expected)]}, not {expected}"
+        return None
+
+
+def _sha256(path: Path) -> str:
+    """The digest of a large file, read again only when its size, times or inode have changed."""
+    stat = path.stat()
+    state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    memory = (
+        user_cache() / "weights" / f"{hashlib.blake2b(str(path.resolve()).encode(), digest_size=8).hexdigest()}.json"
+    )
+    try:
+        known = json.loads(memory.read_bytes())
+        if known["state"] == state:
+            return str(known["sha256"])
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    write_json(memory, {"state": state, "sha256": digest})
+    return digest
