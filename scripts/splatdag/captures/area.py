@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from splatdag.captures.options import CapturesConfig
+from splatdag.captures.result_dirs import link_of
 from splatdag.captures.sheet import DUAL_VARIANTS, Capture, Stages, read_captures, row_notices
 from splatdag.formats.photoset import data_digest
 from splatdag.samples.options import RoomOptions
@@ -325,16 +326,11 @@ class CapturesPlan(Plan):
         capture = self.row(wildcards)
         if capture.result_dir is None:
             raise UserError(f"{capture.where}: no result_dir, so there is no link to make")
-        return str(result_link(capture.result_dir, wildcards.variant))
+        return str(link_of(capture.result_dir, wildcards.variant))
 
     def record_flags(self, wildcards: Any) -> list[str]:
         """How a run is recorded."""
         return flags(self._config.sharing.recordings)
-
-
-def result_link(result_dir: Path, variant: str) -> Path:
-    """Where a run appears too: `single` as the folder itself, the two of a pair inside it."""
-    return result_dir if variant == "single" else result_dir / variant
 
 
 def _row(capture: str, variant: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from splatdag.captures.result_dirs import check_link
+from splatdag.captures.result_dirs import check_link, links_of_pair
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete, write_text
 from splatdag.workflow.stage import Job, run
@@ -25,11 +28,43 @@ def main(run_dir: Path, link: Path, receipt: Path, job: Job) -> None:
     """
     if not run_dir.is_dir():
         raise UserError(f"run_dir: no such folder: {run_dir}")
-    check_link(link, run_dir, "link")
-    with complete(link) as temporary:  # relative, so that the two can be moved together
-        temporary.symlink_to(os.path.relpath(run_dir.resolve(), link.parent.resolve()), target_is_directory=True)
+    receipt.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(receipt.parent):
+        _replace(link, run_dir)
     write_text(receipt, f"{link}\n")
     logger.info("%s is %s", link, run_dir)
+
+
+def _replace(link: Path, run_dir: Path) -> None:
+    """Link a run; links of the pair of runs beside it that lie in a folder of that name move into the run.
+
+    Raises:
+        UserError: something of the user's is there.
+    """
+    check_link(link, run_dir, "link")
+    for name, path in links_of_pair(link, run_dir.parent).items():  # they go on lying at the same paths
+        _link(run_dir / name, path.resolve())
+        path.unlink()
+    if link.is_dir() and not link.is_symlink():
+        link.rmdir()
+    _link(link, run_dir)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock: the links of a capture's runs are made one after the other."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _link(link: Path, run_dir: Path) -> None:
+    """Make a link, relative, so that it and the run can be moved together."""
+    with complete(link) as temporary:
+        temporary.symlink_to(os.path.relpath(run_dir.resolve(), link.parent.resolve()), target_is_directory=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,9 @@
-"""Where the sheet wants runs to appear as links (column result_dir): free places, apart from each other."""
+"""Where the sheet wants runs to appear as links (column result_dir): free places, apart from each other.
+
+The run `single` appears as the folder `result_dir` itself, the two of a pair as `result_dir/combined` and
+`result_dir/filtered`. Where a row has all three, the links of the pair lie in the run `single`, so that all are found
+at these paths, whichever was made first.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +12,57 @@ from pathlib import Path
 
 from splatdag.workflow.errors import UserError
 
+PAIR = ("combined", "filtered")
+"""Variants whose links lie inside the folder."""
 
-def check_result_dir(link: Path, capture: str, results: Path, where: str) -> None:
-    """Stop unless the place for the link to a capture's run is free, or holds that link.
+
+def link_of(result_dir: Path, variant: str) -> Path:
+    """Where a run of a row appears."""
+    return result_dir / variant if variant in PAIR else result_dir
+
+
+def check_result_dir(result_dir: Path, capture: str, results: Path, where: str) -> None:
+    """Stop unless the places for the links to a capture's runs are free, or hold these links.
 
     Raises:
         UserError: what is in the way; begins with `where`.
     """
-    place, runs = absolute(link), absolute(results / "captures")
+    place, runs = absolute(result_dir), absolute(results / "captures")
     if place == runs or runs in place.parents or place in runs.parents:
         raise UserError(
-            f"{where}: {link} can't be a link, since the runs themselves are in {results / 'captures'};"
+            f"{where}: {result_dir} can't be a link, since the runs themselves are in {results / 'captures'};"
             f" choose another place, such as {results / (capture + '_single')}"
         )
-    check_link(link, results / "captures" / capture / "single", where)
+    folder = results / "captures" / capture
+    check_link(result_dir, folder / "single", where)
+    for variant in PAIR:
+        check_link(link_of(result_dir, variant), folder / variant, where)
 
 
 def check_link(link: Path, run: Path, where: str) -> None:
-    """Stop unless `link` is free or a link to the folder `run` already.
+    """Stop unless `link` is free or a link to the folder `run` already, or a folder of links to the runs beside that.
 
     Raises:
         UserError: something else is there.
     """
-    if os.path.lexists(link) and not (link.is_symlink() and link.resolve() == run.resolve()):
-        kind = "a link to elsewhere" if link.is_symlink() else "a folder" if link.is_dir() else "a file"
-        raise UserError(f"{where}: {link} is already there, {kind}; move it away, or choose another result_dir")
+    if not os.path.lexists(link) or leads_to(link, run) or links_of_pair(link, run.parent):
+        return
+    kind = "a link to elsewhere" if link.is_symlink() else "a folder" if link.is_dir() else "a file"
+    raise UserError(f"{where}: {link} is already there, {kind}; move it away, or choose another result_dir")
+
+
+def leads_to(link: Path, run: Path) -> bool:
+    """Whether a path is a link to a run."""
+    return link.is_symlink() and link.resolve() == run.resolve()
+
+
+def links_of_pair(folder: Path, runs: Path) -> dict[str, Path]:
+    """The links in a folder that has nothing but links to the pair of runs in `runs`; empty for any other."""
+    if folder.is_symlink() or not folder.is_dir():
+        return {}
+    entries = {path.name: path for path in folder.iterdir()}
+    ours = all(name in PAIR and leads_to(path, runs / name) for name, path in entries.items())
+    return entries if ours else {}
 
 
 def check_apart(linked: list[tuple[str, str, Path]]) -> None:

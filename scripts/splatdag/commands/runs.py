@@ -71,10 +71,7 @@ def read_runs(results: Path) -> list[Run]:
 def _read_run(folder: Path, results: Path) -> Run | None:
     """None where the manifest is not one of a training (the humans' own one, say)."""
     name = folder.relative_to(results).as_posix()
-    area, *scene, variant = name.split("/") if "/" in name else (name, "")
-    if variant.startswith("eval_on_") and scene:  # of a run, on another dataset
-        variant = f"{scene.pop()}/{variant}"
-    about: dict[str, Cell] = {"run": name, "area": area, "scene": "/".join(scene), "variant": variant}
+    about: dict[str, Cell] = {"run": name, "area": "", "scene": "", "variant": ""}
     try:
         given = read_json(folder / "manifest.json")
         if "stage" not in given:
@@ -84,6 +81,7 @@ def _read_run(folder: Path, results: Path) -> Run | None:
     except UserError as error:
         fault = str(error).removeprefix(f"{folder}/")
         return Run(name, folder, {"run": {**about, "exit_reason": f"broken: {fault}"}}, fault)
+    about |= manifest.run.model_dump()
     about |= {key: getattr(manifest, key) for key in ("finished", "exit_reason", "device")}
     values: dict[str, dict[str, Cell]] = {
         "run": about,
