@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, create_model
 
 from splatdag.areas import AREAS, all_rules
+from splatdag.workflow.area import CpuResources
 from splatdag.workflow.options import Options, validated
 
 _NOTICES_SHOWN = 20
@@ -32,9 +34,20 @@ def _first_line(kind: type) -> str:
     return (kind.__doc__ or "").strip().partition("\n")[0]
 
 
+def _with_defaults(name: str, values: CpuResources) -> CpuResources:
+    """What a rule asks for, of a class that has these values as its defaults: a config may set one and keep the rest."""
+    fields: Any = {}
+    for key, field in type(values).model_fields.items():
+        own = copy(field)
+        own.default = getattr(values, key)
+        fields[key] = (field.annotation, own)
+    return create_model(name, __base__=type(values), __doc__=type(values).__doc__, **fields)()
+
+
 _samples = {name: (options(), _first_line(options)) for area in AREAS for name, options in area.samples.items()}
 _resources = {
-    name: (rule.resources, f"Of rule `{name}` (area {area.name}).") for name, (area, rule) in all_rules().items()
+    name: (_with_defaults(f"Resources_{name}", rule.resources), f"Of rule `{name}` (area {area.name}).")
+    for name, (area, rule) in all_rules().items()
 }
 SamplesConfig = _made_of("SamplesConfig", "The bundled sample inputs, made on first use.", _samples)
 ResourcesConfig = _made_of(

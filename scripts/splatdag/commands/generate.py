@@ -7,16 +7,15 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import distributions
 from pathlib import Path
 
+from splatdag.areas import all_rules
 from splatdag.config import Config, schema
+from splatdag.workflow.area import GpuResources
 from splatdag.workflow.options import documented
 from splatdag.workflow.publish import write_text
-
-DRIVING = ("check_pandaset", "lift_alignment", "voxelization")
-TARGETS = ("all", "captures_dual", "recordings", "upload", *DRIVING, "compare", "status")
-"""What the rule graph in the README shows."""
 
 
 def _between(name: str) -> re.Pattern[str]:
@@ -30,23 +29,37 @@ def generated(root: Path) -> dict[Path, str]:
     return {
         readme: _between("rule graph").sub(lambda _: rule_graph(root), readme.read_text(encoding="utf-8")),
         root / "config" / "config.schema.json": schema(),
-        config_readme: _between("options").sub(lambda _: options_table(), config_readme.read_text(encoding="utf-8")),
+        config_readme: _filled(
+            config_readme.read_text(encoding="utf-8"), {"options": options_table, "resources": resources_table}
+        ),
         root / "envs" / "core.yaml": conda_environment((root / "envs" / "core.txt").read_text(encoding="utf-8")),
     }
+
+
+def _filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
+    for name, table in tables.items():
+        text = _between(name).sub(lambda _, table=table: table(), text)  # type: ignore[misc]
+    return text
 
 
 def rule_graph(root: Path) -> str:
     """The rules behind all targets as a Mermaid graph, which GitHub draws."""
     with tempfile.TemporaryDirectory() as folder:
         captures = json.dumps({"sheet": str(_sheet_of_all_kinds(Path(folder)))})
-        command = [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js", "--config", f"captures={captures}"]
-        done = subprocess.run([*command, "--", *TARGETS], cwd=root, capture_output=True, text=True, check=True)
-    rules = dict(re.findall(r"^\t(id\d+)\[(\w+)\]", done.stdout, re.MULTILINE))
-    edges = re.findall(r"^\t(id\d+) --> (id\d+)", done.stdout, re.MULTILINE)
+        config = ["--config", f"captures={captures}", "--"]
+        targets = re.findall(r"^(\w+) \(", _snakemake(root, "--list-target-rules"), re.MULTILINE)
+        graph = _snakemake(root, "--rulegraph", "mermaid-js", *config, *targets)
+    rules = dict(re.findall(r"^\t(id\d+)\[(\w+)\]", graph, re.MULTILINE))
+    edges = re.findall(r"^\t(id\d+) --> (id\d+)", graph, re.MULTILINE)
     alone = set(rules) - {node for edge in edges for node in edge}
     # Snakemake numbers the rules anew each time: names keep the picture the same.
     lines = sorted(f"    {rules[a]} --> {rules[b]}" for a, b in edges) + sorted(f"    {rules[a]}" for a in alone)
     return "\n```mermaid\nflowchart LR\n" + "\n".join(lines) + "\n```\n\n"
+
+
+def _snakemake(root: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
 
 
 def _sheet_of_all_kinds(folder: Path) -> Path:
@@ -65,7 +78,19 @@ def options_table() -> str:
     """Every key of the config as a Markdown table."""
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, kind, default, meaning in documented(Config):
+        if key.startswith("resources."):
+            continue
         rows.append(f"| `{key}` | {kind} | {default} | {meaning.replace('|', chr(92) + '|')} |")
+    return "\n" + "\n".join(rows) + "\n\n"
+
+
+def resources_table() -> str:
+    """What the jobs of each rule ask a node for, and which area a rule is of, as a Markdown table."""
+    names = list(GpuResources.model_fields)
+    rows = [f"| `resources.<rule>` | area | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for name, (area, rule) in all_rules().items():
+        values = [str(getattr(rule.resources, key, "–")) for key in names]
+        rows.append(f"| `{name}` | {area.name} | {' | '.join(values)} |")
     return "\n" + "\n".join(rows) + "\n\n"
 
 

@@ -255,7 +255,7 @@ def documented(options: type[Options], prefix: str = "") -> Iterator[tuple[str, 
 def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple | dict) else str(value)
 
 
 def _kind(field: FieldInfo) -> str:
@@ -281,6 +281,8 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(map(str, inner))
     if origin in (typing.Union, types.UnionType):
         return " or ".join("null" if part is type(None) else _type_name(part) for part in inner)
+    if origin is dict:
+        return "sections by name"
     if origin in (list, tuple):
         return f"list of {_type_name(inner[0])}"
     return {"str": "text", "Path": "path"}.get(annotation.__name__, annotation.__name__)
