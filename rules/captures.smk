@@ -6,7 +6,11 @@ sheet says; combined, trained on all photos; filtered, trained on those that mat
 sheet names is evaluated in each run's eval_on_<name>. Recordings for the Rerun viewer are in each run's rerun/.
 """
 
+from splatdag.captures.area import VARIANTS
+from splatdag.workflow.sheets import any_of
+
 captures = RULES["captures"]
+VARIANT = any_of(VARIANTS)
 
 
 localrules:
@@ -96,6 +100,8 @@ rule train_capture:
         captures.log("train_capture"),
     benchmark:
         captures.benchmark("train_capture")
+    wildcard_constraints:
+        variant=VARIANT,
     conda:
         "../envs/core.yaml"
     threads: captures.threads("train_capture")
@@ -130,6 +136,8 @@ rule evaluate_capture:
         captures.log("evaluate_capture"),
     benchmark:
         captures.benchmark("evaluate_capture")
+    wildcard_constraints:
+        variant=VARIANT,
     conda:
         "../envs/core.yaml"
     threads: captures.threads("evaluate_capture")
@@ -157,6 +165,8 @@ rule link_run:
         receipt=captures.output("link_run"),
     log:
         captures.log("link_run"),
+    wildcard_constraints:
+        variant=VARIANT,
     conda:
         "../envs/core.yaml"
     params:
@@ -178,6 +188,8 @@ rule record_capture:
         captures.log("record_capture"),
     benchmark:
         captures.benchmark("record_capture")
+    wildcard_constraints:
+        variant=VARIANT,
     conda:
         "../envs/core.yaml"
     threads: captures.threads("record_capture")

@@ -60,7 +60,7 @@ with snakefile.one_line_errors():
             here=HERE,
             cache=snakefile.CACHE,
             files=workflow.is_main_process,
-            targets=frozenset(snakefile.targets_of(workflow)),
+            targets=snakefile.targets_of(workflow),
         ),
     )
     if workflow.is_main_process:
@@ -73,7 +73,6 @@ REFRESH_COMPARISON = shlex.join(["python", "-m", "splatdag.commands.compare", *C
 
 wildcard_constraints:
     capture=NAME,
-    variant="single|combined|filtered",
     eval_name=NAME,
     exp=NAME,
     scene=NAME,

@@ -35,7 +35,7 @@ def _first_line(kind: type) -> str:
 
 
 def _with_defaults(name: str, values: CpuResources) -> CpuResources:
-    """What a rule asks for, of a class that has these values as its defaults: a config may set one and keep the rest."""
+    """Give a rule's defaults a class of their own: a config may set one value and keep the rest."""
     fields: Any = {}
     for key, field in type(values).model_fields.items():
         own = copy(field)

@@ -171,7 +171,7 @@ class CapturesPlan(Plan):
 
     def runs(self) -> Iterator[PlannedRun]:
         """The run `single` of every row, and pairs that are asked for or there."""
-        asked = self._context.targets
+        asked = self._context.targets()
         for capture in self.rows.values():
             for variant in VARIANTS:
                 run = self._run(capture.name, variant)

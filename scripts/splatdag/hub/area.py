@@ -115,7 +115,7 @@ class SharingPlan(Plan):
     @cached_property
     def _asked_files(self) -> frozenset[str]:
         """Files that the command asks for beside recordings and uploads."""
-        asked, files = self._context.targets, set[str]()
+        asked, files = self._context.targets(), set[str]()
         for name, plan in self._context.plans().items():
             if name == Sharing.name:
                 continue

@@ -167,8 +167,8 @@ class Context:
     """Folder for remembered digests."""
     files: bool = True
     """Whether the files that are named are looked at; a job need not do again what its run has done."""
-    targets: frozenset[str] = frozenset()
-    """Rules and files that are asked for, as far as they are known."""
+    targets: Callable[[], frozenset[str]] = frozenset
+    """Rules and files that are asked for; known only once jobs are planned."""
     plans: Callable[[], Mapping[str, Plan]] = dict
     """The plans of all areas, made as they are looked up."""
 

@@ -169,10 +169,9 @@ def config_file(workflow_dir: Path) -> Path:
     return own if own.exists() else workflow_dir / own
 
 
-def targets_of(workflow: Any) -> Iterable[str]:
-    """Rules and files that this run is asked for."""
-    settings = workflow.dag_settings
-    return (settings.targets if settings is not None else ()) or ("all",)
+def targets_of(workflow: Any) -> Callable[[], frozenset[str]]:
+    """A function that gives the rules and files that this run is asked for, once jobs are planned."""
+    return lambda: frozenset(workflow.dag_settings.targets or ("all",))
 
 
 def set_gpu_classes(given: dict[str, Any], overwritten: Mapping[str, Mapping[str, Any]]) -> None:
