@@ -20,7 +20,7 @@ from splatdag.captures.options import FrameOptions, PoseOptions
 from splatdag.captures.sheet import Stages, read_captures
 from splatdag.config import read_config
 from splatdag.formats.images import read_header, read_mask, read_pixels
-from splatdag.formats.photoset import photo_names
+from splatdag.formats.photoset import PhotoSet
 from splatdag.recording.colmap import read_colmap
 from splatdag.recording.images import recorded
 from splatdag.recording.options import RecordingOptions
@@ -73,8 +73,7 @@ def _transforms(folder: Path) -> list[Path]:
 
 
 def _read_transforms(folder: Path) -> None:
-    photo_names(folder)
-    posed_model(folder)
+    posed_model(PhotoSet(folder).transforms)
 
 
 def _ply(folder: Path) -> list[Path]:
