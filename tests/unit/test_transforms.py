@@ -17,8 +17,8 @@ from scenes import arc
 from splatdag.captures import pose
 from splatdag.captures.options import PoseOptions
 from splatdag.formats.photoset import PhotoSet
+from splatdag.formats.transforms_model import posed_model
 from splatdag.samples.room import make_room
-from splatdag.scene.from_transforms import posed_model
 from splatdag.scene.load import load_scene
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job

@@ -14,10 +14,9 @@ import pycolmap
 
 from splatdag.captures.options import PoseOptions
 from splatdag.captures.sfm import ADVICE, structure_from_motion, triangulated
-from splatdag.formats.colmap import read_reconstruction
+from splatdag.formats.colmap import read_model
 from splatdag.formats.photoset import PhotoSet
-from splatdag.scene import from_transforms as transforms
-from splatdag.scene.colmap_model import read_model
+from splatdag.formats.transforms_model import posed_model
 from splatdag.workflow.errors import UserError, listed
 from splatdag.workflow.lease import lease
 from splatdag.workflow.publish import check_room, complete, write_json, write_text
@@ -54,7 +53,7 @@ def _pose(photos: PhotoSet, report: Path, options: PoseOptions, threads: int) ->
         _check_photos_of(model, photos)
     elif photos.has_transforms:
         logger.info("using the cameras in %s", photos.transforms.path)
-        model, source = transforms.posed_model(photos.transforms), "transforms.json"
+        model, source = posed_model(photos.transforms), "transforms.json"
         if not model.num_points3D():
             model = triangulated(model, photos, work, options, threads)
     elif len(names) < 2:
@@ -143,7 +142,7 @@ def _publish(model: pycolmap.Reconstruction, facts: dict[str, Any], report: Path
 def _check_written(model: pycolmap.Reconstruction, folder: Path) -> None:
     """Read a model back: COLMAP does not look whether it could write."""
     try:
-        written = read_reconstruction(folder)
+        written = read_model(folder)
         whole = written.summary() == model.summary() and all(
             np.array_equal(camera.params, model.cameras[index].params) for index, camera in written.cameras.items()
         )

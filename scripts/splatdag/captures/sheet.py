@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import CaptureResources, FrameOptions, PoseOptions
 from splatdag.captures.result_dirs import absolute, check_apart, check_result_dir
 from splatdag.formats.photoset import PhotoSet, check_place
-from splatdag.scene.options import TrainOptions
 from splatdag.scene.split import check_split, matching
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.options import flags, overridden, validated

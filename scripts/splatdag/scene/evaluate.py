@@ -152,7 +152,7 @@ def frame_warnings(model: SplatModel, views: list[View], frame: Normalisation) -
         views: to evaluate on.
         frame: from the world to the frame of training.
     """
-    question = "is its COLMAP model in the same world frame as the capture's?"
+    question = "is its COLMAP model in the same world frame as the run's?"
     middle = model.parameters["means"].median(dim=0).values.double().cpu().numpy()
     distances = np.linalg.norm([frame.points(view.center) - middle for view in views], axis=1)
     times = float(np.median(distances)) / frame.extent

@@ -18,11 +18,11 @@ import numpy as np
 import pycolmap
 import torch
 
+from splatdag.formats.colmap import distortion, read_model
 from splatdag.formats.images import Header, Pixels, read_header, read_mask, read_pixels, text
 from splatdag.formats.photoset import PhotoSet
-from splatdag.scene.colmap_model import read_model
 from splatdag.scene.image_cache import ImageCache, TierChoice, bytes_of
-from splatdag.scene.lens import Lens, is_distorted
+from splatdag.scene.lens import Lens
 from splatdag.scene.views import View
 from splatdag.workflow.errors import UserError
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Scene:
-    """A posed capture, ready for training."""
+    """Posed photos, ready for training."""
 
     views: list[View]
     """In name order."""
@@ -87,7 +87,7 @@ def load_scene(
 
     def room_for(image: pycolmap.Image) -> int:
         header = read_header(path_of(image))
-        most = _most_pixels(header, is_distorted(model.cameras[image.camera_id]), factor, max_image_size)
+        most = _most_pixels(header, any(distortion(model.cameras[image.camera_id])), factor, max_image_size)
         return bytes_of(most, header.transparent, image.name in masks)
 
     def load(image: pycolmap.Image) -> View:

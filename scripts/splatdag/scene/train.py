@@ -1,4 +1,4 @@
-"""Train Gaussians on one posed capture, evaluate them on held-out photos, and publish the run."""
+"""Train Gaussians on the posed photos of one scene, evaluate them on held-out photos, and publish the run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, job: Job, device_count: int = 0) -> None:
-    """Train Gaussians on one posed capture.
+    """Train Gaussians on the posed photos of one scene.
 
     Args:
         data_dir: folder of photos, or COLMAP dataset with `images/`.

@@ -11,9 +11,9 @@ import numpy as np
 import plyfile
 import pycolmap
 
+from splatdag.formats.colmap import check_camera
 from splatdag.formats.images import read_header, text
 from splatdag.formats.transforms import Frame, Transforms
-from splatdag.scene.lens import check_camera
 from splatdag.workflow.errors import UserError, listed
 
 logger = logging.getLogger(__name__)
