@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from statistics import mean, pstdev
 
-from splatdag.formats.photoset import photo_names
+from splatdag.formats.photoset import PhotoSet
 from splatdag.workflow.manifest import processor_name
 
 ROWS: dict[str, list[str]] = {
@@ -44,7 +44,7 @@ def main() -> None:
     print("|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         held_out = Path(folder) / "held_out.txt"
-        names = photo_names(arguments.data_dir)
+        names = PhotoSet(arguments.data_dir).names
         held_out.write_text("\n".join(name for index, name in enumerate(names) if index % 8 == 4))
         for row in arguments.rows:
             runs = [_run(arguments.data_dir, Path(folder), held_out, seed, ROWS[row]) for seed in arguments.seeds]

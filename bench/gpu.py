@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from splatdag.formats.photoset import photo_names
+from splatdag.formats.photoset import PhotoSet
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.gpu_slots import JOBS_PER_GPU
 from splatdag.workflow.manifest import package_versions, processor_name
@@ -161,7 +161,7 @@ def header(data_dir: Path, device_count: int) -> str:
     versions = package_versions()
     where = f"{gpu()}, gsplat {versions.get('gsplat', 'not installed')}" if device_count else processor_name()
     return (
-        f"{date.today()}, {data_dir.resolve().name} ({len(photo_names(data_dir))} photos), {where},"
+        f"{date.today()}, {data_dir.resolve().name} ({len(PhotoSet(data_dir).names)} photos), {where},"
         f" torch {torch.__version__}, Python {versions['python']}, splatdag {commit()}"
     )
 

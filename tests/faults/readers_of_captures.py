@@ -16,17 +16,17 @@ import torch
 import yaml
 from reader_kinds import CPU, JSON, STILL, TORCH, YAML, Reader, some_pixels
 
+from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import FrameOptions, PoseOptions
 from splatdag.captures.sheet import Stages, read_captures
 from splatdag.config import read_config
+from splatdag.formats.colmap import read_model
 from splatdag.formats.images import read_header, read_mask, read_pixels
-from splatdag.formats.photoset import photo_names
+from splatdag.formats.photoset import PhotoSet
+from splatdag.formats.transforms_model import posed_model
 from splatdag.recording.colmap import read_colmap
 from splatdag.recording.images import recorded
 from splatdag.recording.options import RecordingOptions
-from splatdag.scene.colmap_model import read_model
-from splatdag.scene.from_transforms import posed_model
-from splatdag.scene.options import TrainOptions
 from splatdag.scene.simple_trainer_files import RunFiles, load_ckpt
 from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.split import check_split
@@ -73,8 +73,7 @@ def _transforms(folder: Path) -> list[Path]:
 
 
 def _read_transforms(folder: Path) -> None:
-    photo_names(folder)
-    posed_model(folder)
+    posed_model(PhotoSet(folder).transforms)
 
 
 def _ply(folder: Path) -> list[Path]:

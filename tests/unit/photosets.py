@@ -10,6 +10,7 @@ import pycolmap
 import pytest
 from scenes import arc, colmap_model, write_model
 
+from splatdag.formats.photoset import PhotoSet
 from splatdag.scene.load import Scene, load_scene
 
 WIDTH, HEIGHT = 200, 150
@@ -44,8 +45,8 @@ def dataset(
     return write_model(folder / "model", colmap_model(poses, camera, points, np.full((len(points), 3), 128)))
 
 
-def loaded(folder: Path, data_factor: int = 1) -> Scene:
-    return load_scene(folder / "model", folder / "images", data_factor, threads=1)
+def loaded(folder: Path, data_factor: int = 1, **options: int) -> Scene:
+    return load_scene(folder / "model", PhotoSet(folder), data_factor, threads=2, **options)
 
 
 def white() -> np.ndarray:
@@ -86,7 +87,3 @@ def colours(seed: int = 0) -> np.ndarray:
 def write_mask(path: Path, mask: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), mask)
-
-
-def with_data_dir(folder: Path, data_factor: int = 1, **options: int) -> Scene:
-    return load_scene(folder / "model", folder / "images", data_factor, threads=2, data_dir=folder, **options)

@@ -3,9 +3,9 @@
 import pytest
 from scenes import write_gaussian_scene
 
+from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import FrameOptions, PoseOptions
 from splatdag.captures.sheet import Stages, read_captures
-from splatdag.scene.options import TrainOptions
 
 SHARED = Stages(FrameOptions(), PoseOptions(), TrainOptions(preset="small"))
 

@@ -6,11 +6,11 @@ import pytest
 from scenes import write_gaussian_scene
 from sheet_rows import posed as posed
 from sheet_rows import read as read
+from splatdag.captures.targets import checked_eval_dir, dual_files, planned_stages, single_files, unmatched
 
+from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import FrameOptions, PoseOptions
 from splatdag.captures.sheet import Stages
-from splatdag.captures.targets import checked_eval_dir, dual_files, planned_stages, single_files, unmatched
-from splatdag.scene.options import TrainOptions
 from splatdag.workflow.errors import UserError
 
 
@@ -50,7 +50,7 @@ def test_both_variants_are_evaluated_on_the_same_photos(read, cells, external, c
             "other\t3",
             "capture a: eval_dir: eval_match_string: no photo has the word '3'",
         ),
-        ("train.split", "list.txt", "capture a: train.split: .*list.txt lists x9, but the capture has no such photo"),
+        ("train.split", "list.txt", "capture a: train.split: .*list.txt lists x9, but there is no such photo"),
         ("train.split", "nowhere.txt", "capture a: train.split: .*nowhere.txt: No such file"),
     ],
 )

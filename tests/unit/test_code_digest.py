@@ -64,3 +64,13 @@ def test_training_depends_on_the_rasteriser_and_posing_does_not(repository, tmp_
     (copy / "splats" / "render.py").write_text("changed = True\n")
     assert digest_of("scene.train", copy) != before["scene.train"]
     assert digest_of("captures.pose", copy) == before["captures.pose"]
+
+
+def test_options_of_a_training_are_no_code_of_poses_and_frames(repository, tmp_path):
+    copy = tmp_path / "splatdag"
+    shutil.copytree(repository / "scripts" / "splatdag", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    before = {stage: digest_of(stage, copy) for stage in ("captures.pose", "captures.frames", "scene.train")}
+    for name in ("scene/options.py", "captures/config.py"):
+        with (copy / name).open("a") as module:
+            module.write("\nNEW = 1\n")
+    assert [stage for stage, digest in before.items() if digest_of(stage, copy) != digest] == ["scene.train"]

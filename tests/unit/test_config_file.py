@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from splatdag.captures import train
+from splatdag.captures.config import TrainOptions
 from splatdag.config import Config
 from splatdag.driving.training_options import OverfitOptions
 from splatdag.recording.options import CaptureRecordingOptions, RecordingOptions
 from splatdag.samples.options import StreetOptions
-from splatdag.scene.options import EvaluateOptions, TrainOptions
+from splatdag.scene.options import EvaluateOptions
+from splatdag.workflow import stage
 from splatdag.workflow.config_file import AREAS, options_before_flags
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import Options
@@ -82,6 +85,13 @@ def test_a_stage_takes_its_section_of_the_config_as_shipped(repository: Path, tm
     done = subprocess.run([*stage, "--config", str(tmp_path / "config.yaml")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("humans/results/*/*/input_data/train/images/28/*.jpg"))) == 2
+
+
+def test_a_training_by_hand_takes_the_section_of_captures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.yaml").write_text("captures: {train: {preset: small, max_steps: 3}}\ndriving: {}")
+    flags = ["--data-dir=a", "--model=b", "--result-dir=c", f"--config={tmp_path}/config.yaml", "--sh-degree=0"]
+    monkeypatch.setattr(sys, "argv", ["train", *flags])
+    assert stage._parsed(train.main)["options"] == TrainOptions(preset="small", max_steps=3, sh_degree=0)
 
 
 def test_a_stage_without_options_takes_no_file(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import torch
 from scenes import arc, colmap_model, gaussian_scene, write_gaussian_scene, write_model
 from trainings import Training, assert_identical, options
 
+from splatdag.formats.photoset import PhotoSet
 from splatdag.scene import image_cache
 from splatdag.scene import train as stage
 from splatdag.scene.batches import TrainingViews
@@ -209,7 +210,7 @@ def test_no_photo_is_held_twice_while_loading_and_in_training(tmp_path: Path) ->
     folder, photo = dataset(tmp_path, 40, camera), 3 * 400 * 300
     before = storages()
     tracemalloc.start()
-    scene = load_scene(folder / "model", folder / "images", 1, threads=1)
+    scene = load_scene(folder / "model", PhotoSet(folder), 1, threads=1)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10 * photo
@@ -238,7 +239,7 @@ def test_the_room_made_is_enough(
     monkeypatch.setattr(image_cache, "_PAGE", 1)
     camera = pycolmap.Camera(model="SIMPLE_RADIAL", width=201, height=150, params=[150, 100, 75, distortion])
     folder = dataset(tmp_path, 2, camera)
-    views = load_scene(folder / "model", folder / "images", data_factor, 1, max_image_size=max_image_size).views
+    views = load_scene(folder / "model", PhotoSet(folder), data_factor, 1, max_image_size=max_image_size).views
     used = sum(view.image_HW3.numel() for view in views)
     assert used == sizes[0] if not distortion else used <= sizes[0] < 2.5 * used
 

@@ -1,6 +1,7 @@
 """Who may import whom (design: The house)."""
 
 import ast
+import re
 
 BELOW = {"workflow", "formats"}
 ENGINE = BELOW | {"training", "splats"}
@@ -41,6 +42,14 @@ def test_packages_import_only_what_lies_below_them(repository):
                 if parts[0] == "splatdag" and len(parts) > 1 and parts[1] not in LAYERS[area]:
                     wrong.append(f"{path.relative_to(package)} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_areas_share_names_none_of_them(repository):
+    package = repository / "scripts" / "splatdag"
+    area = re.compile(r"\b(captures?|driving|humans)\b", re.IGNORECASE)
+    paths = [path for shared in ("formats", "training", "splats", "scene") for path in (package / shared).rglob("*.py")]
+    found = [f"{path.relative_to(package)}: {word}" for path in paths for word in area.findall(path.read_text())]
+    assert found == []
 
 
 def test_workflow_samples_and_sharing_have_no_torch(repository):

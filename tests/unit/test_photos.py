@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 import pycolmap
 import pytest
-from photosets import colours, dataset, loaded, pinhole, white, with_data_dir, write_mask
+from photosets import colours, dataset, loaded, pinhole, white, write_mask
 from PIL import Image
 from scenes import arc, colmap_model, write_model
 
 from splatdag.formats.images import read_pixels
+from splatdag.formats.photoset import PhotoSet
 from splatdag.scene.load import load_scene
 from splatdag.workflow.errors import UserError
 
@@ -171,14 +172,14 @@ def test_photos_that_were_scaled_down_before_are_read_in_place_of_the_large(tmp_
     (tmp_path / "images_4" / "sub").mkdir(parents=True)
     Image.fromarray(small).save(tmp_path / "images_4" / "sub" / "a.png")
     write_mask(tmp_path / "masks" / "sub" / "a.png", np.full((151, 201), 255, np.uint8))
-    view = with_data_dir(tmp_path, 4).views[0]
+    view = loaded(tmp_path, 4).views[0]
     np.testing.assert_array_equal(view.image_HW3.numpy(), small)
     np.testing.assert_allclose(view.K, np.diag([50 / 201, 38 / 151, 1]) @ camera.calibration_matrix())
     assert view.mask_HW is not None
     assert view.mask_HW.shape == (38, 50)
     (tmp_path / "images_4" / "sub" / "a.png").rename(tmp_path / "images_4" / "a.png")
     with pytest.raises(UserError, match=r"images_4: lacks sub/a\.jpg;"):
-        with_data_dir(tmp_path, 4)
+        loaded(tmp_path, 4)
 
 
 def test_a_view_knows_the_points_seen_in_it(tmp_path: Path) -> None:
@@ -190,6 +191,6 @@ def test_a_view_knows_the_points_seen_in_it(tmp_path: Path) -> None:
     model = colmap_model(dict(zip(names, arc(3), strict=True)), pinhole(), points, np.zeros((4, 3)), [3, 1, 2, 2])
     write_model(tmp_path / "model", model)
     assert loaded(tmp_path).views[0].points_M3 is None
-    views = load_scene(tmp_path / "model", tmp_path / "images", 1, threads=1, with_points=True).views
+    views = load_scene(tmp_path / "model", PhotoSet(tmp_path), 1, threads=1, with_points=True).views
     for view, expected in zip(views, ([0, 1, 2, 3], [0, 2, 3], [0]), strict=True):
         np.testing.assert_array_equal(view.points_M3, points[expected])

@@ -16,6 +16,7 @@ from PIL import Image
 from poses import MODEL_FILES, UNRELATED, published, solve, start_cli, write_noise
 
 from splatdag.captures import pose
+from splatdag.formats.photoset import PhotoSet
 from splatdag.samples.room import make_room
 from splatdag.scene.load import load_scene
 from splatdag.workflow.errors import Stopped, UserError
@@ -163,7 +164,7 @@ def test_photos_of_other_sizes_and_with_masks_have_their_own_cameras_and_feature
     model = tmp_path / "out" / "sparse" / "0"
     masked = pycolmap.Reconstruction(str(model)).find_image_with_name(names[0])
     assert min(point.xy[0] for point in masked.points2D) > 89
-    scene = load_scene(model, photos, 1, threads=2, data_dir=photos)
+    scene = load_scene(model, PhotoSet(photos), 1, threads=2)
     assert [view.mask_HW is not None for view in scene.views] == [True] + [False] * 15
     turned = [view.name for view in scene.views if view.image_HW3.shape[0] > view.image_HW3.shape[1]]
     assert turned == names[8:10]

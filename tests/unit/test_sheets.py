@@ -6,10 +6,10 @@ from sheet_rows import posed as posed
 from sheet_rows import read as read
 from splatdag.captures.targets import single_files
 
+from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import FrameOptions, PoseOptions
 from splatdag.captures.sheet import Stages, read_captures, row_notices
 from splatdag.config import Config, notice_lines, notices, read_config
-from splatdag.scene.options import TrainOptions
 from splatdag.workflow.errors import UserError
 
 

@@ -16,9 +16,9 @@ from scenes import arc
 
 from splatdag.captures import pose
 from splatdag.captures.options import PoseOptions
-from splatdag.formats.photoset import check_photos, data_digest, photo_names, photos_folder
+from splatdag.formats.photoset import PhotoSet
+from splatdag.formats.transforms_model import posed_model
 from splatdag.samples.room import make_room
-from splatdag.scene.from_transforms import posed_model
 from splatdag.scene.load import load_scene
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job
@@ -63,9 +63,13 @@ def changed(folder: Path, change: Any) -> Path:
     return folder
 
 
+def posed(folder: Path) -> pycolmap.Reconstruction:
+    return posed_model(PhotoSet(folder).transforms)
+
+
 @pytest.mark.parametrize(("applied", "scale"), [(None, None), (NERFSTUDIO, None), (NERFSTUDIO, 0.25)])
 def test_poses_are_those_of_the_original_world(tmp_path: Path, applied: list | None, scale: float | None) -> None:
-    model = posed_model(write(tmp_path, applied, scale))
+    model = posed(write(tmp_path, applied, scale))
     for index, expected in enumerate(POSES):
         found = model.find_image_with_name(f"images/{index}.png").cam_from_world().matrix()
         np.testing.assert_allclose(found, expected[:3], atol=1e-9)
@@ -80,7 +84,7 @@ def test_points_of_the_ply_file_share_the_world_of_the_poses(tmp_path: Path) -> 
     out = tmp_path / "out" / "registration.json"
     pose.main(tmp_path, out, PoseOptions(), Job())
     assert json.loads(out.read_text())["source"] == "transforms.json"
-    scene = load_scene(out.parent / "sparse" / "0", photos_folder(tmp_path), 1, threads=1, data_dir=tmp_path)
+    scene = load_scene(out.parent / "sparse" / "0", PhotoSet(tmp_path), 1, threads=1)
     np.testing.assert_allclose(np.sort(scene.points, axis=0), np.sort(POINTS, axis=0), atol=1e-6)
     np.testing.assert_allclose(scene.colors, np.tile([10, 20, 30], (2, 1)) / 255)
     assert [view.name for view in scene.views] == [f"images/{index}.png" for index in range(3)]
@@ -88,7 +92,7 @@ def test_points_of_the_ply_file_share_the_world_of_the_poses(tmp_path: Path) -> 
 
 
 def test_intrinsics_for_another_size_are_scaled_to_the_photos(tmp_path: Path) -> None:
-    model = posed_model(write(tmp_path, w=80.0, h=60.0))
+    model = posed(write(tmp_path, w=80.0, h=60.0))
     (camera,) = model.cameras.values()
     assert (camera.width, camera.height) == (40, 30)
     np.testing.assert_allclose(camera.params, [17.5, 18, 9.5, 8])
@@ -103,7 +107,7 @@ def test_intrinsics_for_another_size_are_scaled_to_the_photos(tmp_path: Path) ->
     ],
 )
 def test_distortion_is_opencv_s(tmp_path: Path, values: dict[str, float], model: str) -> None:
-    (camera,) = posed_model(write(tmp_path, **values)).cameras.values()
+    (camera,) = posed(write(tmp_path, **values)).cameras.values()
     assert camera.model.name == model
     k1, k2, k3, k4, p1, p2 = (values.get(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
     ray = np.array([[0.3, -0.2, 1.0]])
@@ -120,14 +124,14 @@ def test_blender_s_angle_and_names_without_suffix_are_understood(tmp_path: Path)
         for frame in content["frames"]:
             frame["file_path"] = frame["file_path"].removesuffix(".png")
 
-    model = posed_model(changed(write(tmp_path), as_blender))
+    model = posed(changed(write(tmp_path), as_blender))
     (camera,) = model.cameras.values()
     focal = 20 / math.tan(0.45)
     np.testing.assert_allclose(camera.params, [focal, focal, 20, 15])
 
 
 def test_a_frame_may_have_its_own_camera(tmp_path: Path) -> None:
-    model = posed_model(changed(write(tmp_path), lambda content: content["frames"][1].update(fl_x=50.0)))
+    model = posed(changed(write(tmp_path), lambda content: content["frames"][1].update(fl_x=50.0)))
     focal = {image.name: model.cameras[image.camera_id].params[0] for image in model.images.values()}
     assert focal == {"images/0.png": 35, "images/1.png": 50, "images/2.png": 35}
 
@@ -135,8 +139,8 @@ def test_a_frame_may_have_its_own_camera(tmp_path: Path) -> None:
 def test_frames_without_photos_are_left_out(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "images" / "1.png").unlink()
-    assert photo_names(tmp_path) == ["images/0.png", "images/2.png"]
-    assert posed_model(tmp_path).num_reg_images() == 2
+    assert PhotoSet(tmp_path).names == ["images/0.png", "images/2.png"]
+    assert posed(tmp_path).num_reg_images() == 2
 
 
 def wrong(key: str, value: Any) -> Any:
@@ -178,17 +182,17 @@ def test_the_digest_covers_cameras_photos_and_masks_named_in_the_file(tmp_path: 
     write(tmp_path)
     cv2.imwrite(str(tmp_path / "m.png"), np.full((30, 40), 255, np.uint8))
     (tmp_path / "images" / "stray.png").write_bytes(b"not in the file")
-    check_photos(tmp_path, "row 1")
-    seen = [data_digest(tmp_path, tmp_path / "cache")]
+    PhotoSet(tmp_path).check("row 1")
+    seen = [PhotoSet(tmp_path).digest(tmp_path / "cache")]
     for change in (wrong("mask_path", "m.png"), lambda content: content.update(k1=0.1)):
         changed(tmp_path, change)
-        seen.append(data_digest(tmp_path, tmp_path / "cache"))
+        seen.append(PhotoSet(tmp_path).digest(tmp_path / "cache"))
     for name in ("m.png", "images/1.png"):
         cv2.imwrite(str(tmp_path / name), np.full((30, 40), 200, np.uint8))
-        seen.append(data_digest(tmp_path, tmp_path / "cache"))
+        seen.append(PhotoSet(tmp_path).digest(tmp_path / "cache"))
     assert len(set(seen)) == 5
     (tmp_path / "images" / "stray.png").unlink()
-    assert data_digest(tmp_path, tmp_path / "cache") == seen[-1]
+    assert PhotoSet(tmp_path).digest(tmp_path / "cache") == seen[-1]
 
 
 @pytest.mark.slow

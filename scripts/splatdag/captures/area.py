@@ -5,14 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from splatdag.captures.options import CapturesConfig
+from splatdag.captures.config import CapturesConfig
 from splatdag.captures.result_dirs import link_of
 from splatdag.captures.sheet import DUAL_VARIANTS, Capture, Stages, read_captures, row_notices
-from splatdag.formats.photoset import data_digest
 from splatdag.samples.options import RoomOptions
 from splatdag.scene.split import list_file
 from splatdag.workflow.area import (
@@ -244,14 +243,14 @@ class CapturesPlan(Plan):
             return shlex.join(
                 [self.video_digest(wildcards), code_digest("captures.frames"), *self.frames_flags(wildcards)]
             )
-        return self._digest(capture.data_dir, 1)
+        return capture.photos.digest(self._context.cache)
 
     def training_digest(self, wildcards: Any) -> str:
         """What the photos are that a training reads, those that are scaled down already among them."""
         capture = self.row(wildcards)
         if capture.sample or capture.is_video:
             return self.photos_digest(wildcards)
-        return self._digest(capture.data_dir, capture.stages.train.data_factor)
+        return capture.photos.digest(self._context.cache, capture.stages.train.data_factor)
 
     def split_digest(self, wildcards: Any) -> str:
         """What the file that lists held-out photos says; empty where the option names none."""
@@ -265,7 +264,7 @@ class CapturesPlan(Plan):
 
     def video_digest(self, wildcards: Any) -> str:
         """What the video is that frames are taken from."""
-        return self._digest(self.row(wildcards).data_dir, 1)
+        return self.row(wildcards).photos.digest(self._context.cache)
 
     def eval_data(self, wildcards: Any) -> Any:
         """The dataset of an external evaluation.
@@ -282,12 +281,8 @@ class CapturesPlan(Plan):
     def eval_digest(self, wildcards: Any) -> str:
         """What the dataset of an external evaluation holds."""
         capture = self.row(wildcards)
-        assert capture.eval_dir is not None
-        return self._digest(capture.eval_dir, capture.stages.train.data_factor)
-
-    @cached_property
-    def _digest(self) -> Callable[[Path, int], str]:
-        return cache(lambda data_dir, data_factor: data_digest(data_dir, self._context.cache, data_factor))
+        assert capture.eval_photos is not None
+        return capture.eval_photos.digest(self._context.cache, capture.stages.train.data_factor)
 
     def frames_flags(self, wildcards: Any) -> list[str]:
         """Options of the stage that takes photos from a video."""

@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from splatdag.scene.options import TrainOptions
 from splatdag.workflow.area import OwnGpuResources, OwnResources
 from splatdag.workflow.options import Options
 
@@ -48,16 +47,3 @@ class PoseOptions(Options):
     """Share of the photos that must be registered; with fewer the stage fails and names the others."""
     seed: int = Field(0, ge=0)
     """Seed of feature matching and mapping."""
-
-
-class CapturesConfig(Options):
-    """Photos of static scenes to splats."""
-
-    sheet: str = "config/captures.tsv"
-    """Table of captures; looked for in the working directory, then beside the Snakefile."""
-    frames: FrameOptions = FrameOptions()
-    """Photos from videos."""
-    pose: PoseOptions = PoseOptions()
-    """Camera poses."""
-    train: TrainOptions = TrainOptions()
-    """Training."""

@@ -14,19 +14,10 @@ import pycolmap
 
 from splatdag.captures.options import PoseOptions
 from splatdag.captures.sfm import ADVICE, structure_from_motion, triangulated
-from splatdag.formats.colmap import read_reconstruction
-from splatdag.formats.photoset import (
-    check_photos,
-    colmap_model,
-    has_transforms,
-    is_video,
-    listed,
-    photo_names,
-    photos_folder,
-)
-from splatdag.scene import from_transforms as transforms
-from splatdag.scene.colmap_model import read_model
-from splatdag.workflow.errors import UserError
+from splatdag.formats.colmap import read_model
+from splatdag.formats.photoset import PhotoSet
+from splatdag.formats.transforms_model import posed_model
+from splatdag.workflow.errors import UserError, listed
 from splatdag.workflow.lease import lease
 from splatdag.workflow.publish import check_room, complete, write_json, write_text
 from splatdag.workflow.stage import Job, run
@@ -44,32 +35,31 @@ def main(data_dir: Path, report: Path, options: PoseOptions, job: Job) -> None:
         options: of structure from motion.
         job: how to run.
     """
-    check_photos(data_dir, "data_dir")
-    if is_video(data_dir):
+    photos = PhotoSet(data_dir)
+    photos.check("data_dir")
+    if photos.is_video:
         raise UserError(f"{data_dir}: a video; take frames from it first: python -m splatdag.captures.frames")
     with lease(report.parent / "state"):
-        _pose(data_dir, report, options, job.threads)
+        _pose(photos, report, options, job.threads)
 
 
-def _pose(data_dir: Path, report: Path, options: PoseOptions, threads: int) -> None:
+def _pose(photos: PhotoSet, report: Path, options: PoseOptions, threads: int) -> None:
     begin = time.monotonic()
-    photos = photos_folder(data_dir)
-    names = photo_names(data_dir)
-    given = colmap_model(data_dir)
+    names, given = photos.names, photos.model
     work = report.parent / "state" / "pose"
     if given is not None:
         logger.info("using the COLMAP model in %s", given)
         model, source = read_model(given), "given"
-        _check_photos_of(model, names, photos)
-    elif has_transforms(data_dir):
-        logger.info("using the cameras in %s", data_dir / "transforms.json")
-        model, source = transforms.posed_model(data_dir), "transforms.json"
+        _check_photos_of(model, photos)
+    elif photos.has_transforms:
+        logger.info("using the cameras in %s", photos.transforms.path)
+        model, source = posed_model(photos.transforms), "transforms.json"
         if not model.num_points3D():
-            model = triangulated(model, data_dir, work, options, threads)
+            model = triangulated(model, photos, work, options, threads)
     elif len(names) < 2:
-        raise UserError(f"{photos}: only one photo; at least two are needed")
+        raise UserError(f"{photos.folder}: only one photo; at least two are needed")
     else:
-        model, source = structure_from_motion(data_dir, names, work, options, threads), "estimated"
+        model, source = structure_from_motion(photos, work, options, threads), "estimated"
     facts = registration(model, names, source, time.monotonic() - begin)
     for line in report_lines(facts):
         logger.info("%s", line)
@@ -78,13 +68,13 @@ def _pose(data_dir: Path, report: Path, options: PoseOptions, threads: int) -> N
     _publish(model, facts, report)
 
 
-def _check_photos_of(model: pycolmap.Reconstruction, names: list[str], photos: Path) -> None:
-    known = set(names)
+def _check_photos_of(model: pycolmap.Reconstruction, photos: PhotoSet) -> None:
+    known = set(photos.names)
     missing = sorted(image.name for image in model.images.values() if image.has_pose and image.name not in known)
     if missing:
-        raise UserError(f"{len(missing)} photos of the COLMAP model are not in {photos}: {listed(missing)}")
+        raise UserError(f"{len(missing)} photos of the COLMAP model are not in {photos.folder}: {listed(missing)}")
     if model.num_reg_images() < 2:
-        raise UserError(f"the COLMAP model of {photos} has only one registered image; at least two are needed")
+        raise UserError(f"the COLMAP model of {photos.folder} has only one registered image; at least two are needed")
 
 
 def registration(model: pycolmap.Reconstruction, names: list[str], source: str, seconds: float) -> dict[str, Any]:
@@ -152,7 +142,7 @@ def _publish(model: pycolmap.Reconstruction, facts: dict[str, Any], report: Path
 def _check_written(model: pycolmap.Reconstruction, folder: Path) -> None:
     """Read a model back: COLMAP does not look whether it could write."""
     try:
-        written = read_reconstruction(folder)
+        written = read_model(folder)
         whole = written.summary() == model.summary() and all(
             np.array_equal(camera.params, model.cameras[index].params) for index, camera in written.cameras.items()
         )

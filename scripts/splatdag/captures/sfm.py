@@ -20,7 +20,7 @@ import pycolmap
 
 from splatdag.captures.options import PoseOptions
 from splatdag.formats.images import read_header, read_mask, read_pixels, text
-from splatdag.formats.photoset import mask_paths, photos_folder
+from splatdag.formats.photoset import PhotoSet
 from splatdag.workflow.errors import Stopped, UserError
 from splatdag.workflow.publish import check_room
 
@@ -31,16 +31,13 @@ _LEAST_SIDE = 32
 """Longest side of a photo (pixels) below which SIFT finds nothing that could be matched."""
 
 
-def structure_from_motion(
-    data_dir: Path, names: list[str], work: Path, options: PoseOptions, threads: int
-) -> pycolmap.Reconstruction:
+def structure_from_motion(photos: PhotoSet, work: Path, options: PoseOptions, threads: int) -> pycolmap.Reconstruction:
     """Features, matches and incremental mapping; the model with the most photos.
 
     Photos of one folder and size share a camera; what a mask excludes, or nobody can see, has no features.
 
     Args:
-        data_dir: of the capture.
-        names: of its photos, relative to `photos_folder`.
+        photos: the capture's.
         work: folder to work in; it is made anew, and removed in the end.
         options: of structure from motion.
         threads: CPU threads to use.
@@ -48,42 +45,41 @@ def structure_from_motion(
     Raises:
         UserError: no photos could be placed, or a mask does not fit.
     """
-    photos = photos_folder(data_dir)
     with _working_in(work):
-        groups = _groups(photos, names, threads)
+        groups = _groups(photos, threads)
         largest = max((size for _, size in groups), key=max)
         if max(largest) < _LEAST_SIDE:
-            raise UserError(f"{photos}: photos of {text(largest)} pixels are too small to find cameras from")
-        database = _database(data_dir, work, options, groups)
-        _match(database, data_dir, work, options, threads, groups)
+            raise UserError(f"{photos.folder}: photos of {text(largest)} pixels are too small to find cameras from")
+        database = _database(photos.folder, work, options, groups)
+        _match(database, photos, work, options, threads, groups)
         # One thread: with more the same seed gives another model each time.
         mapping = pycolmap.IncrementalPipelineOptions(num_threads=1, random_seed=options.seed)
         models = _step("mapping", "from the best pair on", pycolmap.incremental_mapping)(
-            database, photos, work, options=mapping
+            database, photos.folder, work, options=mapping
         )
     if not models:
-        raise UserError(f"no two of the {len(names)} photos could be placed together; {ADVICE}")
+        raise UserError(f"no two of the {len(photos.names)} photos could be placed together; {ADVICE}")
     return max(models.values(), key=lambda model: (model.num_reg_images(), model.num_points3D()))
 
 
 def triangulated(
-    posed: pycolmap.Reconstruction, data_dir: Path, work: Path, options: PoseOptions, threads: int
+    posed: pycolmap.Reconstruction, photos: PhotoSet, work: Path, options: PoseOptions, threads: int
 ) -> pycolmap.Reconstruction:
     """Points for a model that has only cameras; cameras stay as they are. The rest is as above."""
     groups: dict[Any, list[str]] = {}
     for image in sorted(posed.images.values(), key=lambda image: image.name):
         groups.setdefault(image.camera_id, []).append(image.name)
     with _working_in(work):
-        database = _database(data_dir, work, options, groups)
+        database = _database(photos.folder, work, options, groups)
         model = _with_ids_of(posed, database)
-        _match(database, data_dir, work, options, threads, groups)
+        _match(database, photos, work, options, threads, groups)
         (work / "model").mkdir()
         settings = pycolmap.IncrementalPipelineOptions(num_threads=1, random_seed=options.seed)
         model = _step("points", "triangulated between the given cameras", pycolmap.triangulate_points)(
-            model, database, photos_folder(data_dir), work / "model", options=settings
+            model, database, photos.folder, work / "model", options=settings
         )
     if not model.num_points3D():
-        raise UserError(f"{data_dir}: no points could be triangulated: the cameras do not fit the photos")
+        raise UserError(f"{photos.data_dir}: no points could be triangulated: the cameras do not fit the photos")
     return model
 
 
@@ -99,17 +95,17 @@ def _working_in(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _groups(photos: Path, names: list[str], threads: int) -> dict[Any, list[str]]:
+def _groups(photos: PhotoSet, threads: int) -> dict[Any, list[str]]:
     """Photos that share a camera: those of one folder and size. All are decoded, so that a damaged one is known now."""
     with ThreadPoolExecutor(threads) as pool:
-        sizes = pool.map(lambda name: read_pixels(photos / name).size, names)
+        sizes = pool.map(lambda name: read_pixels(photos.folder / name).size, photos.names)
         groups: dict[Any, list[str]] = {}
-        for name, size in zip(names, sizes, strict=True):
+        for name, size in zip(photos.names, sizes, strict=True):
             groups.setdefault((name.rpartition("/")[0], size), []).append(name)
     return groups
 
 
-def _database(data_dir: Path, work: Path, options: PoseOptions, groups: dict[Any, list[str]]) -> Path:
+def _database(folder: Path, work: Path, options: PoseOptions, groups: dict[Any, list[str]]) -> Path:
     """A new database with all photos, those of a group with one camera.
 
     All are entered in name order first, else those whose features are found first get the lower ids.
@@ -125,7 +121,7 @@ def _database(data_dir: Path, work: Path, options: PoseOptions, groups: dict[Any
     for group in groups.values():
         pycolmap.import_images(
             database,
-            photos_folder(data_dir),
+            folder,
             options=reader,
             camera_mode=pycolmap.CameraMode.SINGLE,
             image_names=group,
@@ -134,7 +130,7 @@ def _database(data_dir: Path, work: Path, options: PoseOptions, groups: dict[Any
 
 
 def _match(
-    database: Path, data_dir: Path, work: Path, options: PoseOptions, threads: int, groups: dict[Any, list[str]]
+    database: Path, photos: PhotoSet, work: Path, options: PoseOptions, threads: int, groups: dict[Any, list[str]]
 ) -> None:
     """Features of all photos in a database, and their verified matches."""
     names = sorted(name for group in groups.values() for name in group)
@@ -144,14 +140,14 @@ def _match(
     )
     extraction.sift.max_num_features = options.max_num_features
     reader = pycolmap.ImageReaderOptions(camera_model=options.camera_model)
-    masks = _stage_masks(data_dir, names, work / "masks")
+    masks = _stage_masks(photos, names, work / "masks")
     if masks is not None:
         reader.mask_path = masks
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = options.seed  # else each thread has a generator, and any pair may get either
     _step("features", f"{len(names)} photos", pycolmap.extract_features)(
         database,
-        photos_folder(data_dir),
+        photos.folder,
         image_names=names,
         camera_mode=pycolmap.CameraMode.PER_FOLDER,
         reader_options=reader,
@@ -183,21 +179,19 @@ def _with_ids_of(posed: pycolmap.Reconstruction, database: Path) -> pycolmap.Rec
     return model
 
 
-def _stage_masks(data_dir: Path, names: list[str], folder: Path) -> Path | None:
+def _stage_masks(photos: PhotoSet, names: list[str], folder: Path) -> Path | None:
     """Masks under the names that COLMAP wants, black and white; None where there is nothing to mask.
 
     Pixels that are transparent have no colour that anybody saw, so they are masked, too.
     """
-    given = mask_paths(data_dir, names)
-    photos = photos_folder(data_dir)
     plain = []
     for name in names:
         counts = None
-        if name in given or Path(name).suffix.lower() in {".png", ".tif", ".tiff"}:
-            pixels = read_pixels(photos / name)
+        if name in photos.masks or Path(name).suffix.lower() in {".png", ".tif", ".tiff"}:
+            pixels = read_pixels(photos.folder / name)
             counts = None if pixels.alpha is None else pixels.alpha > 127
-            if name in given:
-                mask = read_mask(given[name], pixels.size, name)
+            if name in photos.masks:
+                mask = read_mask(photos.masks[name], pixels.size, name)
                 counts = mask if counts is None else mask & counts
         if counts is None:
             plain.append(name)
@@ -206,7 +200,7 @@ def _stage_masks(data_dir: Path, names: list[str], folder: Path) -> Path | None:
     if len(plain) == len(names):
         return None
     for name in plain:  # COLMAP leaves out photos without a mask as soon as it is given a folder of them
-        _write_mask(folder / f"{name}.png", np.ones(read_header(photos / name).size[::-1], bool))
+        _write_mask(folder / f"{name}.png", np.ones(read_header(photos.folder / name).size[::-1], bool))
     return folder
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import CaptureResources, FrameOptions, PoseOptions
 from splatdag.captures.result_dirs import absolute, check_apart, check_result_dir
-from splatdag.formats.photoset import check_photos, check_place, colmap_model, has_transforms, is_video, photo_names
-from splatdag.scene.options import TrainOptions
+from splatdag.formats.photoset import PhotoSet, check_place
 from splatdag.scene.split import check_split, matching
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.options import flags, overridden, validated
@@ -83,13 +84,13 @@ class Capture:
     where: str
     """Sheet, line and name, for messages: `captures.tsv, line 3: capture dog`."""
     name: str
-    data_dir: Path
-    """Folder of photos, COLMAP dataset with images/ and sparse/, or video; empty for a sample."""
+    photos: PhotoSet
+    """Folder of photos, COLMAP dataset with images/ and sparse/, or video; of an empty path for a sample."""
     sample: str | None
     """Name of the sample that stands in for `data_dir`."""
     stages: Stages
     """Options of its stages."""
-    eval_dir: Path | None = None
+    eval_photos: PhotoSet | None = None
     """COLMAP dataset in the capture's world frame, to evaluate its runs on."""
     result_dir: Path | None = None
     """Where the run `single` appears too, as a link; relative to the working directory."""
@@ -99,9 +100,19 @@ class Capture:
     """What its jobs ask a cluster for."""
 
     @property
+    def data_dir(self) -> Path:
+        """Folder of its photos, or video."""
+        return self.photos.data_dir
+
+    @property
+    def eval_dir(self) -> Path | None:
+        """Folder of `eval_photos`."""
+        return self.eval_photos.data_dir if self.eval_photos else None
+
+    @property
     def is_video(self) -> bool:
         """Whether photos have to be taken from a video first."""
-        return is_video(self.data_dir)
+        return self.photos.is_video
 
     @functools.cached_property
     def eval_name(self) -> str | None:
@@ -132,7 +143,8 @@ def read_captures(sheet: Path, shared: Stages, results: Path, files: bool = True
         UserError: what is wrong and in which row.
     """
     rows = read_sheet(sheet, "capture", _COLUMNS, {"frames", "pose", "train", "resources"})
-    captures = {row.name: _capture(row, sheet.parent, shared) for row in rows}
+    photo_set = functools.cache(PhotoSet)  # rows may share a folder
+    captures = {row.name: _capture(row, sheet.parent, shared, photo_set) for row in rows}
     if files:
         for capture in captures.values():
             _check_files(capture, results)
@@ -140,7 +152,7 @@ def read_captures(sheet: Path, shared: Stages, results: Path, files: bool = True
     return captures
 
 
-def _capture(row: Row, folder: Path, shared: Stages) -> Capture:
+def _capture(row: Row, folder: Path, shared: Stages, photo_set: Callable[[Path], PhotoSet]) -> Capture:
     where = f"{row.where}: capture {row.name}"
     given = row.cells.get("data_dir")
     if given is None:
@@ -154,11 +166,11 @@ def _capture(row: Row, folder: Path, shared: Stages) -> Capture:
     data_dir = Path() if sample else folder / _path(row, "data_dir", where)
     own = row.overrides.get("resources")
     asked = validated(CaptureResources, own, f"{where}: resources") if own else _AS_THE_RULES_SAY
-    capture = Capture(where, row.name, data_dir, sample, _stages(row, where, shared), resources=asked)
+    capture = Capture(where, row.name, photo_set(data_dir), sample, _stages(row, where, shared), resources=asked)
     if "variant" in row.cells:
         capture = replace(capture, variant=_checked_variant(row.cells["variant"], capture))
     if "eval_dir" in row.cells:
-        capture = replace(capture, eval_dir=folder / _path(row, "eval_dir", where))
+        capture = replace(capture, eval_photos=photo_set(folder / _path(row, "eval_dir", where)))
     if "result_dir" in row.cells:
         capture = replace(capture, result_dir=_path(row, "result_dir", where))
     return capture
@@ -177,7 +189,7 @@ def _path(row: Row, column: str, where: str) -> Path:
 def _check_files(capture: Capture, results: Path) -> None:
     """What a row names must be there, and what it makes must have a place."""
     if not capture.sample:
-        check_photos(capture.data_dir, f"{capture.where}: data_dir")
+        capture.photos.check(f"{capture.where}: data_dir")
         _check_split(capture)
     if capture.eval_dir:
         _check_eval_dir(capture)
@@ -219,7 +231,7 @@ def _check_split(capture: Capture) -> None:
     if plain or capture.is_video:
         return
     check_split(
-        photo_names(capture.data_dir),
+        capture.photos.names,
         split=options.split,
         match_string=options.match_string,
         eval_match_string=options.eval_match_string,
@@ -230,11 +242,12 @@ def _check_split(capture: Capture) -> None:
 
 def _check_eval_dir(capture: Capture) -> None:
     """An external evaluation needs a dataset with cameras, in the frame of the capture's own."""
-    where, eval_dir = f"{capture.where}: eval_dir", capture.eval_dir
-    assert eval_dir is not None
+    where, photos = f"{capture.where}: eval_dir", capture.eval_photos
+    assert photos is not None
+    eval_dir = photos.data_dir
     check_place(eval_dir, where)
     if not capture.sample and not capture.is_video:
-        own = colmap_model(capture.data_dir) is not None or has_transforms(capture.data_dir)
+        own = capture.photos.model is not None or capture.photos.has_transforms
     else:
         own = False
     if not own:
@@ -244,11 +257,11 @@ def _check_eval_dir(capture: Capture) -> None:
         )
     if eval_dir.is_dir() and not (eval_dir / "images").is_dir():
         raise UserError(f"{where}: no folder images in {eval_dir}; a COLMAP dataset has images/ and sparse/")
-    check_photos(eval_dir, where)
-    if colmap_model(eval_dir) is None:
+    photos.check(where)
+    if photos.model is None:
         raise UserError(f"{where}: no COLMAP model in {eval_dir}; a COLMAP dataset has images/ and sparse/")
     word = capture.stages.train.eval_match_string
-    matching(photo_names(eval_dir), word, f"{where}: eval_match_string")
+    matching(photos.names, word, f"{where}: eval_match_string")
     check_name(str(capture.eval_name), f"{where}: the last part, which names the folder eval_on_…")
 
 

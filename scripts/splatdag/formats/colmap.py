@@ -1,4 +1,4 @@
-"""COLMAP models on disk."""
+"""COLMAP models on disk, and the lens distortion of their cameras."""
 
 from __future__ import annotations
 
@@ -11,17 +11,27 @@ import pycolmap
 
 from splatdag.workflow.errors import UserError
 
+_DISTORTION = {
+    "SIMPLE_PINHOLE": lambda p: (0.0, 0.0, 0.0, 0.0),
+    "PINHOLE": lambda p: (0.0, 0.0, 0.0, 0.0),
+    "SIMPLE_RADIAL": lambda p: (p[3], 0.0, 0.0, 0.0),
+    "RADIAL": lambda p: (p[3], p[4], 0.0, 0.0),
+    "OPENCV": lambda p: tuple(p[4:8]),
+    "FULL_OPENCV": lambda p: tuple(p[4:12]),
+}
+"""COLMAP camera model to OpenCV's (k1, k2, p1, p2, ...)."""
 _LEAST_BYTES = {"cameras": 24, "images": 73, "points3D": 51}
 """Of one entry in COLMAP's binary files, which begin with the number of entries (64 bits)."""
 _FAR = 1e18
 """Coordinate from which squares of distances no longer fit into 32-bit floats."""
 
 
-def read_reconstruction(folder: Path) -> pycolmap.Reconstruction:
-    """Read a COLMAP model, binary or text.
+def read_model(folder: Path) -> pycolmap.Reconstruction:
+    """Read a COLMAP model, binary or text, whose photos can be undistorted.
 
     Raises:
-        UserError: the model can't be read, has no registered images, or a pose or point that is not finite.
+        UserError: the model can't be read, has no registered images, a pose or point that is not finite, or a camera
+            as `check_camera` refuses it.
     """
     for name, size in _LEAST_BYTES.items():
         _check_whole(folder / f"{name}.bin", size)
@@ -40,10 +50,34 @@ def read_reconstruction(folder: Path) -> pycolmap.Reconstruction:
         image = model.images[index]
         if not np.isfinite(image.cam_from_world().matrix()).all():
             raise UserError(f"{folder}: {image.name}: its pose is not finite")
+        check_camera(model.cameras[image.camera_id], f"{folder}: {image.name}")
     points = np.array([point.xyz for point in model.points3D.values()], dtype=np.float64)
     if not (np.abs(points) < _FAR).all():  # NaN is not smaller than anything
         raise UserError(f"{folder}: points of the COLMAP model are not finite; export it from COLMAP again")
     return model
+
+
+def check_camera(camera: pycolmap.Camera, where: str) -> None:
+    """Stop early at a camera whose photos can't be undistorted.
+
+    Raises:
+        UserError: its model is not supported, or it has values that are not finite or no focal length.
+    """
+    name = camera.model.name
+    if name not in _DISTORTION:
+        raise UserError(
+            f"{where}: camera model {name} is not supported; undistort the photos with"
+            " `colmap image_undistorter`, or estimate a pinhole or radial one (pose.camera_model: OPENCV)"
+        )
+    if not np.isfinite(camera.params).all():
+        raise UserError(f"{where}: a camera of the COLMAP model ({name}) has parameters that are not finite")
+    if min(camera.width, camera.height, camera.focal_length_x, camera.focal_length_y) <= 0:
+        raise UserError(f"{where}: a camera of the COLMAP model ({name}) has no size or no focal length")
+
+
+def distortion(camera: pycolmap.Camera) -> tuple[float, ...]:
+    """OpenCV's coefficients (k1, k2, p1, p2, …) of a supported camera; all are zero of a pinhole camera."""
+    return _DISTORTION[camera.model.name](camera.params)
 
 
 def _check_whole(path: Path, entry_bytes: int) -> None:

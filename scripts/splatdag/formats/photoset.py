@@ -1,19 +1,28 @@
-"""What photos a folder holds, by content: touching one or dropping a stray file beside them changes nothing."""
+"""The files of a folder of photos (or a video) and their roles, by content: touching one, or a stray file beside them,
+changes nothing."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 from splatdag.formats import transforms as transforms_file
-from splatdag.formats.transforms import read_transforms
+from splatdag.formats.transforms import Transforms, read_transforms
 from splatdag.workflow.digests import contents_digest
-from splatdag.workflow.errors import UserError
+from splatdag.workflow.errors import UserError, listed
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mts", ".3gp"})
-_MASK = "_mask.png"
+_DEPTH_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".exr", ".pfm", ".npy", ".npz"})
+_CONVERTIBLE = frozenset({".heic", ".heif", ".avif", ".webp", ".jxl", ".gif", ".dng", ".cr2", ".cr3", ".nef", ".arw"})
+"""Suffixes of pictures that are not read."""
+_MASKS = "masks"
+_DEPTHS = ("depth", "depths")
+_BESIDE = "_mask.png"
 """Ends the name of a mask that lies beside its photo."""
 _DEEPEST = 100
 """Folders of photos inside one another; Python's recursion ends at ten times as many."""
@@ -21,205 +30,303 @@ _MODEL_PARTS = ("cameras", "images", "points3D")
 _MODEL_NAMES = tuple(f"{part}{suffix}" for part in _MODEL_PARTS for suffix in (".bin", ".txt"))
 
 
-def is_video(path: Path) -> bool:
-    """Whether a capture is a video, by its suffix, and not a folder."""
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
+class Role(StrEnum):
+    """What a file of a photo set is for."""
+
+    PHOTO = "photo"
+    SCALED = "scaled photo"
+    """In `images_<k>/`: its photo, k times smaller."""
+    MASK = "mask"
+    DEPTH = "depth map"
+    MODEL = "model"
+    """A COLMAP model, or a transforms.json and the points that it names."""
+    VIDEO = "video"
+    UNREAD = "unread"
 
 
-def has_transforms(data_dir: Path) -> bool:
-    """Whether the cameras come from a transforms.json; a COLMAP model beside it goes first."""
-    return (data_dir / transforms_file.NAME).is_file() and not (data_dir / "sparse").is_dir()
+@dataclass(frozen=True)
+class File:
+    """A file of a photo set, or a folder that is not looked into."""
+
+    name: str
+    """Relative to the set's folder; a folder's ends with a slash."""
+    role: Role
+    photo: str = ""
+    """The photo that a mask, depth map or scaled photo belongs to."""
+    why: str = ""
+    """Why it is not read."""
 
 
-def photos_folder(data_dir: Path) -> Path:
-    """What the photos' names are relative to: `images/` of a COLMAP dataset, else the folder itself."""
-    if has_transforms(data_dir):
-        return data_dir
-    return data_dir / "images" if (data_dir / "images").is_dir() else data_dir
+class PhotoSet:
+    """A folder of photos, a COLMAP dataset, a folder with a transforms.json, or a video: found once, hashed once.
 
-
-def colmap_model(data_dir: Path) -> Path | None:
-    """The COLMAP model of a dataset (`sparse/0` or `sparse`, binary or text), or None for plain photos.
-
-    Raises:
-        UserError: there is a folder `sparse` without a whole model in it.
-    """
-    sparse = data_dir / "sparse"
-    if not sparse.is_dir():
-        return None
-    for folder in (sparse / "0", sparse):
-        for suffix in (".bin", ".txt"):
-            if all((folder / f"{part}{suffix}").is_file() for part in _MODEL_PARTS):
-                return folder
-    parts = ", ".join(_MODEL_PARTS)
-    raise UserError(f"{sparse}: no COLMAP model in it or in its folder 0 ({parts}, all .bin or all .txt)")
-
-
-def photo_names(data_dir: Path) -> list[str]:
-    """Names of all photos of a capture, relative to `photos_folder`, sorted; hidden files and masks don't count.
-
-    Raises:
-        UserError: there is a transforms.json that can't be used, or a photo's name or a folder can't be read.
-    """
-    return sorted(name for name, _ in _photos_of(data_dir))
-
-
-def mask_paths(data_dir: Path, names: Iterable[str]) -> dict[str, Path]:
-    """The masks of those photos that have one; what can't be used as one is refused, not passed over.
-
-    A mask is what a frame of transforms.json names, else `masks/<photo>.png` (its suffix replaced, or kept before
-    `.png` as COLMAP has it), else `<photo without suffix>_mask.png` beside the photo.
-
-    Args:
-        data_dir: of the capture.
-        names: of photos, relative to `photos_folder`.
-
-    Raises:
-        UserError: a mask is no file, or a folder can't be read.
-    """
-    return _masks_of(data_dir, names, _pngs(photos_folder(data_dir), _MASK))
-
-
-def _masks_of(data_dir: Path, names: Iterable[str], beside: set[str]) -> dict[str, Path]:
-    found = {}
-    if has_transforms(data_dir):
-        frames = read_transforms(data_dir).frames
-        found = {frame.name: data_dir / frame.mask for frame in frames if frame.mask is not None}
-    apart, folder = data_dir / "masks", photos_folder(data_dir)
-    in_masks = _pngs(apart, ".png") if apart.is_dir() else set()
-    for name in names if in_masks or beside else ():
-        stem = _stem(name)
-        if (mask := next((m for m in (f"{stem}.png", f"{name}.png") if m in in_masks), None)) is not None:
-            found.setdefault(name, apart / mask)
-        elif stem + _MASK in beside:
-            found.setdefault(name, folder / (stem + _MASK))
-    for path in found.values():
-        if not path.is_file():
-            raise UserError(f"{path}: not a regular file; a mask is a PNG file, or a link to one")
-    return found
-
-
-def _pngs(folder: Path, ending: str) -> set[str]:
-    """Names of the files in a folder and its sub-folders, but for hidden ones, that end so.
-
-    Raises:
-        UserError: one of the folders can't be read; without its masks a training would see what is to be left out.
+    Make one per process and pass it on: its folders are listed when they are first asked for, and not again.
     """
 
-    def refuse(error: OSError) -> None:
-        raise _unreadable(error)
+    def __init__(self, data_dir: Path) -> None:
+        """Name a folder or a video; nothing is looked at yet."""
+        self.data_dir = data_dir
+        self._digests: dict[int, str] = {}
+        self._beside: set[str] = set()
 
-    found, above = set[str](), str(folder).count("/")
-    for where, below, files in os.walk(folder, onerror=refuse):
-        _check_depth(where, where.count("/") - above)
-        below[:] = [name for name in below if not name.startswith(".")]
-        inside = os.path.relpath(where, folder)
-        prefix = "" if inside == "." else f"{inside}/"
-        found |= {prefix + file for file in files if file.endswith(ending)}
-    return found
+    @cached_property
+    def is_video(self) -> bool:
+        """Whether it is a video, by its suffix, and no folder."""
+        return self.data_dir.suffix.lower() in VIDEO_SUFFIXES and not self.data_dir.is_dir()
 
+    @cached_property
+    def has_transforms(self) -> bool:
+        """Whether the cameras come from a transforms.json; a COLMAP model beside it goes first."""
+        return (self.data_dir / transforms_file.NAME).is_file() and not (self.data_dir / "sparse").is_dir()
 
-def _check_depth(folder: str, depth: int) -> None:
-    if depth > _DEEPEST:
-        raise UserError(f"more than {_DEEPEST} folders inside one another: {folder[:100]}…")
+    @cached_property
+    def transforms(self) -> Transforms:
+        """The transforms.json.
 
+        Raises:
+            UserError: as `read_transforms`.
+        """
+        return read_transforms(self.data_dir)
 
-def _unreadable(error: OSError) -> UserError:
-    return UserError(f"can't read {error.filename}: {error.strerror}")
+    @cached_property
+    def folder(self) -> Path:
+        """The folder that the photos' names are relative to: `images/` of a COLMAP dataset, else the set's own."""
+        images = self.data_dir / "images"
+        return images if not self.has_transforms and images.is_dir() else self.data_dir
 
+    @cached_property
+    def model(self) -> Path | None:
+        """The COLMAP model of a dataset (`sparse/0` or `sparse`, binary or text), or None for plain photos.
 
-def smaller_photos(data_dir: Path, data_factor: int, names: Iterable[str]) -> dict[str, Path] | None:
-    """Photos that are scaled down already, in `images_<data_factor>/`, by the names of the large ones.
+        Raises:
+            UserError: there is a folder `sparse` without a whole model in it.
+        """
+        sparse = self.data_dir / "sparse"
+        if not sparse.is_dir():
+            return None
+        for folder in (sparse / "0", sparse):
+            for suffix in (".bin", ".txt"):
+                if all((folder / f"{part}{suffix}").is_file() for part in _MODEL_PARTS):
+                    return folder
+        parts = ", ".join(_MODEL_PARTS)
+        raise UserError(f"{sparse}: no COLMAP model in it or in its folder 0 ({parts}, all .bin or all .txt)")
 
-    Args:
-        data_dir: of the capture.
-        data_factor: by how much photos are to be scaled down.
-        names: of photos, relative to `photos_folder`; smaller ones may have another suffix.
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of all photos, relative to `folder`, sorted; neither hidden files nor masks nor depth maps.
 
-    Returns:
-        None where there is no such folder, or nothing to scale down.
-
-    Raises:
-        UserError: the folder lacks some of the photos.
-    """
-    folder = data_dir / f"images_{data_factor}"
-    if data_factor == 1 or not folder.is_dir():
-        return None
-    there = {_stem(name): Path(entry.path) for name, entry in _photos(str(folder))}
-    found = {name: there.get(_stem(name.removeprefix("images/"))) for name in names}
-    missing = [name for name, path in found.items() if path is None]
-    if missing:
-        raise UserError(
-            f"{folder}: lacks {listed(missing)}; add them, or remove this folder and photos are scaled when loaded"
-        )
-    return {name: path for name, path in found.items() if path is not None}
-
-
-def listed(names: list[str], most: int = 20) -> str:
-    """Names for a message, the first of them where there are many."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def _stem(name: str) -> str:
-    return os.path.splitext(name)[0]  # noqa: PTH122 - a hot loop
-
-
-def _photos_of(data_dir: Path, masks: set[str] | None = None) -> Iterator[tuple[str, os.DirEntry[str] | Path]]:
-    """All photos of a capture; names of masks beside them are added to `masks`.
-
-    Raises:
-        UserError: a transforms.json can't be used, a folder not be read, or a name not be written into JSON.
-    """
-    try:
-        for name, entry in _found_photos(data_dir, masks):
+        Raises:
+            UserError: a transforms.json can't be used, a folder not be read, or a name not be written into JSON.
+        """
+        if self.has_transforms:
+            self._beside = _names(self.data_dir, lambda name: name.endswith(_BESIDE))
+            found = [frame.name for frame in self.transforms.frames]
+        else:
+            try:
+                found = list(_photos(str(self.folder), self._beside, not_in=self._apart))
+            except OSError as error:
+                raise _unreadable(error) from None
+        for name in found:
             if not name.isascii():
-                _check_utf8(name, data_dir)
-            yield name, entry
-    except OSError as error:
-        raise _unreadable(error) from None
+                _check_utf8(name, self.data_dir)
+        return sorted(found)
 
+    @cached_property
+    def masks(self) -> dict[str, Path]:
+        """The masks of those photos that have one; what can't be used as one is refused, not passed over.
 
-def _check_utf8(name: str, data_dir: Path) -> None:
-    """Names are written into models, lists and JSON, all in UTF-8; other bytes are surrogates in Python's names."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{data_dir}: photo {os.fsencode(name)!r}: its name is not UTF-8; rename it") from None
+        A mask is what a frame of transforms.json names, else `masks/<photo>.png` (its suffix replaced, or kept before
+        `.png` as COLMAP has it), else `<photo without suffix>_mask.png` beside the photo.
 
+        Raises:
+            UserError: a mask is no file, or a folder can't be read.
+        """
+        names = self.names  # and those of masks beside them
+        found: dict[str, Path] = {}
+        if self.has_transforms:
+            found = {f.name: self.data_dir / f.mask for f in self.transforms.frames if f.mask is not None}
+        apart = self.data_dir / _MASKS
+        in_masks = _names(apart, lambda name: name.endswith(".png")) if apart.is_dir() else set()
+        for name in names if in_masks or self._beside else ():
+            stem = _stem(name)
+            if (mask := next((m for m in (f"{stem}.png", f"{name}.png") if m in in_masks), None)) is not None:
+                found.setdefault(name, apart / mask)
+            elif stem + _BESIDE in self._beside:
+                found.setdefault(name, self.folder / (stem + _BESIDE))
+        for path in found.values():
+            if not path.is_file():
+                raise UserError(f"{path}: not a regular file; a mask is a PNG file, or a link to one")
+        return found
 
-def _found_photos(data_dir: Path, masks: set[str] | None) -> Iterator[tuple[str, os.DirEntry[str] | Path]]:
-    if has_transforms(data_dir):
-        if masks is not None:
-            masks.update(_pngs(data_dir, _MASK))
-        yield from ((frame.name, data_dir / frame.name) for frame in read_transforms(data_dir).frames)
-        return
-    folder = photos_folder(data_dir)
-    yield from _photos(str(folder), without="masks" if folder == data_dir else "", masks=masks)
+    @cached_property
+    def depths(self) -> dict[str, Path]:
+        """The depth maps of those photos that have one.
 
+        A depth map is what a frame of transforms.json names, else `depth/<photo>` or `depths/<photo>` with another
+        suffix (or that suffix added).
 
-def _photos(
-    folder: str, prefix: str = "", without: str = "", masks: set[str] | None = None
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Photos in a folder and its sub-folders but the one named `without`."""
-    _check_depth(folder, prefix.count("/"))
-    photos: list[os.DirEntry[str]] = []
-    perhaps_masks: list[os.DirEntry[str]] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if os.path.splitext(entry.name)[1].lower() in PHOTO_SUFFIXES:  # noqa: PTH122 - a hot loop
-                if entry.is_file():
-                    (perhaps_masks if entry.name.endswith(_MASK) else photos).append(entry)
-            elif entry.is_dir(follow_symlinks=False) and entry.name != without:
-                yield from _photos(entry.path, f"{prefix}{entry.name}/", masks=masks)
-    if perhaps_masks:
-        if masks is not None:
-            masks.update(prefix + entry.name for entry in perhaps_masks)
-        stems = {_stem(entry.name) for entry in photos}
-        photos += [entry for entry in perhaps_masks if entry.name.removesuffix(_MASK) not in stems]
-    yield from ((prefix + entry.name, entry) for entry in photos)
+        Raises:
+            UserError: a folder can't be read.
+        """
+        found: dict[str, Path] = {}
+        if self.has_transforms:
+            found = {f.name: self.data_dir / f.depth for f in self.transforms.frames if f.depth is not None}
+        for folder in (self.data_dir / name for name in _DEPTHS):
+            inside = _names(folder, lambda name: _suffix(name) in _DEPTH_SUFFIXES) if folder.is_dir() else set()
+            by_stem = {_stem(name): folder / name for name in sorted(inside)}
+            for name in self.names if by_stem else ():
+                own = name.removeprefix("images/")
+                if (depth := by_stem.get(_stem(own)) or by_stem.get(own)) is not None:
+                    found.setdefault(name, depth)
+        return found
+
+    def scaled(self, data_factor: int) -> dict[str, Path] | None:
+        """Photos that are scaled down already, in `images_<data_factor>/`, by the names of the large ones.
+
+        Args:
+            data_factor: by how much photos are to be scaled down.
+
+        Returns:
+            Paths, whose suffixes may be others; None where there is no such folder, or nothing to scale down.
+
+        Raises:
+            UserError: the folder lacks some of the photos.
+        """
+        folder = self.data_dir / f"images_{data_factor}"
+        if data_factor == 1 or not folder.is_dir():
+            return None
+        paths = self._in_scaled(folder)
+        missing = [name for name in self.names if name not in paths]
+        if missing:
+            raise UserError(
+                f"{folder}: lacks {listed(missing)}; add them, or remove this folder and photos are scaled when loaded"
+            )
+        return paths
+
+    def check(self, where: str) -> None:
+        """Stop early where there are no photos, or half a COLMAP model; a video is taken as it is.
+
+        Args:
+            where: what begins the message.
+
+        Raises:
+            UserError: what is missing and where.
+        """
+        data_dir = self.data_dir
+        check_place(data_dir, where)
+        if self.is_video:
+            if not data_dir.is_file():
+                raise UserError(f"{where}: no such video: {data_dir}")
+            return
+        if not data_dir.is_dir():
+            kind = "neither a folder nor a video" if data_dir.exists() else "no such folder"
+            raise UserError(f"{where}: {kind}: {data_dir}")
+        try:
+            names, _ = self.names, self.model
+        except OSError as error:
+            raise UserError(f"{where}: can't read {error.filename}: {error.strerror}") from None
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        if not names:
+            suffixes = " ".join(sorted(PHOTO_SUFFIXES))
+            raise UserError(f"{where}: no photos ({suffixes}; convert others, such as HEIC) in {self.folder}")
+
+    def digest(self, cache: Path, data_factor: int = 1) -> str:
+        """Digest of names and contents: photos, masks and cameras, or the video.
+
+        A file is read again only when its size, times or inode changed since the digest in `cache` was made.
+
+        Args:
+            cache: folder for the remembered digests.
+            data_factor: with more than 1, the photos in `images_<data_factor>/` count, too.
+
+        Raises:
+            UserError: a file can't be read, or `cache` not be written.
+        """
+        if data_factor not in self._digests:
+            key = [str(self.data_dir.absolute()), *([str(data_factor)] if data_factor > 1 else [])]
+            self._digests[data_factor] = contents_digest(self._counted(data_factor), cache, key)
+        return self._digests[data_factor]
+
+    @cached_property
+    def files(self) -> list[File]:
+        """Every file below the folder, sorted by name; folders that are hidden or linked are not looked into.
+
+        Raises:
+            UserError: as `names`, `model`, `masks` and `depths`.
+        """
+        if self.is_video:
+            return [File(self.data_dir.name, Role.VIDEO)]
+        read = {os.path.relpath(path, self.data_dir): (role, photo) for path, role, photo in self._with_roles()}
+        return [
+            File(name, *read[name]) if name in read else File(name, Role.UNREAD, why=self._why_unread(name, path))
+            for name, path in sorted(_all_files(self.data_dir))
+        ]
+
+    @property
+    def _apart(self) -> tuple[str, ...]:
+        """Folders in `folder` whose pictures are no photos."""
+        return (_MASKS, *_DEPTHS) if self.folder == self.data_dir else ()
+
+    def _in_scaled(self, folder: Path) -> dict[str, Path]:
+        """Photos in `images_<k>/` by the names of the large ones."""
+        by_stem = {_stem(name): folder / name for name in _photos(str(folder), set())}
+        stems = ((name, _stem(name.removeprefix("images/"))) for name in self.names)
+        return {name: by_stem[stem] for name, stem in stems if stem in by_stem}
+
+    def _counted(self, data_factor: int) -> Iterator[tuple[str, str | Path]]:
+        """All files that results depend on, by names that do not depend on where the set lies."""
+        if self.is_video:
+            yield "video", self.data_dir
+            return
+        folder = str(self.folder)
+        yield from ((name, f"{folder}/{name}") for name in self.names)
+        yield from ((f"mask/{name}", path) for name, path in self.masks.items())
+        yield from ((f"model/{path.name}", path) for path in self._model_files())
+        scaled = self.scaled(data_factor) or {}
+        yield from ((f"images_{data_factor}/{name}", path) for name, path in scaled.items())
+
+    def _model_files(self) -> list[Path]:
+        if self.model is not None:
+            return [path for name in _MODEL_NAMES if (path := self.model / name).is_file()]
+        if not self.has_transforms:
+            return []
+        points = self.transforms.points
+        return [self.transforms.path, *([points] if points is not None else [])]
+
+    def _with_roles(self) -> Iterator[tuple[Path, Role, str]]:
+        """The files that are read, and for what; also the photo that one belongs to."""
+        for folder in self.data_dir.glob("images_*"):
+            if folder.name.removeprefix("images_").isdecimal():
+                yield from ((path, Role.SCALED, name) for name, path in self._in_scaled(folder).items())
+        yield from ((path, Role.DEPTH, name) for name, path in self.depths.items())
+        yield from ((path, Role.MASK, name) for name, path in self.masks.items())
+        yield from ((path, Role.MODEL, "") for path in self._model_files())
+        yield from ((self.folder / name, Role.PHOTO, "") for name in self.names)
+
+    def _why_unread(self, name: str, path: str) -> str:
+        top, suffix = name.partition("/")[0], _suffix(name)
+        if name.rstrip("/").rpartition("/")[2].startswith("."):
+            return "hidden"
+        if name.endswith("/"):
+            return "a link to a folder, which is not followed"
+        if not os.path.isfile(path):  # noqa: PTH113 - of many files
+            return "no regular file"
+        if top == _MASKS:
+            return "no photo has this name" if suffix == ".png" else "no mask, which is a PNG file"
+        if top in _DEPTHS:
+            return "no photo has this name" if suffix in _DEPTH_SUFFIXES else "no depth map"
+        if top.startswith("images_") and suffix in PHOTO_SUFFIXES:
+            return "no photo has this name"
+        if top == "sparse":
+            return f"not of the model that is used, {self.model}"
+        if suffix in VIDEO_SUFFIXES:
+            return "a video beside photos; to take frames from it, name it in place of the folder"
+        if suffix in PHOTO_SUFFIXES:
+            return f"not named in {transforms_file.NAME}" if self.has_transforms else "not in images/"
+        if suffix in _CONVERTIBLE:
+            return "a picture of a kind that is not read; convert it to JPEG or PNG"
+        return "no kind of file that is read"
 
 
 def check_place(path: Path, where: str) -> None:
@@ -234,67 +341,80 @@ def check_place(path: Path, where: str) -> None:
         raise UserError(f"{where}: can't read {str(path)[:200]}: {error.strerror}") from None
 
 
-def check_photos(data_dir: Path, where: str) -> None:
-    """Stop early when a capture has no photos, or half a COLMAP model; a video is taken as it is.
+def _photos(folder: str, beside: set[str], not_in: tuple[str, ...] = (), prefix: str = "") -> Iterator[str]:
+    """Names of photos in a folder and its sub-folders but those named in `not_in`; adds masks to `beside`."""
+    _check_depth(folder, prefix.count("/"))
+    photos: list[str] = []
+    perhaps_masks: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            if os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES:  # noqa: PTH122 - a hot loop
+                if entry.is_file():
+                    (perhaps_masks if name.endswith(_BESIDE) else photos).append(name)
+            elif entry.is_dir(follow_symlinks=False) and name not in not_in:
+                yield from _photos(entry.path, beside, prefix=f"{prefix}{name}/")
+    if perhaps_masks:
+        beside.update(prefix + name for name in perhaps_masks)
+        stems = {_stem(name) for name in photos}
+        photos += [name for name in perhaps_masks if name.removesuffix(_BESIDE) not in stems]
+    yield from (prefix + name for name in photos)
+
+
+def _names(folder: Path, wanted: Callable[[str], bool]) -> set[str]:
+    """Names of the wanted files in a folder and its sub-folders, relative to it; hidden folders are left out.
 
     Raises:
-        UserError: what is missing and where.
+        UserError: one of the folders can't be read; without its masks a training would see what is to be left out.
     """
-    check_place(data_dir, where)
-    if is_video(data_dir):
-        if not data_dir.is_file():
-            raise UserError(f"{where}: no such video: {data_dir}")
-        return
-    if not data_dir.is_dir():
-        kind = "neither a folder nor a video" if data_dir.exists() else "no such folder"
-        raise UserError(f"{where}: {kind}: {data_dir}")
+    return {name for name, _ in _all_files(folder) if not name.endswith("/") and wanted(name)}
+
+
+def _all_files(folder: Path) -> Iterator[tuple[str, str]]:
+    """Names and paths of all files in a folder and its sub-folders.
+
+    Folders that are hidden or linked are not looked into; their names end with a slash.
+
+    Raises:
+        UserError: one of the folders can't be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise _unreadable(error)
+
+    above = str(folder).count("/")
+    for where, below, files in os.walk(folder, onerror=refuse):
+        _check_depth(where, where.count("/") - above)
+        inside = os.path.relpath(where, folder)
+        prefix = "" if inside == "." else f"{inside}/"
+        closed = [n for n in below if n.startswith(".") or os.path.islink(f"{where}/{n}")]  # noqa: PTH114 - of many
+        below[:] = [name for name in below if name not in closed]
+        yield from ((f"{prefix}{name}/", f"{where}/{name}") for name in closed)
+        yield from ((prefix + name, f"{where}/{name}") for name in files)
+
+
+def _check_depth(folder: str, depth: int) -> None:
+    if depth > _DEEPEST:
+        raise UserError(f"more than {_DEEPEST} folders inside one another: {folder[:100]}…")
+
+
+def _check_utf8(name: str, data_dir: Path) -> None:
+    """Names are written into models, lists and JSON, all in UTF-8; other bytes are surrogates in Python's names."""
     try:
-        found = next(_photos_of(data_dir), None)
-        colmap_model(data_dir)
-    except OSError as error:
-        raise UserError(f"{where}: can't read {error.filename}: {error.strerror}") from None
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-    if found is None:
-        suffixes = " ".join(sorted(PHOTO_SUFFIXES))
-        raise UserError(f"{where}: no photos ({suffixes}; convert others, such as HEIC) in {photos_folder(data_dir)}")
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{data_dir}: photo {os.fsencode(name)!r}: its name is not UTF-8; rename it") from None
 
 
-def data_digest(data_dir: Path, cache: Path, data_factor: int = 1) -> str:
-    """Digest of names and contents of a capture: its photos, masks and cameras, or its video.
-
-    A file is read again only when its size, times or inode changed since the digest in `cache` was made.
-
-    Args:
-        data_dir: folder of photos, COLMAP dataset, folder with a transforms.json, or video file.
-        cache: folder for the remembered digests.
-        data_factor: with more than 1, the photos in `images_<data_factor>/` count, too.
-
-    Raises:
-        UserError: a file can't be read, or `cache` not be written.
-    """
-    key = [str(data_dir.absolute()), *([str(data_factor)] if data_factor > 1 else [])]
-    return contents_digest(_files_of(data_dir, data_factor), cache, key)
+def _unreadable(error: OSError) -> UserError:
+    return UserError(f"can't read {error.filename}: {error.strerror}")
 
 
-def _files_of(data_dir: Path, data_factor: int) -> Iterator[tuple[str, os.DirEntry[str] | Path]]:
-    """All files that a capture's results depend on, by names that do not depend on where it lies."""
-    if is_video(data_dir):
-        yield "video", data_dir
-        return
-    names, beside = [], set[str]()
-    for name, entry in _photos_of(data_dir, beside):
-        names.append(name)
-        yield name, entry
-    for name, path in _masks_of(data_dir, names, beside).items():
-        yield f"mask/{name}", path
-    model = colmap_model(data_dir)
-    if model is not None:
-        yield from ((f"model/{name}", model / name) for name in _MODEL_NAMES if (model / name).is_file())
-    elif has_transforms(data_dir):
-        transforms = read_transforms(data_dir)
-        yield f"model/{transforms.path.name}", transforms.path
-        if transforms.points is not None:
-            yield "model/points", transforms.points
-    for name, path in (smaller_photos(data_dir, data_factor, names) or {}).items():
-        yield f"images_{data_factor}/{name}", path
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]  # noqa: PTH122 - a hot loop
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a hot loop

@@ -26,6 +26,8 @@ class Frame:
     """Of the photo, relative to the data folder, with its suffix."""
     mask: str | None
     """Its mask, relative to the data folder."""
+    depth: str | None
+    """Its depth map, relative to the data folder, if that is there; nothing is learnt from it."""
     values: dict[str, Any]
     """The frame as written: its pose, and intrinsics where it has its own."""
 
@@ -88,7 +90,9 @@ def _frame(data_dir: Path, path: Path, index: int, values: Any) -> Frame | str:
         mask = _inside(str(mask), where, "mask_path")
         if not _is_file(data_dir / mask):
             raise UserError(f"{where}: no such mask: {data_dir / mask}")
-    return Frame(name, mask, values)
+    depth = values.get("depth_file_path")
+    depth = posixpath.normpath(depth) if isinstance(depth, str) and _is_file(data_dir / depth) else None
+    return Frame(name, mask, depth, values)
 
 
 def _is_file(path: Path) -> bool:

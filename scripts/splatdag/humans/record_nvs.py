@@ -6,12 +6,11 @@ from pathlib import Path
 
 import rerun.blueprint as rrb
 
-from splatdag.formats.photoset import listed
 from splatdag.humans.results_tree import RunEpoch
 from splatdag.recording.images import frames_in, in_threads, log_images, side_by_side
 from splatdag.recording.options import RecordingOptions
 from splatdag.recording.recording import blueprint, recording
-from splatdag.workflow.errors import UserError
+from splatdag.workflow.errors import UserError, listed
 from splatdag.workflow.sequences import by_number
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splatdag.formats.colmap import read_reconstruction
+from splatdag.formats.colmap import read_model
 from splatdag.recording.cameras import Cameras
 
 
@@ -47,9 +47,9 @@ def read_colmap(folder: Path) -> ColmapModel:
     """Read a COLMAP model, binary or text.
 
     Raises:
-        UserError: as `read_reconstruction`.
+        UserError: as `read_model`.
     """
-    model = read_reconstruction(folder)
+    model = read_model(folder)
     images = sorted((model.images[index] for index in model.reg_image_ids()), key=lambda image: image.name)
     cameras = [model.cameras[image.camera_id] for image in images]
     return ColmapModel(

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import torch
 
-from splatdag.formats.photoset import check_photos, colmap_model, data_digest, photos_folder
+from splatdag.formats.photoset import PhotoSet
 from splatdag.scene.evaluation import check_measurable, check_sizes, evaluate, least_side, mean_color, write_preview
 from splatdag.scene.load import load_scene
 from splatdag.scene.options import EvaluateOptions, TrainOptions
@@ -72,19 +72,19 @@ def main(
         raise UserError(
             f"result_dir: {result_dir} holds the run itself; give a folder in it, such as eval_on_{data_dir.name}"
         )
-    check_photos(data_dir, "data_dir")
-    model = colmap_model(data_dir)
-    if model is None:
+    photos = PhotoSet(data_dir)
+    photos.check("data_dir")
+    if photos.model is None:
         raise UserError(f"data_dir: no COLMAP model in {data_dir}; a COLMAP dataset has images/ and sparse/")
     device = use_device(device_count, job.threads)
     loaded = load_ckpt(path, TrainOptions, device)
     chosen = _filled(options, loaded)
-    views, kept = _views(model, data_dir, chosen, job.threads, device)
+    views, kept = _views(photos.model, photos, chosen, job.threads, device)
     for warning in frame_warnings(loaded.model, views, loaded.frame):
         logger.warning("%s", warning)
     with tempfile.TemporaryDirectory() as memory:
         inputs = {
-            "photos": data_digest(data_dir, Path(memory), chosen.data_factor or 1),
+            "photos": photos.digest(Path(memory), chosen.data_factor or 1),
             "checkpoint": file_digest(path),
         }
     startup = time.time() - psutil.Process().create_time()
@@ -124,16 +124,15 @@ def _filled(options: EvaluateOptions, loaded: LoadedRun) -> EvaluateOptions:
 
 
 def _views(
-    model: Path, data_dir: Path, options: EvaluateOptions, threads: int, device: torch.device
+    model: Path, photos: PhotoSet, options: EvaluateOptions, threads: int, device: torch.device
 ) -> tuple[list[View], str]:
     """The views to evaluate on, and where their pixels are kept."""
     scene = load_scene(
         model,
-        photos_folder(data_dir),
+        photos,
         options.data_factor or 1,
         threads,
         max_image_size=options.max_image_size,
-        data_dir=data_dir,
         device=device,
     )
     chosen = set(matching([view.name for view in scene.views], options.eval_match_string, "eval_match_string"))
@@ -153,7 +152,7 @@ def frame_warnings(model: SplatModel, views: list[View], frame: Normalisation) -
         views: to evaluate on.
         frame: from the world to the frame of training.
     """
-    question = "is its COLMAP model in the same world frame as the capture's?"
+    question = "is its COLMAP model in the same world frame as the run's?"
     middle = model.parameters["means"].median(dim=0).values.double().cpu().numpy()
     distances = np.linalg.norm([frame.points(view.center) - middle for view in views], axis=1)
     times = float(np.median(distances)) / frame.extent

@@ -6,40 +6,7 @@ import cv2
 import numpy as np
 import pycolmap
 
-from splatdag.workflow.errors import UserError
-
-_DISTORTION = {
-    "SIMPLE_PINHOLE": lambda p: (0.0, 0.0, 0.0, 0.0),
-    "PINHOLE": lambda p: (0.0, 0.0, 0.0, 0.0),
-    "SIMPLE_RADIAL": lambda p: (p[3], 0.0, 0.0, 0.0),
-    "RADIAL": lambda p: (p[3], p[4], 0.0, 0.0),
-    "OPENCV": lambda p: tuple(p[4:8]),
-    "FULL_OPENCV": lambda p: tuple(p[4:12]),
-}
-"""COLMAP camera model to OpenCV's (k1, k2, p1, p2, ...)."""
-
-
-def check_camera(camera: pycolmap.Camera, where: str) -> None:
-    """Stop early at a camera whose photos can't be undistorted.
-
-    Raises:
-        UserError: its model is not supported, or it has values that are not finite or no focal length.
-    """
-    name = camera.model.name
-    if name not in _DISTORTION:
-        raise UserError(
-            f"{where}: camera model {name} is not supported; undistort the photos with"
-            " `colmap image_undistorter`, or estimate a pinhole or radial one (pose.camera_model: OPENCV)"
-        )
-    if not np.isfinite(camera.params).all():
-        raise UserError(f"{where}: a camera of the COLMAP model ({name}) has parameters that are not finite")
-    if min(camera.width, camera.height, camera.focal_length_x, camera.focal_length_y) <= 0:
-        raise UserError(f"{where}: a camera of the COLMAP model ({name}) has no size or no focal length")
-
-
-def is_distorted(camera: pycolmap.Camera) -> bool:
-    """Whether photos of a camera are changed by undistortion."""
-    return any(_DISTORTION[camera.model.name](camera.params))
+from splatdag.formats.colmap import distortion
 
 
 class Lens:
@@ -65,7 +32,7 @@ class Lens:
         self.K = np.array(camera.calibration_matrix())
         self.K[0] *= self.size[0] / size[0]
         self.K[1] *= self.size[1] / size[1]
-        self.distortion = np.array(_DISTORTION[name](parameters))
+        self.distortion = np.array(distortion(camera))
         if self.distortion.any():
             self._prepare()
 

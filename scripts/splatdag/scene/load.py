@@ -18,11 +18,11 @@ import numpy as np
 import pycolmap
 import torch
 
+from splatdag.formats.colmap import distortion, read_model
 from splatdag.formats.images import Header, Pixels, read_header, read_mask, read_pixels, text
-from splatdag.formats.photoset import mask_paths, smaller_photos
-from splatdag.scene.colmap_model import read_model
+from splatdag.formats.photoset import PhotoSet
 from splatdag.scene.image_cache import ImageCache, TierChoice, bytes_of
-from splatdag.scene.lens import Lens, is_distorted
+from splatdag.scene.lens import Lens
 from splatdag.scene.views import View
 from splatdag.workflow.errors import UserError
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Scene:
-    """A posed capture, ready for training."""
+    """Posed photos, ready for training."""
 
     views: list[View]
     """In name order."""
@@ -45,11 +45,10 @@ class Scene:
 
 def load_scene(
     model_folder: Path,
-    photos: Path,
+    photos: PhotoSet,
     data_factor: int,
     threads: int,
     max_image_size: int | None = None,
-    data_dir: Path | None = None,
     with_points: bool = False,
     image_cache: TierChoice = "auto",
     device: torch.device | None = None,
@@ -62,11 +61,10 @@ def load_scene(
 
     Args:
         model_folder: COLMAP model.
-        photos: folder that the model's image names are relative to.
+        photos: the set that the model is of.
         data_factor: scale photos down by this.
         threads: photos to decode at a time.
         max_image_size: scale photos down further, to this longest side (pixels).
-        data_dir: the capture, for its masks and its `images_<data_factor>/`; None is neither.
         with_points: also give each view the points seen in it.
         image_cache: where to keep the pixels.
         device: that they are for; None is the CPU.
@@ -78,20 +76,18 @@ def load_scene(
     """
     model = read_model(model_folder)
     images = sorted((model.images[index] for index in model.reg_image_ids()), key=lambda image: image.name)
-    names = [image.name for image in images]
-    masks = mask_paths(data_dir, names) if data_dir else {}
-    smaller = smaller_photos(data_dir, data_factor, names) if data_dir else None
-    factor = 1 if smaller else data_factor
+    masks, scaled = photos.masks, photos.scaled(data_factor)
+    factor = 1 if scaled else data_factor
     # Few lenses are kept: a model may have a camera for every photo, and a lens is as large as its photo.
     lens_of = functools.lru_cache(maxsize=2 * threads)(Lens)
     cv2.setNumThreads(1)
 
     def path_of(image: pycolmap.Image) -> Path:
-        return (smaller or {}).get(image.name, photos / image.name)
+        return (scaled or {}).get(image.name, photos.folder / image.name)
 
     def room_for(image: pycolmap.Image) -> int:
         header = read_header(path_of(image))
-        most = _most_pixels(header, is_distorted(model.cameras[image.camera_id]), factor, max_image_size)
+        most = _most_pixels(header, any(distortion(model.cameras[image.camera_id])), factor, max_image_size)
         return bytes_of(most, header.transparent, image.name in masks)
 
     def load(image: pycolmap.Image) -> View:
@@ -99,7 +95,7 @@ def load_scene(
         pixels = _as_camera_saw(read_pixels(path), camera, path)
         mask = None
         if image.name in masks:
-            of_size = _mask_of_smaller if smaller else read_mask
+            of_size = _mask_of_scaled if scaled else read_mask
             mask = of_size(masks[image.name], pixels.size, image.name)
         lens = lens_of(camera.model.name, (camera.width, camera.height), tuple(camera.params), pixels.size)
         points = _points_seen(image, model) if with_points else None
@@ -165,7 +161,7 @@ def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     return any(all(abs(s - b * scale) <= 1 for s, b in zip(small, large, strict=True)) for scale in scales)
 
 
-def _mask_of_smaller(path: Path, size: tuple[int, int], name: str) -> np.ndarray:
+def _mask_of_scaled(path: Path, size: tuple[int, int], name: str) -> np.ndarray:
     """The mask of a photo from `images_<k>/`, drawn on it or on the large one."""
     drawn = read_header(path).size
     mask = read_mask(path, drawn if _same_shape(drawn, size) else size, name)

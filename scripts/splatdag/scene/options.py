@@ -211,9 +211,7 @@ class SplatOptions(Options):
 
 
 class TrainOptions(SplatOptions):
-    """Training of one capture."""
-
-    section: ClassVar[str] = "captures.train"
+    """Training of one scene from posed photos."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         **SplatOptions.presets,
@@ -221,7 +219,7 @@ class TrainOptions(SplatOptions):
     }
     refused: ClassVar[dict[str, str]] = {
         **SplatOptions.refused,
-        "ncore*": "NCore data is not supported; a capture is photos, a video, a COLMAP dataset or a transforms.json",
+        "ncore*": "NCore data is not supported; give photos, a COLMAP dataset or a transforms.json",
         "train_list": "give what is held out instead, as split: a file with their names",
         "eval_list": "give the file as split",
         "vis_concat_gt": "renders always show ground truth and prediction side by side; leave vis_concat_gt out",

@@ -1,4 +1,4 @@
-"""Which photos of a capture are trained on and which are held out."""
+"""Which photos of a scene are trained on and which are held out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def split_photos(
         match_string: train on photos with this word; None or empty: on all.
         eval_match_string: evaluate on photos with this word; None: as `match_string`; empty: on all held out.
         data_dir: what the path of a list file is relative to.
-        where: what a message names, such as `capture dog: train`.
+        where: what a message names, such as `line 3: dog: train`.
 
     Raises:
         UserError: a word or a listed name that no photo has, or a side that stays empty.
@@ -103,7 +103,7 @@ def check_split(
 
 def _none_to_train_on(where: str, made_by: str, count: int) -> UserError:
     return UserError(
-        f"{where}: {made_by or 'the capture'} leaves none of {count} photos to train on;"
+        f"{where}: {made_by or 'this split'} leaves none of {count} photos to train on;"
         " hold out fewer, or train and evaluate on the same photos with `split: all`"
     )
 
@@ -161,7 +161,7 @@ def _listed_names(path: Path, names: list[str], where: str) -> set[str]:
     if unknown:
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise UserError(
-            f"{where}: {path} lists {', '.join(unknown[:_SHOWN])}{more}, but the capture has no such"
+            f"{where}: {path} lists {', '.join(unknown[:_SHOWN])}{more}, but there is no such"
             f" photo{nearest(unknown[0], names)}"
         )
     return found

@@ -1,4 +1,4 @@
-"""Train Gaussians on one posed capture, evaluate them on held-out photos, and publish the run."""
+"""Train Gaussians on the posed photos of one scene, evaluate them on held-out photos, and publish the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import torch
 
-from splatdag.formats.photoset import check_photos, data_digest, photos_folder
+from splatdag.formats.photoset import PhotoSet
 from splatdag.scene.evaluation import (
     check_measurable,
     check_sizes,
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, job: Job, device_count: int = 0) -> None:
-    """Train Gaussians on one posed capture.
+    """Train Gaussians on the posed photos of one scene.
 
     Args:
         data_dir: folder of photos, or COLMAP dataset with `images/`.
@@ -61,37 +61,37 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
         job: how to run.
         device_count: CUDA devices to use, which share the views of each step; 0 is the CPU.
     """
-    check_photos(data_dir, "data_dir")
+    photos = PhotoSet(data_dir)
+    photos.check("data_dir")
     if not model.exists():
         raise UserError(f"model: no such file or folder: {model}")
     model = model if model.is_dir() else model.parent
     check_batch(options.batch_size, max(1, device_count))
     with lease(result_dir / "state"):
-        _train(data_dir, model, result_dir, options, job, device_count)
+        _train(photos, model, result_dir, options, job, device_count)
 
 
-def _train(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, job: Job, device_count: int) -> None:
+def _train(photos: PhotoSet, model: Path, result_dir: Path, options: TrainOptions, job: Job, device_count: int) -> None:
     ranks = max(1, device_count)
     device = use_device(device_count, job.threads)
     warm = warm_up(device)
     for notice in options.notices():
         logger.info("%s", notice)
     state = result_dir / "state"
-    inputs = {"photos": data_digest(data_dir, state, options.data_factor), "model": digest_of_folder(model)}
+    inputs = {"photos": photos.digest(state, options.data_factor), "model": digest_of_folder(model)}
     scene = load_scene(
         model,
-        photos_folder(data_dir),
+        photos,
         options.data_factor,
         job.threads,
         max_image_size=options.max_image_size,
-        data_dir=data_dir,
         with_points=options.depth_loss,
         image_cache=options.image_cache,
         device=device,
         shared=ranks > 1,
     )
-    views, held_out = _split(scene, data_dir, options)
-    listed = list_file(options.split, data_dir)
+    views, held_out = _split(scene, photos.data_dir, options)
+    listed = list_file(options.split, photos.data_dir)
     if listed is not None:
         inputs["split"] = file_digest(listed)
     frame = _frame(scene, options)
@@ -99,7 +99,7 @@ def _train(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions,
     # A state of another kind of device can't be continued: random numbers come from the device.
     key = {"options": options.learnt_from(), "code": code, "device": device.type, **inputs}
     chosen = options.scaled()
-    files = RunFiles(result_dir, chosen, frame, {"data_dir": str(data_dir), "result_dir": str(result_dir)})
+    files = RunFiles(result_dir, chosen, frame, {"data_dir": str(photos.data_dir), "result_dir": str(result_dir)})
     average = mean_color(views, chosen.white_bg, device)
 
     lpips = lpips_where_possible(chosen.lpips_net, least_side(held_out), device)

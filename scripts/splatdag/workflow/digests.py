@@ -16,7 +16,7 @@ _READERS = 4
 """Files that are read at a time."""
 
 
-def contents_digest(files: Iterable[tuple[str, os.DirEntry[str] | Path]], cache: Path, key: Iterable[str]) -> str:
+def contents_digest(files: Iterable[tuple[str, str | os.PathLike[str]]], cache: Path, key: Iterable[str]) -> str:
     """Digest of names and contents of files.
 
     A file is read again only when its size, times or inode changed since the digest in `cache` was made. Size and
@@ -36,8 +36,8 @@ def contents_digest(files: Iterable[tuple[str, os.DirEntry[str] | Path]], cache:
         raise UserError(f"{error.filename}: can't be read: {error.strerror}") from None
 
 
-def _contents_digest(files: Iterable[tuple[str, os.DirEntry[str] | Path]], known: Path) -> str:
-    found = {name: (file.stat(), os.fspath(file)) for name, file in files}
+def _contents_digest(files: Iterable[tuple[str, str | os.PathLike[str]]], known: Path) -> str:
+    found = {name: (os.stat(file), os.fspath(file)) for name, file in files}  # noqa: PTH116 - of many files
     old = _remembered(known)
     with ThreadPoolExecutor(_READERS) as pool:
         entries = pool.map(lambda name: _entry(*found[name], old.get(name)), sorted(found))

@@ -29,3 +29,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; the nearest is {close[0]}"
     return f"; known are {', '.join(known)}" if len(known) <= 12 else ""
+
+
+def listed(names: list[str], most: int = 20) -> str:
+    """Names for a message, the first of them where there are many."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -18,8 +18,7 @@ from splatdag.driving.logs.folders import CUBOIDS, SEMSEG, TABLES, by_frame
 from splatdag.driving.logs.json_files import read_list
 from splatdag.driving.logs.pandaset import PANDAR64, PANDARGT, Boxes, Log, Sweep
 from splatdag.formats.images import read_header, text
-from splatdag.formats.photoset import listed
-from splatdag.workflow.errors import UserError
+from splatdag.workflow.errors import UserError, listed
 from splatdag.workflow.sequences import evenly
 
 Size = tuple[int, int]

@@ -11,11 +11,10 @@ import numpy as np
 import plyfile
 import pycolmap
 
+from splatdag.formats.colmap import check_camera
 from splatdag.formats.images import read_header, text
-from splatdag.formats.photoset import listed
-from splatdag.formats.transforms import Frame, Transforms, read_transforms
-from splatdag.scene.lens import check_camera
-from splatdag.workflow.errors import UserError
+from splatdag.formats.transforms import Frame, Transforms
+from splatdag.workflow.errors import UserError, listed
 
 logger = logging.getLogger(__name__)
 _SUPPORTED = frozenset({"OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE"})
@@ -25,7 +24,7 @@ _RIGID = 1e-3
 """How far from orthonormal the columns of a rotation may be; files have six digits or fewer."""
 
 
-def posed_model(data_dir: Path) -> pycolmap.Reconstruction:
+def posed_model(file: Transforms) -> pycolmap.Reconstruction:
     """The cameras of a transforms.json as a COLMAP model, with the points of its PLY file where it names one.
 
     Poses are camera-to-world with OpenGL axes (x right, y up, z back). nerfstudio says of `applied_transform` that
@@ -33,7 +32,7 @@ def posed_model(data_dir: Path) -> pycolmap.Reconstruction:
     the original world. Distortion is OpenCV's: k1, k2, p1, p2, then k3 and, in the denominator, k4.
 
     Args:
-        data_dir: folder with the transforms.json.
+        file: the transforms.json.
 
     Returns:
         Model with a camera per photo, or per set of intrinsics that photos of one size share. Points have no tracks.
@@ -41,7 +40,6 @@ def posed_model(data_dir: Path) -> pycolmap.Reconstruction:
     Raises:
         UserError: what is wrong and in which frame.
     """
-    file = read_transforms(data_dir)
     if len(file.frames) < 2:
         raise UserError(f"{file.path}: only one frame; at least two are needed")
     if file.missing:
@@ -51,7 +49,7 @@ def posed_model(data_dir: Path) -> pycolmap.Reconstruction:
     cameras: dict[tuple[Any, ...], int] = {}
     for index, frame in enumerate(file.frames, start=1):
         where = f"{file.path}: {frame.name}"
-        camera = _camera({**file.values, **frame.values}, where, read_header(data_dir / frame.name).size)
+        camera = _camera({**file.values, **frame.values}, where, read_header(file.path.parent / frame.name).size)
         key = (camera.model.name, camera.width, camera.height, *camera.params)
         if key not in cameras:
             cameras[key] = camera.camera_id = len(cameras) + 1
