@@ -128,3 +128,12 @@ def test_a_torch_for_the_cpu_stops_a_run_on_gpus_before_any_job(snakemake, proje
     [line] = [line for line in done.stderr.splitlines() if line.startswith("splatdag: ")]
     assert "this torch is a CPU build; `make demo TORCH=cuda`, or --resources gpu=0" in line
     assert not (project / "results").exists()
+
+
+def test_backends_are_listed_with_their_weights_and_licences(snakemake, tmp_path):
+    done = snakemake("check_checkpoints", env={**os.environ, "TORCH_HOME": str(tmp_path / "torch")})
+    assert done.returncode == 0
+    row = (
+        r"^train_capture +lpips alex +embedded +embedded +AlexNet of torchvision: missing +none stated by torchvision, "
+    )
+    assert re.search(row, done.stdout, re.MULTILINE)
