@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from splatdag.captures.area import CapturesPlan
 from splatdag.commands.check_checkpoints import lines, main
 from splatdag.splats.lpips_weights import WEIGHTS
 from splatdag.workflow.backend import Backend, Installation, Upstream
+from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job
 from splatdag.workflow.weights import Weights
 
@@ -140,3 +142,10 @@ def test_captures_name_the_weights_of_lpips_which_can_be_done_without(check, tmp
 
 def test_without_captures_no_backend_is_named(check):
     assert check() == ["the config names no backend that needs weights or a checkout"]
+
+
+def test_what_is_needed_and_missing_is_told_after_the_table(check, bare, monkeypatch, capsys):
+    monkeypatch.setattr(CapturesPlan, "backends", lambda plan: [bare])
+    with pytest.raises(UserError, match="^echo can't be run: checkout: missing: [^\n]+; lab/echo-1B: missing: [^\n]+$"):
+        check("alex")
+    assert "git clone https://example.org/lab/echo" in capsys.readouterr().out
