@@ -32,7 +32,9 @@ onstart:
     with snakefile.one_line_errors():
         snakefile.check_slurm(workflow, SITE_FILE)
         snakefile.check_local_gpus(workflow)
-        check_token(CONFIG.sharing.upload, [job.rule.name for job in workflow.dag.needrun_jobs()])
+        planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
+        check_installed(PLANS.backends(planned), planned)
+        check_token(CONFIG.sharing.upload, planned)
 
 
 # What ended well needs no state any more. The page of all runs is made anew after every run; a failure to do so is

@@ -11,6 +11,7 @@ from splatdag.hub.targets import check_token
 from splatdag.splats.kernels import COMPILED_WITH
 from splatdag.workflow import snakefile
 from splatdag.workflow.area import RECEIPT, Context
+from splatdag.workflow.backend import check_installed
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.digests import digest_of_files
 from splatdag.workflow.hang_up import stop_on_hang_up

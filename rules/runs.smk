@@ -1,4 +1,4 @@
-"""What looks at finished runs of all areas.
+"""What looks at finished runs of all areas, and at what all areas need.
 
 Needs the manifests and logs that are there. Makes results/compare: tables of all runs and of what their stages cost, as
 CSV and on a page, and what Snakemake's report shows.
@@ -6,6 +6,7 @@ CSV and on a page, and what Snakemake's report shows.
 
 
 localrules:
+    check_checkpoints,
     compare,
     status,
 
@@ -66,4 +67,20 @@ rule status:
         logs=LOGS,
     shell:
         "exec python -m splatdag.commands.status --config-json {params.config:q} --here {params.here:q}"
+        " --results {params.results:q} --logs {params.logs:q} --log {log:q}"
+
+
+rule check_checkpoints:
+    """Print what pretrained models need: checkout, interpreter, weights and their licence, memory, and what is missing."""
+    log:
+        "<logs>/check_checkpoints.log",
+    conda:
+        "../envs/core.yaml"
+    params:
+        config=json.dumps(GIVEN),
+        here=str(HERE),
+        results=RESULTS,
+        logs=LOGS,
+    shell:
+        "exec python -m splatdag.commands.check_checkpoints --config-json {params.config:q} --here {params.here:q}"
         " --results {params.results:q} --logs {params.logs:q} --log {log:q}"

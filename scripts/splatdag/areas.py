@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from splatdag.driving.area import Driving
 from splatdag.hub.area import Sharing
 from splatdag.humans.area import Humans
 from splatdag.workflow.area import Area, Context, CpuResources, GpuResources, Plan, PlannedStage, StageRule
+from splatdag.workflow.backend import Backend
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.options import flags
 
@@ -92,6 +93,11 @@ class Plans(Mapping[str, Plan]):
 
     def __len__(self) -> int:
         return len(self._areas)
+
+    def backends(self, rules: Collection[str] | None = None) -> list[Backend]:
+        """The backends that the config names, of areas that have one of these rules, or of all."""
+        names = [name for name, area in self._areas.items() if rules is None or not area.rules.keys().isdisjoint(rules)]
+        return [backend for name in names for backend in self[name].backends()]
 
 
 def all_rules() -> dict[str, tuple[Area, StageRule]]:

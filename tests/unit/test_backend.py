@@ -250,7 +250,7 @@ def test_what_is_not_installed_stops_it_before_anything_is_written(backend, fold
     bare = replace(changed(backend, checkout=None, python=None), weights=(weights,))
     message = (
         "echo can't be run: checkout: not set (upstreams.echo.checkout); interpreter: not set (upstreams.echo.python);"
-        " lab/echo-1B: not set (upstreams.echo.weights); `snakemake check_checkpoints` says how to install it"
+        " lab/echo-1B: not set (upstreams.echo.weights); `snakemake check_checkpoints` says what to do"
     )
     assert problem(bare) == message
     with pytest.raises(UserError, match=re.escape(message)):
@@ -300,6 +300,14 @@ def test_weights_are_known_by_their_digest(backend, tmp_path):
     file.unlink()
     assert f"lab/echo-1B: missing: {file}" in problem(backend)
     check_installed([replace(backend, without="it is left out")])
+
+
+def test_only_backends_of_jobs_that_run_have_to_be_there(backend):
+    bare = changed(backend, python=None)
+    check_installed([bare], rules={"train_capture", "compare"})
+    with pytest.raises(UserError, match="interpreter: not set") as caught:
+        check_installed([backend, bare, replace(bare, name="other")], rules={"align_world"})
+    assert [line.split()[0] for line in str(caught.value).splitlines()] == ["echo", "other"]
 
 
 def test_install_lines_make_what_the_config_names(backend, tmp_path):

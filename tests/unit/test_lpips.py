@@ -12,7 +12,8 @@ import torchmetrics.image.lpip
 from torch import Tensor, nn
 
 from splatdag.splats import lpips
-from splatdag.splats.lpips import Lpips, Net, backbone_path, how_to_get
+from splatdag.splats.lpips import Lpips, how_to_get
+from splatdag.splats.lpips_weights import WEIGHTS, Net, backbone_path, lpips_weights
 from splatdag.workflow.errors import UserError
 
 CPU = torch.device("cpu")
@@ -53,7 +54,7 @@ def save(net: Net, monkeypatch: pytest.MonkeyPatch, zipped: bool = True) -> Path
     unnamed = folder / "unnamed"
     torch.save(state, unnamed, _use_new_zipfile_serialization=zipped)
     name = f"{net}-{hashlib.sha256(unnamed.read_bytes()).hexdigest()[:8]}.pth"
-    monkeypatch.setitem(lpips.WEIGHTS, net, name)
+    monkeypatch.setitem(WEIGHTS, net, name)
     return unnamed.rename(folder / name)
 
 
@@ -66,7 +67,7 @@ def load(net: Net) -> Lpips:
 @pytest.fixture(autouse=True)
 def _hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of torch.hub of our own, and torchmetrics with the backbone of `features`."""
-    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     names = {"alexnet": "alex", "vgg16": "vgg"}
     monkeypatch.setattr(oracle, "_get_tv_model_features", lambda net, pretrained: features(names[net]))
     monkeypatch.setattr(torchmetrics.image.lpip, "_TORCHVISION_AVAILABLE", True)
@@ -154,8 +155,27 @@ def test_wrong_values_shapes_and_masks_are_refused(monkeypatch):
 def test_without_weights_there_is_no_lpips_and_a_line_says_how_to_get_it(tmp_path):
     assert Lpips.load("vgg", CPU) is None
     line = how_to_get("vgg")
-    assert str(tmp_path / "checkpoints" / "vgg16-397923af.pth") in line
+    assert str(tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth") in line
     assert "https://download.pytorch.org/models/vgg16-397923af.pth" in line
+
+
+@pytest.mark.parametrize("variable", ["TORCH_HOME", "XDG_CACHE_HOME", "HOME"])
+def test_they_lie_where_torchvision_keeps_its_own(variable, monkeypatch, tmp_path):
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(tmp_path / "elsewhere"))
+    assert backbone_path("alex").parent == Path(torch.hub.get_dir()) / "checkpoints"
+    assert (tmp_path / "elsewhere") in backbone_path("alex").parents
+
+
+def test_the_weights_say_what_they_are_and_only_measure(monkeypatch):
+    path = save("alex", monkeypatch)
+    backbone, heads = load("alex").weights
+    assert [weights.check()[0] for weights in (backbone, heads)] == ["found", "found"]
+    assert (backbone.revision, backbone.commercial, heads.licence) == (path.stem[-8:], None, "BSD-2-Clause")
+    assert {backbone.used_for, heads.used_for} == {"metrics"}
+    path.write_bytes(b"other")
+    assert lpips_weights("alex")[0].check()[0] == "other SHA-256"
 
 
 def test_weights_in_the_old_format_of_torch_are_read(monkeypatch):
@@ -181,7 +201,7 @@ def test_heads_that_can_not_be_read_are_named(monkeypatch, tmp_path):
     save("alex", monkeypatch)
     heads = tmp_path / "alex.pth"
     heads.write_bytes(b"PK damaged")
-    monkeypatch.setattr(lpips, "_heads_path", lambda net: heads)
+    monkeypatch.setattr(lpips, "heads_path", lambda net: heads)
     with pytest.raises(UserError, match="can't be read as weights of LPIPS") as caught:
         Lpips.load("alex", CPU)
     assert str(heads) in str(caught.value)
@@ -195,7 +215,7 @@ def test_a_file_with_code_in_it_is_not_run(monkeypatch, tmp_path):
     path = save("alex", monkeypatch)
     torch.save({"features.0.weight": Trap()}, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    monkeypatch.setitem(lpips.WEIGHTS, "alex", f"alex-{digest}.pth")
+    monkeypatch.setitem(WEIGHTS, "alex", f"alex-{digest}.pth")
     path.rename(path.with_name(f"alex-{digest}.pth"))
     with pytest.raises(UserError, match="UnpicklingError"):
         Lpips.load("alex", CPU)

@@ -128,3 +128,30 @@ def test_a_torch_for_the_cpu_stops_a_run_on_gpus_before_any_job(snakemake, proje
     [line] = [line for line in done.stderr.splitlines() if line.startswith("splatdag: ")]
     assert "this torch is a CPU build; `make demo TORCH=cuda`, or --resources gpu=0" in line
     assert not (project / "results").exists()
+
+
+def test_backends_are_listed_with_their_weights_and_licences(snakemake, tmp_path):
+    done = snakemake("check_checkpoints", env={**os.environ, "TORCH_HOME": str(tmp_path / "torch")})
+    assert done.returncode == 0
+    row = (
+        r"^train_capture +lpips alex +embedded +embedded +AlexNet of torchvision: missing +none stated by torchvision, "
+    )
+    assert re.search(row, done.stdout, re.MULTILINE)
+
+
+def test_a_backend_that_is_not_installed_stops_a_run_of_its_jobs_before_the_first(snakemake, project):
+    snakefile = project / "Snakefile"
+    snakefile.write_text(f"""
+from splatdag.captures.area import CapturesPlan
+from splatdag.workflow.backend import Backend, Installation, Upstream
+
+upstream = Upstream("https://example.org/x", "0123456", Path("entry.py"), "3.10", (), (), "upstreams.x", Installation())
+CapturesPlan.backends = lambda plan: [Backend("x", ("train_capture",), upstream=upstream)]
+{snakefile.read_text()}""")
+    message = "splatdag: x can't be run: checkout: not set (upstreams.x.checkout); interpreter: not set"
+    done = snakemake("captures", "--cores", "2")
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if line.startswith("splatdag: ") and message in line]
+    assert not (project / "results").exists()
+    assert snakemake("-n", "captures").returncode == 0
+    assert snakemake("results/samples/room/sample.json", "--cores", "2").returncode == 0, "which needs no backend"

@@ -14,6 +14,7 @@ from splatdag.captures.result_dirs import link_of
 from splatdag.captures.sheet import DUAL_VARIANTS, Capture, Stages, read_captures, row_notices
 from splatdag.samples.options import RoomOptions
 from splatdag.scene.split import list_file
+from splatdag.splats.lpips_weights import lpips_backend
 from splatdag.workflow.area import (
     Area,
     Context,
@@ -29,6 +30,7 @@ from splatdag.workflow.area import (
     sample_receipt,
     touchable,
 )
+from splatdag.workflow.backend import Backend
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.digests import digest_of_files
 from splatdag.workflow.errors import UserError, nearest
@@ -193,6 +195,11 @@ class CapturesPlan(Plan):
     def notices(self) -> list[tuple[str, str]]:
         """What the rows' own options bring about."""
         return row_notices(self.rows, self.stages_of_config)
+
+    def backends(self) -> Iterator[Backend]:
+        """LPIPS, which measures runs, with each network that a row names."""
+        for net in dict.fromkeys(capture.stages.train.lpips_net for capture in self.rows.values()):
+            yield lpips_backend(net, ("train_capture", "evaluate_capture"))
 
     def own_resources(self, rule: str, wildcards: Any) -> OwnResources | None:
         """As the columns resources.<stage>.<name> of the capture's row say."""

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, max_pool2d, relu
 
+from splatdag.splats.lpips_weights import DOWNLOADS, Net, backbone_path, heads_path, lpips_weights
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.weights import Weights
 
 logger = logging.getLogger(__name__)
-
-Net = Literal["alex", "vgg"]
-
-WEIGHTS: dict[Net, str] = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
-"""Torchvision's files of ImageNet weights; the name ends with the start of the SHA-256 of what is in it."""
-DOWNLOADS = "https://download.pytorch.org/models"
 
 
 class _Conv(NamedTuple):
@@ -82,7 +77,7 @@ class Lpips:
 
         Raises UserError, naming the file, for one that is damaged or not what its name says.
         """
-        backbone, heads = backbone_path(net), _heads_path(net)
+        backbone, heads = backbone_path(net), heads_path(net)
         if heads is None or not backbone.is_file():
             return None
         _check_digest(backbone)
@@ -95,6 +90,11 @@ class Lpips:
             dict(zip(layers, pairs, strict=True)),
             _read(heads, [f"lin{stage}.model.1.weight" for stage in range(len(_STAGES[net]))], device),
         )
+
+    @property
+    def weights(self) -> list[Weights]:
+        """What it measures by, for manifests."""
+        return lpips_weights(self.net)
 
     @torch.no_grad()
     def __call__(self, image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
@@ -169,26 +169,12 @@ def lpips_where_possible(net: Net, least_side: int, device: torch.device) -> Lpi
     return lpips
 
 
-def backbone_path(net: Net) -> Path:
-    """Where torchvision keeps the weights of a network, too (TORCH_HOME moves it)."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS[net]
-
-
 def how_to_get(net: Net) -> str:
     """One line for the log of who got None from `Lpips.load`."""
-    if _heads_path(net) is None:
+    if heads_path(net) is None:
         return "LPIPS is left out: torchmetrics is not installed whole; pip install -r envs/core.txt"
     path = backbone_path(net)
     return f"LPIPS is left out: no {path}; to have it, save {DOWNLOADS}/{path.name} there"
-
-
-def _heads_path(net: Net) -> Path | None:
-    """The linear heads, which torchmetrics brings along; found without the seconds that its import takes."""
-    package = importlib.util.find_spec("torchmetrics")
-    if package is None or not package.submodule_search_locations:
-        return None
-    path = Path(package.submodule_search_locations[0]) / "functional" / "image" / "lpips_models" / f"{net}.pth"
-    return path if path.is_file() else None
 
 
 def _check_digest(path: Path) -> None:

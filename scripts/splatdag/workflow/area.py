@@ -225,6 +225,10 @@ class Plan:
         """What the user should know about the plan: where, and a line."""
         return ()
 
+    def backends(self) -> Iterable[Backend]:
+        """The backends that the config names, each with the rules in whose jobs it works."""
+        return ()
+
     def own_resources(self, rule: str, wildcards: Any) -> OwnResources | None:
         """What the scene or run of a job asks for, where that is other than its rule says."""
         return None
@@ -255,10 +259,6 @@ class Area:
             UserError: one line on what is wrong.
         """
         return Plan()
-
-    def backends(self, config: Any) -> Iterable[Backend]:
-        """Backends that the config names, for `check_checkpoints`."""
-        return ()
 
 
 def touchable(path: Path | str) -> Any:

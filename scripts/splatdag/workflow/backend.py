@@ -9,7 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,9 +162,9 @@ class Part:
     what: str
     """`checkout`, `interpreter`, or the name of weights."""
     state: str
-    """For the table: `found`, and what was found; or the problem."""
+    """In a word or two: `found, 3.10.4`, `missing`."""
     problem: str = ""
-    """Why it can't be used; empty where it can."""
+    """Why it can't be used, with the place; empty where it can."""
 
 
 def parts(backend: Backend) -> list[Part]:
@@ -176,21 +176,20 @@ def parts(backend: Backend) -> list[Part]:
 
 def _weights(weights: Weights, upstream: Upstream | None) -> Part:
     if weights.folder is None and upstream is not None:
-        return _missing(weights.name, f"not set ({upstream.key}.weights)")
-    problem = weights.problem()
-    return _missing(weights.name, problem) if problem else Part(weights.name, "found")
+        return _not_set(weights.name, upstream, "weights")
+    return Part(weights.name, *weights.check())
 
 
-def _missing(what: str, problem: str) -> Part:
-    return Part(what, problem, problem)
+def _not_set(what: str, upstream: Upstream, key: str) -> Part:
+    return Part(what, "not set", f"not set ({upstream.key}.{key})")
 
 
 def _checkout(upstream: Upstream) -> Part:
     folder = upstream.checkout()
     if folder is None:
-        return _missing("checkout", f"not set ({upstream.key}.checkout)")
+        return _not_set("checkout", upstream, "checkout")
     if not folder.is_dir():
-        return _missing("checkout", f"missing: {folder}")
+        return Part("checkout", "missing", f"missing: {folder}")
     try:
         revision, edits = _git(upstream, "rev-parse", "HEAD"), _git(upstream, "status", "--porcelain", "-uno")
     except OSError:
@@ -199,7 +198,8 @@ def _checkout(upstream: Upstream) -> Part:
         return Part("checkout", "found, revision unknown (no git repository)")
     if revision.startswith(upstream.revision):
         return Part("checkout", f"found, {revision[:7]}" + (" with edits" if edits else ""))
-    return _missing("checkout", f"{folder} is at {revision[:7]}, expected {upstream.revision[:7]}")
+    difference = f"is at {revision[:7]}, expected {upstream.revision[:7]}"
+    return Part("checkout", f"at {revision[:7]}", f"{folder} {difference}")
 
 
 def _git(upstream: Upstream, *words: str) -> str:
@@ -226,33 +226,44 @@ print(json.dumps([platform.python_version(), version, absent]))
 def _interpreter(upstream: Upstream) -> Part:
     python = upstream.python()
     if python is None:
-        return _missing("interpreter", f"not set ({upstream.key}.python)")
+        return _not_set("interpreter", upstream, "python")
     if not python.is_file() or not os.access(python, os.X_OK):
-        return _missing("interpreter", f"missing: {python}")
+        return Part("interpreter", "missing", f"missing: {python}")
     command = [str(python), "-c", _LOOK, upstream.package, *upstream.modules]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment(upstream), cwd="/")
         version, package, absent = json.loads(done.stdout)
     except (OSError, ValueError) as error:
-        return _missing("interpreter", f"{python} is no Python that runs ({type(error).__name__})")
+        return Part("interpreter", "does not run", f"{python} is no Python that runs ({type(error).__name__})")
     if absent:
-        return _missing("interpreter", f"{python} has no module {', '.join(absent)}")
+        return Part("interpreter", "incomplete", f"{python} has no module {', '.join(absent)}")
     if upstream.package and package != upstream.revision:
-        return _missing("interpreter", f"{python} has {upstream.package} {package}, expected {upstream.revision}")
+        difference = f"has {upstream.package} {package}, expected {upstream.revision}"
+        return Part("interpreter", f"has {package}", f"{python} {difference}")
     return Part("interpreter", f"found, {version}")
 
 
-def check_installed(backends: Iterable[Backend]) -> None:
+def check_installed(backends: Iterable[Backend], rules: Collection[str] | None = None) -> None:
     """Stop before any work, and before a GPU is waited for, where a backend can't be run.
+
+    Args:
+        backends: those that a config names; what one that can be done without lacks is no error.
+        rules: whose jobs are to run, if not all; the backends of others are not looked at.
 
     Raises:
         UserError: a line per backend: what is missing, and what to do.
     """
-    lines = [
-        f"{backend.name} can't be run: {'; '.join(problems)}; `snakemake check_checkpoints` says how to install it"
+    needed = [
+        backend
         for backend in backends
-        if (problems := [f"{part.what}: {part.problem}" for part in parts(backend) if part.problem])
-        and not backend.without
+        if not backend.without and (rules is None or any(rule in rules for rule in backend.rules))
+    ]
+    problems = {backend.name: [part for part in parts(backend) if part.problem] for backend in needed}
+    lines = [
+        f"{name} can't be run: {'; '.join(f'{part.what}: {part.problem}' for part in missing)};"
+        " `snakemake check_checkpoints` says what to do"
+        for name, missing in problems.items()
+        if missing
     ]
     if lines:
-        raise UserError("\n".join(dict.fromkeys(lines)))
+        raise UserError("\n".join(lines))

@@ -42,17 +42,17 @@ class Weights(BaseModel):
         terms = {True: "", False: ", not for commercial use", None: ", commercial use not stated"}
         return self.licence + terms[self.commercial]
 
-    def problem(self) -> str | None:
-        """Why they can't be used here, in a few words: not set, missing, or another SHA-256; None where they can."""
+    def check(self) -> tuple[str, str]:
+        """Whether they are on this machine: `found` and nothing, or else in a word what is wrong, and the place."""
         if self.folder is None:
-            return "not set"
+            return "not set", "no folder is known"
         for name, expected in self.files.items():
             path = self.folder / name
             if not path.is_file():
-                return f"missing: {path}"
+                return "missing", f"missing: {path}"
             if expected and not (found := _sha256(path)).startswith(expected):
-                return f"{path}: its SHA-256 starts with {found[: len(expected)]}, not {expected}"
-        return None
+                return "other SHA-256", f"{path}: its SHA-256 starts with {found[: len(expected)]}, not {expected}"
+        return "found", ""
 
 
 def _sha256(path: Path) -> str:
