@@ -15,7 +15,7 @@ import torch
 from splatdag.driving.clips.clip_reader import Reader
 from splatdag.driving.clips.clips import Clip
 from splatdag.driving.evaluation.dynamic_masks import DEFINITIONS, Definition
-from splatdag.driving.evaluation.evaluation import Evaluated, evaluate_clip
+from splatdag.driving.evaluation.evaluation import ClipEvaluation, evaluate_clip
 from splatdag.driving.evaluation.outputs import write_pictures, write_splats
 from splatdag.driving.evaluation.scores import Row, summary
 from splatdag.driving.logs.pandaset import PANDARGT
@@ -106,7 +106,7 @@ def measure_scene(
     return rows
 
 
-def _told(found: Evaluated) -> str:
+def _told(found: ClipEvaluation) -> str:
     novel = [row["psnr"] for row in found.images if row["kind"] != "input"] or [row["psnr"] for row in found.images]
     return f"{np.mean(novel):.2f} dB, {found.seconds['reconstruct']:.2f} s to reconstruct"
 
