@@ -69,7 +69,7 @@ def _overfitted(folder: Path, name: str, flags: list[str]) -> str:
     rows = json.loads((run / "clip_0" / "metrics.json").read_text())["rows"]["images"]
     image = next(row for row in rows if row["frame"] == 1)
     flow, zero = metrics["scene_flow"], metrics["baselines"]["zero_flow"]["scene_flow"]
-    moves, still, unmoved = (part["epe_3way"][of]["epe"] for part, of in ((flow, "FD"), (flow, "BS"), (zero, "FD")))
+    moves, still, unmoved = (part["epe_3way_mean"][of] for part, of in ((flow, "FD"), (flow, "BS"), (zero, "FD")))
     return (
         f"{seconds:.0f} s; PSNR {'; '.join(told)}; image 1 {_figure(image['psnr'])};"
         f" what moves {_figure(metrics['mean']['dynamic_psnr'])}; EPE of moving points {_figure(moves, 2)} m"

@@ -262,7 +262,7 @@ def short(metrics: dict[str, Any]) -> dict[str, Any]:
     return {
         "nvs": metrics["nvs"], "init_only": first, "baseline": metrics["baseline"],
         "scene_flow": {key: value for key, value in metrics["scene_flow"].items() if key != "per_pair"},
-        "zero_flow": metrics["baselines"]["zero_flow"]["scene_flow"].get("epe_3way"),
+        "zero_flow": metrics["baselines"]["zero_flow"]["scene_flow"].get("epe_3way_mean"),
     }  # fmt: skip
 
 

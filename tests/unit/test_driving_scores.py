@@ -11,7 +11,7 @@ import torch
 from splatdag.commands.runs import _Metrics
 from splatdag.driving.evaluation.dynamic_masks import DEFINITIONS
 from splatdag.driving.evaluation.scene_flow import Pair, pair_row
-from splatdag.driving.evaluation.scores import Seen, Shown, image_row, summary
+from splatdag.driving.evaluation.scores import GroundTruth, Rendered, image_row, summary
 from splatdag.splats.metrics import ssim
 from splatdag.workflow.errors import UserError
 
@@ -23,19 +23,25 @@ def plane(value: float) -> torch.Tensor:
     return torch.full((H, W), value)
 
 
-def seen(dynamic: torch.Tensor | None = None, depth: torch.Tensor | None = None) -> Seen:
+def truth(dynamic: torch.Tensor | None = None, depth: torch.Tensor | None = None) -> GroundTruth:
     """Grey, and where it moves a little darker."""
     moves = torch.zeros((H, W), dtype=torch.bool) if dynamic is None else dynamic
     rgb = torch.where(moves[..., None], torch.tensor(0.4), torch.tensor(0.5)).expand(H, W, 3)
-    return Seen(rgb, plane(0) if depth is None else depth, moves)
+    return GroundTruth(rgb, plane(0) if depth is None else depth, moves)
 
 
-def shown(value: float, depth: float = 0.0) -> Shown:
-    return Shown(torch.full((H, W, 3), value), plane(depth))
+def rendered(value: float, depth: float = 0.0) -> Rendered:
+    return Rendered(torch.full((H, W, 3), value), plane(depth))
 
 
-def row(given: Seen, model: Shown, start: Shown | None = None, kind="interpolation", clip="c", frame=1):
-    return image_row(clip, "001", frame, kind, given, model, start or shown(0.7), GREY)
+def row(recorded: GroundTruth, model: Rendered, initial: Rendered | None = None, kind="interpolation", frame=1):
+    """Beside a grey image, a depth of 12 m, and the initial Gaussians."""
+    baselines = {
+        "mean_colour": Rendered(GREY.expand(H, W, 3), None),
+        "mean_depth": Rendered(None, plane(12.0)),
+        "init_only": initial or rendered(0.7),
+    }
+    return image_row("c", "001", frame, kind, recorded, model, baselines)
 
 
 def test_an_image_s_scores_worked_out_by_hand():
@@ -44,7 +50,7 @@ def test_an_image_s_scores_worked_out_by_hand():
     moves[:, : W // 2] = True
     depth = plane(0)
     depth[0, 0], depth[5, 3], depth[2, W - 1] = 10.0, 14.0, 20.0
-    found = row(seen(moves, depth), shown(0.6, 13.0), shown(0.5, 0.0))
+    found = row(truth(moves, depth), rendered(0.6, 13.0), rendered(0.5, 0.0))
     assert {name: found[name] for name in ("clip_id", "scene", "frame", "kind")} == {
         "clip_id": "c", "scene": "001", "frame": 1, "kind": "interpolation",
     }  # fmt: skip
@@ -55,45 +61,49 @@ def test_an_image_s_scores_worked_out_by_hand():
     assert found["dynamic"]["pixels"] == H * W // 2
     # SSIM of two constants has the luminance term alone
     assert found["dynamic"]["ssim"] == pytest.approx((2 * 0.24 + 1e-4) / (0.16 + 0.36 + 1e-4), abs=1e-3)
-    assert found["ssim"] == pytest.approx(ssim(shown(0.6).rgb, seen(moves).rgb))
+    assert found["ssim"] == pytest.approx(ssim(rendered(0.6).rgb, truth(moves).rgb))
     start, flat = found["baselines"]["init_only"], found["baselines"]["mean_colour"]
     assert start["psnr"] == flat["psnr"] == pytest.approx(-10 * np.log10(0.1**2 / 2), abs=1e-4)
     assert start["depth_rmse"] == pytest.approx(np.sqrt((10**2 + 14**2 + 20**2) / 3))  # holes count
     assert flat["depth_rmse"] is flat["dynamic"]["depth_rmse"] is None
     assert flat["dynamic"]["psnr"] == pytest.approx(20, abs=1e-4)
+    constant = found["baselines"]["mean_depth"]  # 12 m everywhere
+    assert constant["depth_rmse"] == pytest.approx(np.sqrt((2**2 + 2**2 + 8**2) / 3))
+    assert constant["dynamic"]["depth_rmse"] == pytest.approx(2)
+    assert constant["psnr"] is constant["ssim"] is constant["dynamic"]["psnr"] is None
 
 
 def test_where_nothing_moves_or_was_measured_there_is_no_score():
-    found = row(seen(), shown(0.6))
+    found = row(truth(), rendered(0.6))
     assert found["dynamic"] is None
     assert found["depth_rmse"] is None
     assert found["psnr"] == pytest.approx(20, abs=1e-4)
     one = torch.zeros((H, W), dtype=torch.bool)
     one[4, 4] = True
-    found = row(seen(one), shown(0.6))
+    found = row(truth(one), rendered(0.6))
     assert found["dynamic"]["psnr"] == pytest.approx(-10 * np.log10(0.2**2), abs=1e-4)
     assert found["dynamic"]["ssim"] is None
 
 
 def test_colours_outside_of_what_a_screen_shows_are_cut_and_equal_images_have_a_number():
-    white = Seen(torch.ones((H, W, 3)), plane(0), torch.zeros((H, W), dtype=torch.bool))
-    found = row(white, shown(1.3))
+    white = GroundTruth(torch.ones((H, W, 3)), plane(0), torch.zeros((H, W), dtype=torch.bool))
+    found = row(white, rendered(1.3))
     assert (found["psnr"], found["ssim"]) == (100.0, pytest.approx(1.0))
 
 
 def test_an_image_without_numbers_is_refused_by_name():
-    broken = shown(0.5)
+    broken = rendered(0.5)
     broken.depth[3, 3] = float("nan")
     with pytest.raises(UserError, match=r"^c: frame 1: the image of init_only has values that are no numbers$"):
-        row(seen(), shown(0.5), broken)
+        row(truth(), rendered(0.5), broken)
 
 
 def test_the_means_are_over_images_and_kinds_stand_apart():
     images = [
-        row(seen(), shown(0.6), frame=1),  # 20 dB
-        row(seen(), shown(0.51), frame=3),  # 40 dB
-        row(seen(depth=plane(5.0)), shown(0.501, 7.0), kind="future", frame=11),  # 60 dB
-        row(seen(), shown(0.5), kind="input", frame=0),
+        row(truth(), rendered(0.6), frame=1),  # 20 dB
+        row(truth(), rendered(0.51), frame=3),  # 40 dB
+        row(truth(depth=plane(5.0)), rendered(0.501, 7.0), kind="future", frame=11),  # 60 dB
+        row(truth(), rendered(0.5), kind="input", frame=0),
     ]
     found = summary(images, [], {"camera_name": "front_camera", "dynamic_mask": DEFINITIONS["boxes"]})
     json.dumps(found, allow_nan=False)
@@ -114,7 +124,9 @@ def test_the_means_are_over_images_and_kinds_stand_apart():
     read = _Metrics.model_validate(found)
     assert read.mean["psnr"] == full["psnr_mean"]
     assert read.mean["dynamic_psnr"] is read.mean["epe3d"] is None
-    assert read.baseline == {"psnr": 100.0, "ssim": pytest.approx(1.0)}
+    assert read.baseline.keys() == read.mean.keys()
+    there = {name: value for name, value in read.baseline.items() if value is not None}
+    assert there == {"psnr": 100.0, "ssim": pytest.approx(1.0), "depth_rmse": pytest.approx(7.0)}
 
 
 def flow_row(frame: int, flow: np.ndarray, labels: list[str], given: np.ndarray):
@@ -122,7 +134,7 @@ def flow_row(frame: int, flow: np.ndarray, labels: list[str], given: np.ndarray)
     pair = Pair(
         frame, 0.1, np.arange(count), np.zeros((count, 3)), flow, np.ones(count, bool), np.array(labels, object)
     )
-    about = {"clip_id": "c", "scene": "001", "frame": frame}
+    about = {"clip_id": "c", "scene_id": "001", "frame0": frame, "frame1": frame + 1}
     return about | {"model": pair_row(pair, given), "zero_flow": pair_row(pair, np.zeros_like(flow))}
 
 
@@ -140,18 +152,36 @@ def test_flow_is_averaged_over_pairs_and_its_buckets_over_points():
     assert flow["epe3d_mean"] == pytest.approx((0.5 / 2 + 0.4 / 3) / 2)
     assert flow["acc5_mean"] == pytest.approx((1 / 2 + 1 / 3) / 2)
     assert flow["theta_e_mean"] == pytest.approx(0, abs=1e-6)
-    assert flow["epe_3way"]["FD"] == {"points": 4, "epe": pytest.approx((0.5 + 0.2 + 0.2) / 4)}
-    assert flow["epe_3way"]["FS"] == {"points": 0, "epe": None}
-    assert flow["epe_3way_mean"] == pytest.approx((0 + 0.225) / 2)
-    assert flow["epe_3way_count"] == 5
-    car = flow["bucketed_nepe"]["Car"]
+    assert flow["epe_3way_mean"] == {"BS": 0, "FS": None, "FD": pytest.approx((0.5 + 0.2 + 0.2) / 4)}
+    assert flow["epe_3way_count"] == {"BS": 1, "FS": 0, "FD": 4}
+    assert flow["epe_3way_average"] == pytest.approx((0 + 0.225) / 2)
+    buckets = flow["bucket_normalized_epe"]
+    car = buckets["labels"]["Car"]
     assert (car["dynamic_points"], car["dynamic_buckets"]) == (3, 2)
     assert car["dynamic_nepe"] == pytest.approx(((0.5 + 0.2) / 2.01 + 0) / 2)
-    assert flow["bucketed_nepe"]["background"]["dynamic_nepe"] is None
-    assert flow["bucketed_nepe"]["background"]["static_epe"] == 0
-    assert flow["bucketed_nepe_mean"] == pytest.approx((car["dynamic_nepe"] + 1.0) / 2)
-    assert flow["per_pair"][1]["frame"] == 2
-    assert flow["per_pair"][1]["epe3d"] == pytest.approx(0.4 / 3)
+    assert buckets["labels"]["background"]["dynamic_nepe"] is None
+    assert buckets["labels"]["background"]["static_epe"] == 0
+    assert (buckets["mean"], buckets["buckets"]) == (pytest.approx((car["dynamic_nepe"] + 1.0) / 2), 3)
+    row = flow["per_pair"][1]
+    assert (row["scene_id"], row["frame0"], row["frame1"]) == ("001", 2, 3)
+    assert row["epe3d"] == pytest.approx(0.4 / 3)
+    assert row["epe_3way"] == {"BS": None, "FS": None, "FD": pytest.approx(0.4 / 3)}
+    assert row["epe_3way_count"] == {"BS": 0, "FS": 0, "FD": 3}
+
+
+def test_the_reproduction_s_bucketed_error_is_of_its_five_classes_and_of_each_point_s_own_flow():
+    """Flows shorter than 5 cm count as 5 cm long; labels that it does not know are `other`."""
+    labels = ["Car", "Bus", "Pedestrian", "Bicycle", "Towed Object", "background", "background"]
+    true = np.array([[1.0, 0, 0], [0.2, 0, 0], [0.1, 0, 0], [0.01, 0, 0], [0.5, 0, 0], [0, 0, 0], [0, 0, 0]])
+    wrong = np.array([[0.5, 0, 0], [0.1, 0, 0], [0, 0, 0], [0.02, 0, 0], [0.5, 0, 0], [0.02, 0, 0], [0, 0, 0]])
+    flow = summary([], [flow_row(0, true, labels, true + wrong), flow_row(2, true, labels, true)], {})["scene_flow"]
+    assert flow["bucketed_nepe_mean"] == {
+        "background": pytest.approx(0.4 / 4), "vehicle": pytest.approx((0.5 + 0.5) / 4), "pedestrian": 0,
+        "cyclist": pytest.approx(0.4 / 2), "other": pytest.approx(1 / 2),
+    }  # fmt: skip
+    assert flow["bucketed_nepe_count"] == {
+        "background": 4, "vehicle": 4, "pedestrian": 2, "cyclist": 2, "other": 2,
+    }  # fmt: skip
 
 
 def test_no_flow_has_a_bucketed_error_of_one():
@@ -159,13 +189,15 @@ def test_no_flow_has_a_bucketed_error_of_one():
     found = summary([], rows, {})
     zero = found["baselines"]["zero_flow"]["scene_flow"]
     assert zero == found["scene_flow"]
-    assert zero["bucketed_nepe_mean"] == pytest.approx(1.0)
-    assert found["mean"]["epe_fd"] == pytest.approx(0.65)
+    assert zero["bucket_normalized_epe"]["mean"] == pytest.approx(1.0)
+    assert zero["bucketed_nepe_mean"]["vehicle"] == pytest.approx(2 / 3)  # the bus that stands has an error of 0
+    assert found["mean"]["epe_fd"] == found["baseline"]["epe_fd"] == pytest.approx(0.65)
 
 
 def test_an_evaluation_of_nothing_has_no_numbers():
     found = summary([], [], {})
     json.dumps(found, allow_nan=False)
-    assert found["mean"]["psnr"] is found["scene_flow"]["epe3d_mean"] is found["scene_flow"]["epe_3way_mean"] is None
-    assert found["baseline"] == {"psnr": None, "ssim": None}
+    assert found["mean"]["psnr"] is found["scene_flow"]["epe3d_mean"] is found["scene_flow"]["epe_3way_average"] is None
+    assert found["scene_flow"]["epe_3way_mean"] == dict.fromkeys(("BS", "FS", "FD"))
+    assert set(found["baseline"].values()) == {None}
     assert found["scene_flow"]["count"] == found["nvs"]["full"]["count"] == 0

@@ -132,14 +132,14 @@ def test_the_measures_of_a_flow_worked_out_by_hand():
     assert row["acc5"] == row["acc10"] == pytest.approx(3 / 5)
     assert row["theta_e"] == pytest.approx((np.pi / 2 + 0) / 2)
     assert row["v_rmse_mps"] == pytest.approx(10 * np.sqrt((0.04**2 + 0.03**2 + 0.4**2 + 0.5**2) / 5))
-    ways = row["epe_3way"]
-    assert [ways[kind]["points"] for kind in ("BS", "FS", "FD")] == [2, 1, 2]
-    assert [ways[kind]["epe"] for kind in ("BS", "FS", "FD")] == pytest.approx([0.02, 0.03, 0.45])
+    assert row["epe_3way_count"] == {"BS": 2, "FS": 1, "FD": 2}
+    assert row["epe_3way"] == pytest.approx({"BS": 0.02, "FS": 0.03, "FD": 0.45})
     assert [(b["label"], b["bucket"], b["points"]) for b in row["buckets"]] == [
         ("Car", 0, 1), ("Car", 25, 1), ("Pedestrian", 7, 1), (BACKGROUND, 0, 2),
     ]  # fmt: skip
     assert [b["error_m"] for b in row["buckets"]] == pytest.approx([0.03, 0.5, 0.4, 0.04])
     assert [b["flow_m"] for b in row["buckets"]] == pytest.approx([0.03, 1.0, 0.3, 0])
+    assert [b["error_over_flow"] for b in row["buckets"]] == pytest.approx([0.03 / 0.05, 0.5, 0.4 / 0.3, 0.04 / 0.05])
 
 
 def test_shares_of_accurate_points_count_the_bound_itself_and_no_relative_error():
@@ -159,7 +159,7 @@ def test_where_no_point_is_known_nothing_is_measured():
     assert row["points"] == 0
     assert {row[name] for name in ("epe3d", "acc5", "acc10", "theta_e", "v_rmse_mps")} == {None}
     assert row["buckets"] == []
-    assert {way["epe"] for way in row["epe_3way"].values()} == {None}
+    assert set(row["epe_3way"].values()) == {None}
 
 
 @pytest.mark.parametrize("given", [np.zeros((5, 3)), np.full((6, 3), np.nan)])

@@ -50,6 +50,10 @@ def main(
     points = gaussians.means[~gaussians.backdrop].numpy()
     pictures.write_png(out_dir / "bev_xy.png", pictures.birds_eye(points, points[:, 2], options.plot_window_m))
     facts = {
+        "index_path": str(index_path),
+        "data_root": str(data_root),
+        "clip_index": options.clip_index,
+        "ego0_frame_index": 0,
         "clip_id": clip.clip_id,
         "num_points": len(gaussians),
         "num_valid_points": len(voxels.rows),

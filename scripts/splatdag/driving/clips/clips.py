@@ -1,15 +1,16 @@
 """Clips: consecutive frames of a log, of which some are given and others are to be predicted; and files of them.
 
-The fields are those of the reproduction's `preprocess_flux4d.py`, with more beside them, so that an index of either is
-read by the other's tools. Of an index only the choice of frames is taken: poses and times come from the logs.
+An index has the fields of the reproduction's `preprocess_flux4d.py`, so that an index of either is read by the other's
+tools. Of an index only the choice of frames is taken: poses and times come from the logs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from splatdag.driving.logs.folders import CAMERAS
+from splatdag.driving.logs.json_files import pose_fields
 from splatdag.driving.logs.pandaset import Log
 from splatdag.driving.logs.pickles import read_plain
 from splatdag.workflow.errors import UserError
@@ -32,7 +34,7 @@ _MAX_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Setting:
-    """Which frames of a clip are given and which are predicted, relative to its first."""
+    """Choice of the frames of a clip that are given and that are predicted, relative to its first."""
 
     name: str
     length: int
@@ -43,8 +45,20 @@ class Setting:
     targets: tuple[int, ...]
 
     def starts(self, frames: int) -> range:
-        """First frames of the clips of a log."""
+        """Choose the first frames of the clips of a log."""
         return range(0, frames - self.length + 1, self.stride)
+
+    def fields(self, split: str) -> dict[str, Any]:
+        """Describe the setting in the head of an index."""
+        return {
+            "name": self.name,
+            "clip_len_frames": self.length,
+            "stride_frames": self.stride,
+            "input_frame_indices": list(self.inputs),
+            "target_frame_indices": list(self.targets),
+            "splits": [split],
+            "max_clips_per_scene": None,
+        }
 
 
 INPUTS = (0, 2, 4, 6, 8, 10)
@@ -59,14 +73,14 @@ PAPER_EVALUATION = (Setting("eval_future", 16, 20, INPUTS, BETWEEN + AFTER),)
 
 
 def plain_setting(name: str, clip_len_s: float, stride_s: float, rate: float) -> Setting:
-    """Clips of a length in seconds: every second frame is given, those between are predicted."""
+    """Cut clips of a length in seconds: every second frame is given, those between are predicted."""
     length, stride = max(3, round(clip_len_s * rate)), max(1, round(stride_s * rate))
     return Setting(name, length, stride, tuple(range(0, length, 2)), tuple(range(1, length, 2)))
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Which frames of which log are given and which are predicted."""
+    """Frames of a log that are given, and frames that are predicted."""
 
     clip_id: str
     scene_id: str
@@ -83,12 +97,12 @@ class Clip:
 
     @property
     def frames(self) -> range:
-        """Of the log."""
+        """Number its frames as the log does."""
         return range(self.start, self.start + self.length)
 
     @classmethod
     def read(cls, fields: Any, where: str) -> Clip:
-        """From the fields of an index.
+        """Read a clip from the fields of an index.
 
         Raises:
             UserError: a field is missing or not as it should be.
@@ -116,12 +130,8 @@ class Clip:
 
 
 def fields(log: Log, setting: Setting, start: int, split: str, cameras: tuple[str, ...], rate: float) -> dict[str, Any]:
-    """What an index says of one clip; paths are relative to the folder of the logs, poses sensor to world."""
+    """Describe one clip in an index; paths are relative to the folder of the logs, poses sensor to world."""
     frames = list(range(start, start + setting.length))
-
-    def poses(matrices: np.ndarray) -> list[list[list[float]]]:
-        return [matrices[frame].tolist() for frame in frames]
-
     return {
         "clip_id": f"{log.name}_{setting.name}_s{start:03d}_e{frames[-1]:03d}",
         "scene_id": log.name,
@@ -131,7 +141,7 @@ def fields(log: Log, setting: Setting, start: int, split: str, cameras: tuple[st
         "fps_actual": measured_rate(log.lidar_times[frames]),
         "clip_len_frames": setting.length,
         "stride_frames": setting.stride,
-        "clip_len_s": setting.length / rate,
+        "clip_len_s": (setting.length - 1) / rate,
         "stride_s": setting.stride / rate,
         "input_frame_indices": list(setting.inputs),
         "target_frame_indices": list(setting.targets),
@@ -144,21 +154,16 @@ def fields(log: Log, setting: Setting, start: int, split: str, cameras: tuple[st
             "lidar": log.lidar_times[frames].tolist(),
             "camera": {name: log.cameras[name].times[frames].tolist() for name in cameras},
         },
-        "intrinsics": {name: log.cameras[name].K.tolist() for name in cameras},
+        "intrinsics": {name: log.cameras[name].intrinsics for name in cameras},
         "extrinsics": {
-            "lidar": poses(log.ego_to_world),
-            "camera": {name: poses(log.cameras[name].camera_to_world) for name in cameras},
+            "lidar": pose_fields(log.ego_to_world[frames]),
+            "camera": {name: pose_fields(log.cameras[name].camera_to_world[frames]) for name in cameras},
         },
         "image_paths": {
             name: [_relative(log, log.cameras[name].images[frame]) for frame in frames] for name in cameras
         },
         "lidar_paths": [_relative(log, log.tables[frame]) for frame in frames],
-        "views": [
-            {"camera": name, "frame_index": frame, "role": role}
-            for role, listed in (("input", setting.inputs), ("target", setting.targets))
-            for frame in listed
-            for name in cameras
-        ],
+        "views": list(cameras),
     }
 
 
@@ -167,7 +172,7 @@ def _relative(log: Log, path: Path) -> str:
 
 
 def measured_rate(times: np.ndarray) -> float | None:
-    """Frames a second, from the median of the time between two; None of less than two frames or if they stand still."""
+    """Measure frames a second by the median time between two; None of less than two frames or if time stands still."""
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     return 1 / step if step > 0 else None
 
@@ -180,12 +185,12 @@ def write_index(path: Path, meta: dict[str, Any], clips: list[dict[str, Any]]) -
 
 
 def read_index(path: Path) -> list[Clip]:
-    """The clips of an index, pickled or in JSON lines, ours or of `preprocess_flux4d.py`.
+    """Read the clips of an index, pickled or in JSON lines, ours or of `preprocess_flux4d.py`.
 
     Raises:
         UserError: the file is missing or damaged, or is no index, or names a clip twice.
     """
-    clips = [Clip.read(given, f"{path}: clip {number}") for number, given in enumerate(_listed(path))]
+    clips = [Clip.read(entry, f"{path}: clip {number}") for number, entry in enumerate(_entries(path))]
     twice = [name for name, count in Counter(clip.clip_id for clip in clips).items() if count > 1]
     if twice:
         raise UserError(f"{path}: names clip {twice[0]} more than once")
@@ -195,7 +200,7 @@ def read_index(path: Path) -> list[Clip]:
 
 
 def clips_of(path: Path, split: str, most: int | None = None) -> list[Clip]:
-    """The clips of an index that are to train on (`train`) or to measure on (`test`), or so many, evenly chosen.
+    """Read the clips of an index that are to train on (`train`) or to measure on (`test`), or so many, evenly chosen.
 
     Raises:
         UserError: as `read_index`, or there is none.
@@ -206,8 +211,14 @@ def clips_of(path: Path, split: str, most: int | None = None) -> list[Clip]:
     return [clips[number] for number in evenly(len(clips), most)]
 
 
+def clips_digest(clips: Iterable[Clip]) -> str:
+    """Digest clips by what is read of them, whenever and wherever their index was written."""
+    lines = "\n".join(repr(clip) for clip in clips)
+    return hashlib.blake2b(lines.encode(), digest_size=8).hexdigest()
+
+
 def clip_at(path: Path, number: int) -> Clip:
-    """A clip by its place in the index.
+    """Read a clip by its place in the index.
 
     Raises:
         UserError: as `read_index`, or there are not so many.
@@ -218,7 +229,7 @@ def clip_at(path: Path, number: int) -> Clip:
     return clips[number]
 
 
-def _listed(path: Path) -> Iterator[Any]:
+def _entries(path: Path) -> Iterator[Any]:
     if path.suffix != ".jsonl":
         index = read_plain(path)
         clips = index.get("clips") if isinstance(index, dict) else None

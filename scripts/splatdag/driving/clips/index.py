@@ -27,7 +27,7 @@ def main(data_root: Path, out_full: Path, out_tiny: Path, report: Path, options:
         data_root: folder of the logs (001, 002, …).
         out_full: pickle to write; JSON lines of the same name lie beside it.
         out_tiny: the same of the logs in `tiny_scenes`.
-        report: JSON file to write about what was found, and what was left out for which reason.
+        report: JSON file to write: how many clips there are, and what was left out for which reason.
         options: which clips.
         job: how to run.
     """
@@ -46,10 +46,9 @@ def main(data_root: Path, out_full: Path, out_tiny: Path, report: Path, options:
         index.add(folder.name, log)
     if not index.clips:
         raise UserError(f"{data_root}: no clip can be used: {index.most_frequent()}")
-    meta = _meta(data_root, names, tests, options)
     few = [clip for clip in index.clips if clip["scene_id"] in tiny]
-    clips.write_index(out_full, meta | {"total_clips": len(index.clips)}, index.clips)
-    clips.write_index(out_tiny, meta | {"scene_ids": list(tiny), "total_clips": len(few)}, few)
+    clips.write_index(out_full, _meta(data_root, names, tests, options, len(index.clips)), index.clips)
+    clips.write_index(out_tiny, _meta(data_root, sorted(tiny), tests, options, len(few)), few)
     by_setting = dict(Counter(clip["setting"] for clip in index.clips))
     write_json(
         report,
@@ -69,7 +68,7 @@ def _log(folder: Path) -> Log | UserError:
 
 
 class _Index:
-    """Clips found so far, and what was left out."""
+    """The clips of the logs so far, and what was left out."""
 
     def __init__(self, options: IndexOptions, tests: list[str]) -> None:
         self.options, self.tests = options, tests
@@ -78,7 +77,7 @@ class _Index:
         """`what` (a log or a clip) and `reason`."""
 
     def add(self, name: str, log: Log | UserError) -> None:
-        """The clips of one log."""
+        """Cut the clips of one log."""
         if isinstance(log, UserError):
             self._leave_out(name, str(log))
             return
@@ -92,7 +91,7 @@ class _Index:
         if len(log.tables) > log.frames:
             reason = f"lidar/ lists {log.frames} poses and times"
             self._leave_out(f"{name}: frames from {log.frames} to {max(log.tables)}", reason)
-        for setting in self._settings(split, wanted):
+        for setting in _settings(split, self.options, wanted):
             starts = setting.starts(log.frames)
             if not starts:
                 self._leave_out(f"{name}_{setting.name}", f"fewer than {setting.length} frames")
@@ -103,36 +102,40 @@ class _Index:
                 else:
                     self.clips.append(clips.fields(log, setting, start, split, self.options.camera_names, wanted))
 
-    def _settings(self, split: str, rate: float) -> tuple[clips.Setting, ...]:
-        if self.options.preset == "paper":
-            return clips.PAPER_EVALUATION if split == "test" else clips.PAPER_TRAINING
-        name = "eval_interpolation" if split == "test" else "train_interpolation"
-        return (clips.plain_setting(name, self.options.clip_len_s, self.options.stride_s, rate),)
-
     def _leave_out(self, what: str, reason: str) -> None:
         if self.options.strict:
             raise UserError(f"{what}: {reason}")
         self.left_out.append({"what": what, "reason": reason})
 
     def most_frequent(self) -> str:
-        """The most frequent reason, with its count."""
+        """Name the most frequent reason, with its count."""
         ((reason, count),) = Counter(left["reason"] for left in self.left_out).most_common(1)
         return f"{reason} ({count})"
 
 
-def _meta(data_root: Path, names: list[str], tests: list[str], options: IndexOptions) -> dict[str, Any]:
+def _settings(split: str, options: IndexOptions, rate: float) -> tuple[clips.Setting, ...]:
+    if options.preset == "paper":
+        return clips.PAPER_EVALUATION if split == "test" else clips.PAPER_TRAINING
+    name = "eval_interpolation" if split == "test" else "train_interpolation"
+    return (clips.plain_setting(name, options.clip_len_s, options.stride_s, rate),)
+
+
+def _meta(data_root: Path, names: list[str], tests: list[str], options: IndexOptions, count: int) -> dict[str, Any]:
+    """Describe an index of so many clips of some logs."""
+    rate = options.target_fps or clips.RATE
     return {
         "data_root": str(data_root),
         "preset": options.preset,
-        "target_fps": options.target_fps,
+        "target_fps": options.target_fps or None,
         "created_at": now(),
         "scene_ids": names,
-        "test_scenes": tests,
+        "test_scenes": [name for name in tests if name in names],
         "camera_names": list(options.camera_names),
         "coord": {"lidar_points_frame": "world", "pose_convention": "sensor_to_world", "ego0_frame_index": 0},
-        "settings": sorted({clip.name for clip in (*clips.PAPER_TRAINING, *clips.PAPER_EVALUATION)})
-        if options.preset == "paper"
-        else ["train_interpolation", "eval_interpolation"],
+        "settings": [
+            setting.fields(split) for split in ("train", "test") for setting in _settings(split, options, rate)
+        ],
+        "total_clips": count,
     }
 
 

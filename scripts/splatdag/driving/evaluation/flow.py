@@ -1,4 +1,4 @@
-"""Pictures of how a clip's Gaussians move in the image, and whether what stands still stays where it is."""
+"""Pictures of the image-plane velocity of a clip's Gaussians, and figures: does what stands still stay in its place?"""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
-_SEEN = 0.5
+_OPAQUE = 0.5
 """Opacity below which a pixel shows nothing."""
 
 
@@ -46,7 +46,7 @@ def main(
     device_count: int = 0,
     cache_dir: Path | None = None,
 ) -> None:
-    """Draw a clip's image-plane velocity, seen from one pose, from each frame's own, or both.
+    """Render a clip's image-plane velocity, seen from one pose, from each frame's own, or both.
 
     Args:
         index_path: index of clips.
@@ -60,52 +60,64 @@ def main(
         cache_dir: folder where lifted frames are kept, and made where they are missing.
     """
     device = use_device(device_count, job.threads)
-    model, learnt, step = load_model(ckpt, device)
+    model, learn_options, step = load_model(ckpt, device)
     clip = clip_at(index_path, options.clip_index)
-    reader = Reader(data_root, learnt, cache_dir)
+    reader = Reader(data_root, learn_options, cache_dir)
     scene, log = reader(clip).to(device), reader.log(clip)
-    moving = solved(model, scene, learnt)
+    moving = solved(model, scene, learn_options)
     frames = frames_of(options.render_frames, clip.length)
     by_frame = {view.frame: view for view in scene.views}
     missing = [frame for frame in (*frames, options.frame_ref) if frame not in by_frame]
     if missing:
-        there = ", ".join(map(str, sorted(by_frame)))
-        raise UserError(f"frame {missing[0]}: no image of clip {clip.clip_id}, which has {there}")
+        known = ", ".join(map(str, sorted(by_frame)))
+        raise UserError(f"frame {missing[0]}: no image of clip {clip.clip_id}, which has {known}")
     modes = ("fixed_pose", "per_frame_pose") if options.mode == "both" else (options.mode,)
-    summary: dict[str, Any] = {"clip_id": clip.clip_id, "ckpt": str(ckpt), "step": step}
-    summary |= {"unit": "pixels from a frame to the next, of the size rendered", "largest": LARGEST_PIXELS}
+    summary: dict[str, Any] = {
+        "mode": options.mode,
+        "index_path": str(index_path),
+        "clip_index": options.clip_index,
+        "clip_id": clip.clip_id,
+        "camera": learn_options.camera,
+        "ckpt": str(ckpt),
+        "step": step,
+        "frame_ref": options.frame_ref,
+        "render_frames": frames,
+        "num_gaussians": len(moving.gaussians),
+        "unit": "pixels from a frame to the next, of the size rendered",
+        "largest": LARGEST_PIXELS,
+    }
     for mode in modes:
         reference = by_frame[options.frame_ref].target.to(device) if mode == "fixed_pose" else None
-        summary[mode] = _drawn(scene, log, moving, frames, reference, out_dir / mode)
-        medians = [summary[mode][f"{what}_median"] for what in ("background", "dynamic")]
-        told = ["nothing is seen" if median is None else f"{median:.3f} pixels a frame" for median in medians]
-        logger.info("%s, medians: background %s, moving boxes %s", mode, *told)
+        summary[mode] = _write_mode(scene, log, moving, frames, reference, out_dir / mode)
+        medians = [summary[mode][f"{part}_median"] for part in ("background", "dynamic")]
+        words = ["nothing is seen" if median is None else f"{median:.3f} pixels a frame" for median in medians]
+        logger.info("%s, medians: background %s, moving boxes %s", mode, *words)
     write_json(out_dir / "summary.json", summary)
 
 
 def frames_of(text: str, length: int) -> list[int]:
-    """`0-15` or `0,2,4-6` as numbers below `length`.
+    """Read `0-15` or `0,2,4-6` as numbers below `length`.
 
     Raises:
         UserError: it is not so written, or beyond the clip.
     """
-    found: list[int] = []
+    frames: list[int] = []
     try:
         for part in text.replace(" ", "").split(","):
             first, dash, last = part.partition("-")
-            found += range(int(first), int(last if dash else first) + 1)
+            frames += range(int(first), int(last if dash else first) + 1)
     except ValueError:
         raise UserError(f"render_frames: {text!r}; expected frames such as 0-15 or 0,2,4") from None
-    beyond = [frame for frame in found if frame >= length]
-    if beyond or not found:
+    beyond = [frame for frame in frames if frame >= length]
+    if beyond or not frames:
         raise UserError(f"render_frames: {text}, but the clip has {length} frames, counted from 0")
-    return found
+    return frames
 
 
-def _drawn(
+def _write_mode(
     scene: ClipScene, log: Log, moving: Moving, frames: list[int], reference: Target | None, folder: Path
 ) -> dict[str, Any]:
-    """The pictures of one mode, and figures over all of them: of what is in a box that moves, and of all else."""
+    """Write the pictures of one mode, and measure all of them: what is in a box that moves, and all else."""
     by_frame = {view.frame: view for view in scene.views}
     previous: np.ndarray | None = None
     rows: list[dict[str, Any]] = []
@@ -122,30 +134,31 @@ def _drawn(
         rgb = pictures.as_uint8(drawn.rgb[0])
         flow = drawn.flow[0].cpu().numpy()
         length = np.linalg.norm(flow, axis=-1)
-        there = drawn.alpha[0].cpu().numpy() > _SEEN
-        place = folder / f"frame_{frame:02d}"
-        pictures.write_png(place / "pred_rgb.png", rgb)
-        pictures.write_png(place / "gt_rgb.png", view.image.cpu().numpy())
-        pictures.write_png(
-            place / "pred_depth.png", pictures.depth_gray(drawn.depth[0].cpu().numpy(), pictures.FARTHEST)
-        )
-        pictures.write_png(place / "vr_mag.png", (255 * length / LARGEST_PIXELS).clip(0, 255).astype(np.uint8))
-        pictures.write_png(place / "vr_hsv.png", by_direction(flow))
+        opaque = drawn.alpha[0].cpu().numpy() > _OPAQUE
         change = np.zeros_like(rgb) if previous is None else cv2.absdiff(rgb, previous)
-        pictures.write_png(place / "rgb_diff_prev.png", change)
+        images = {
+            "pred_rgb": rgb,
+            "gt_rgb": view.image.cpu().numpy(),
+            "pred_depth": pictures.depth_gray(drawn.depth[0].cpu().numpy(), pictures.FARTHEST),
+            "vr_mag": (255 * length / LARGEST_PIXELS).clip(0, 255).astype(np.uint8),
+            "vr_hsv": by_direction(flow),
+            "rgb_diff_prev": change,
+        }
+        for name, image in images.items():
+            pictures.write_png(folder / f"frame_{frame:03d}" / f"{name}.png", image)
         previous = rgb
         moves = _boxes(log, scene, target, camera, frame)
-        background.append(length[there & ~moves])
-        dynamic.append(length[there & moves])
+        background.append(length[opaque & ~moves])
+        dynamic.append(length[opaque & moves])
         rows.append(
             {
                 "frame": frame,
-                "vr_median": _quantile(length[there], 0.5),
-                "vr_p99": _quantile(length[there], 0.99),
+                "vr_median": _quantile(length[opaque], 0.5),
+                "vr_p99": _quantile(length[opaque], 0.99),
                 "background_median": _quantile(background[-1], 0.5),
                 "dynamic_median": _quantile(dynamic[-1], 0.5),
                 "saturated_share": float(np.mean(length > 0.99 * LARGEST_PIXELS)),
-                "hole_share": float(np.mean(~there)),
+                "hole_share": float(np.mean(~opaque)),
             }
         )
     return {
@@ -158,7 +171,7 @@ def _drawn(
 
 
 def _boxes(log: Log, scene: ClipScene, target: Target, camera: Camera, frame: int) -> np.ndarray:
-    """[H, W] bool: hulls of what moves in a frame, as a camera of the target's pose and size sees them."""
+    """Mask [H, W] the hulls of what moves in a frame, as a camera of the target's pose and size sees them."""
     number = scene.clip.start + frame
     if not has_boxes(log, number):
         return np.zeros((scene.size[1], scene.size[0]), bool)
@@ -174,7 +187,7 @@ def _quantile(values: np.ndarray, share: float) -> float | None:
 
 
 def by_direction(flow: np.ndarray) -> np.ndarray:
-    """[H, W, 3] uint8: direction of image velocities [H, W, 2] as hue, length as brightness."""
+    """Draw image velocities [H, W, 2] as [H, W, 3] uint8: direction as hue, length as brightness."""
     hue = (np.arctan2(flow[..., 1], flow[..., 0]) / (2 * math.pi)) % 1.0
     table = np.array([colorsys.hsv_to_rgb(index / 256, 1.0, 1.0) for index in range(256)])
     bright = np.clip(np.linalg.norm(flow, axis=-1) / LARGEST_PIXELS, 0, 1)[..., None]

@@ -1,4 +1,4 @@
-"""What is measured of a run: a folder for each log, and the run contract from all of them."""
+"""Evaluation of a network: a folder for each log, and metrics, preview and manifest from all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from splatdag.driving.clips.clip_reader import Reader
 from splatdag.driving.clips.clips import Clip
 from splatdag.driving.evaluation.dynamic_masks import DEFINITIONS, Definition
-from splatdag.driving.evaluation.evaluation import Evaluated, evaluate_clip
+from splatdag.driving.evaluation.evaluation import ClipEvaluation, evaluate_clip
 from splatdag.driving.evaluation.outputs import write_pictures, write_splats
 from splatdag.driving.evaluation.scores import Row, summary
 from splatdag.driving.logs.pandaset import PANDARGT
@@ -25,13 +25,14 @@ from splatdag.formats.images import read_pixels
 from splatdag.scene.preview import spread, write_pairs
 from splatdag.splats.devices import device_memory_mb
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.manifest import RunId, now, write_manifest
+from splatdag.workflow.manifest import RunId, now, peak_resident_mb, write_manifest
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job
 
 logger = logging.getLogger(__name__)
 MEASURED = "metrics.json"
 """Of a log's folder, written last: what was measured, by image and on the whole."""
+STAGE = "driving.evaluation.evaluate"
 
 
 def measure_scene(
@@ -43,6 +44,7 @@ def measure_scene(
     save_max_clips: int | None,
     device: torch.device,
     strict: bool = True,
+    evaluated: Row | None = None,
 ) -> Row:
     """Measure clips of one log and write what they look like; `metrics.json` comes last.
 
@@ -55,9 +57,11 @@ def measure_scene(
         save_max_clips: clips that leave splats, motion and a video; None is all. These and the first leave pictures.
         device: of the model.
         strict: stop at a clip that can't be read or measured.
+        evaluated: checkpoint that the model was read from, where it is not of this process: step, options, inputs
+            (digests) and device.
 
     Returns:
-        what was measured, of which `metrics.json` has the whole as `rows`.
+        rows of images and pairs, and what else `metrics.json` has as `rows`.
 
     Raises:
         UserError: a clip can't be read or measured, and `strict` is set.
@@ -74,23 +78,23 @@ def measure_scene(
     for number, clip in enumerate(clips):
         try:
             scene, log = reader(clip).to(device), reader.log(clip)
-            found = evaluate_clip(model, scene, log, reader.options, definition)
+            evaluation = evaluate_clip(model, scene, log, reader.options, definition)
         except UserError as error:
             if strict:
                 raise
             left_out[clip.clip_id] = str(error)
             logger.warning("clip %s left out: %s", clip.clip_id, error)
             continue
-        images += found.images
-        pairs += found.pairs
-        seconds.append(found.seconds)
+        images += evaluation.images
+        pairs += evaluation.pairs
+        seconds.append(evaluation.seconds)
         gaussians = max(gaussians, len(scene.start))
-        logger.info("%s: %s", clip.clip_id, _told(found))
+        logger.info("%s: %s", clip.clip_id, _brief(evaluation))
         saved = save_max_clips is None or number < save_max_clips
         if saved:
-            write_splats(folder / clip.clip_id, log, scene, found.moving)
+            write_splats(folder / clip.clip_id, log, scene, evaluation.moving)
         if saved or len(seconds) == 1:
-            write_pictures(folder / clip.clip_id, log, scene, found.drawn, video=saved)
+            write_pictures(folder / clip.clip_id, log, scene, evaluation.drawn, video=saved)
     rows = {
         "images": images,
         "pairs": pairs,
@@ -99,59 +103,53 @@ def measure_scene(
         "left_out": left_out,
         "gaussians": gaussians,
         "dynamic_mask": DEFINITIONS[definition],
-        "memory_mb": device_memory_mb(device),
+        "memory_mb": {"host": round(peak_resident_mb(), 1), **device_memory_mb(device)},
+        "evaluated": evaluated,
     }
-    about = {"scene": folder.name, "created_at": now(), "dynamic_mask": DEFINITIONS[definition]}
-    write_json(folder / MEASURED, (summary(images, pairs, about) if images else {"meta": about}) | {"rows": rows})
+    meta = {"scene": folder.name, "created_at": now(), "dynamic_mask": DEFINITIONS[definition]}
+    write_json(folder / MEASURED, (summary(images, pairs, meta) if images else {"meta": meta}) | {"rows": rows})
     return rows
 
 
-def _told(found: Evaluated) -> str:
-    novel = [row["psnr"] for row in found.images if row["kind"] != "input"] or [row["psnr"] for row in found.images]
-    return f"{np.mean(novel):.2f} dB, {found.seconds['reconstruct']:.2f} s to reconstruct"
+def _brief(evaluation: ClipEvaluation) -> str:
+    images = evaluation.images
+    novel = [row["psnr"] for row in images if row["kind"] != "input"] or [row["psnr"] for row in images]
+    return f"{np.mean(novel):.2f} dB, {evaluation.seconds['reconstruct']:.2f} s to reconstruct"
 
 
-def publish_run(run_dir: Path, measured: list[Row], about: dict[str, Any], job: Job) -> None:
-    """Write metrics.json, preview.jpg and, last, manifest.json of a run from what was measured of its logs.
+def check_place(run_dir: Path, ckpt: Path) -> None:
+    """Check that what is measured of a checkpoint replaces nothing of another.
+
+    Raises:
+        UserError: the folder is that of another training.
+    """
+    others = sorted(path.name for path in run_dir.glob("ckpt_*.pt"))
+    if others and ckpt.resolve().parent != run_dir.resolve():
+        raise UserError(f"{run_dir}: has {others[0]} of another training; measure {ckpt} in a folder of its own")
+
+
+def publish_run(run_dir: Path, measured: dict[str, Row], about: dict[str, Any], job: Job) -> None:
+    """Write metrics.json, preview.jpg and, last, manifest.json of a training from what was measured of its logs.
 
     Args:
         run_dir: with meta.json of the training and a folder of each log.
-        measured: of each log, as `measure_scene` returns it.
-        about: more for `meta` of metrics.json.
+        measured: rows of each log, as `measure_scene` returns them, by the name of its folder.
+        about: more for `meta` of metrics.json; `step` is that of the checkpoint, if it is not the training's last.
         job: how the stage runs.
 
     Raises:
         UserError: nothing was measured.
     """
     begin = time.perf_counter()
-    images = [row for one in measured for row in one["images"]]
-    pairs = [row for one in measured for row in one["pairs"]]
-    left_out = {name: reason for one in measured for name, reason in one["left_out"].items()}
-    if not images:
-        reason = next(iter(left_out.values()), "the index has none of these logs")
-        raise UserError(f"no test clip can be measured: {reason}")
     meta = json.loads((run_dir / "meta.json").read_text(encoding="utf-8"))
-    (run_dir / "manifest.json").unlink(missing_ok=True)  # of an older run, whose files are now replaced
-    clips = [one for row in measured for one in row["seconds"]]
-    about = {
-        "created_at": now(),
-        "step": meta["steps"],
-        "dynamic_mask": measured[0]["dynamic_mask"],
-        "seconds": {name: float(np.median([clip[name] for clip in clips])) for name in clips[0]},
-        "left_out": left_out,
-        "velocity_unit": "metres per second",
-        "camera_name": meta["options"]["camera"],
-        **about,
-    }
-    metrics = summary(images, pairs, about)
-    _write_preview(run_dir / "preview.jpg", run_dir)
-    write_json(run_dir / "metrics.json", metrics)
+    about = {"step": meta["steps"], "camera_name": meta["options"]["camera"], **about}
+    _write_metrics(run_dir, measured, about)
     seconds = {
         **meta["seconds"],
-        "eval": sum(one["wall_seconds"] for one in measured),
+        "eval": sum(rows["wall_seconds"] for rows in measured.values()),
         "publish": time.perf_counter() - begin,
     }
-    peaks = [meta["peak_memory_mb"], *(one["memory_mb"] for one in measured)]
+    peaks = [meta["peak_memory_mb"], *(rows["memory_mb"] for rows in measured.values())]
     memory = {"cuda": max(peak["cuda"] for peak in peaks if "cuda" in peak)} if "cuda" in meta["peak_memory_mb"] else {}
     write_manifest(
         run_dir / "manifest.json",
@@ -163,33 +161,105 @@ def publish_run(run_dir: Path, measured: list[Row], about: dict[str, Any], job: 
         inputs=meta["inputs"],
         device=meta["device"],
         device_memory_mb=memory,
-        images=f"{len(images)} images of {len({row['clip_id'] for row in images})} clips",
-        gaussians=max(one["gaussians"] for one in measured),
-        steps=meta["steps"],
-        offset=[0.0, 0.0, 0.0],
+        steps=about["step"],
+        **_sizes(measured),
     )
-    mean, first = metrics["mean"], metrics["baselines"]["init_only"]["nvs"]["full"]
+
+
+def publish_evaluation(
+    run_dir: Path, measured: dict[str, Row], evaluated: Row, about: dict[str, Any], job: Job
+) -> None:
+    """Write metrics.json, preview.jpg and, last, manifest.json of a checkpoint that was trained elsewhere.
+
+    Args:
+        run_dir: with a folder of each log.
+        measured: rows of each log, by the name of its folder.
+        evaluated: checkpoint, as all of the rows have it.
+        about: more for `meta` of metrics.json.
+        job: how the stage runs.
+
+    Raises:
+        UserError: nothing was measured.
+    """
+    begin = time.perf_counter()
+    _write_metrics(run_dir, measured, about)
+    peaks = [rows["memory_mb"] for rows in measured.values()]
+    write_manifest(
+        run_dir / "manifest.json",
+        stage=STAGE,
+        run=RunId.of(job.run_id, STAGE, run_dir),
+        sample=job.sample,
+        seconds={
+            "eval": sum(rows["wall_seconds"] for rows in measured.values()),
+            "publish": time.perf_counter() - begin,
+        },
+        options=evaluated["options"],
+        inputs=evaluated["inputs"],
+        device=evaluated["device"],
+        device_memory_mb={name: max(peak.get(name, 0.0) for peak in peaks) for name in peaks[0]},
+        steps=evaluated["step"],
+        **_sizes(measured),
+    )
+
+
+def _sizes(measured: dict[str, Row]) -> dict[str, Any]:
+    """Count images and Gaussians for a manifest."""
+    images = [row for rows in measured.values() for row in rows["images"]]
+    return {
+        "images": f"{len(images)} images of {len({row['clip_id'] for row in images})} clips",
+        "gaussians": max(rows["gaussians"] for rows in measured.values()),
+        "offset": [0.0, 0.0, 0.0],
+    }
+
+
+def _write_metrics(run_dir: Path, measured: dict[str, Row], about: dict[str, Any]) -> None:
+    """Write preview.jpg and metrics.json from the rows of logs; an older manifest is removed first.
+
+    Raises:
+        UserError: nothing was measured.
+    """
+    images = [row for rows in measured.values() for row in rows["images"]]
+    pairs = [row for rows in measured.values() for row in rows["pairs"]]
+    left_out = {name: reason for rows in measured.values() for name, reason in rows["left_out"].items()}
+    if not images:
+        reason = next(iter(left_out.values()), "the index has none of these logs")
+        raise UserError(f"no test clip can be measured: {reason}")
+    (run_dir / "manifest.json").unlink(missing_ok=True)  # of an older run, whose files are now replaced
+    clips = [clip for rows in measured.values() for clip in rows["seconds"]]
+    meta = {
+        "created_at": now(),
+        "dynamic_mask": next(iter(measured.values()))["dynamic_mask"],
+        "seconds": {name: float(np.median([clip[name] for clip in clips])) for name in clips[0]},
+        "left_out": left_out,
+        "velocity_unit": "metres per second",
+        **about,
+    }
+    metrics = summary(images, pairs, meta)
+    _write_preview(run_dir / "preview.jpg", [run_dir / name for name in measured])
+    write_json(run_dir / "metrics.json", metrics)
+    mean, initial = metrics["mean"], metrics["baselines"]["init_only"]["nvs"]["full"]
     logger.info(
         "%s dB; %s without the network, %s an image of the mean colour",
-        *(_figure(value) for value in (mean["psnr"], first["psnr_mean"], metrics["baseline"]["psnr"])),
+        *(_decibels(value) for value in (mean["psnr"], initial["psnr_mean"], metrics["baseline"]["psnr"])),
     )
 
 
-def _figure(value: float | None) -> str:
+def _decibels(value: float | None) -> str:
     return "no" if value is None else f"{value:.2f}"
 
 
-def _write_preview(path: Path, folder: Path) -> None:
-    """Prediction | ground truth of some images of all logs; of those to be predicted, where there are any."""
-    found = [
+def _write_preview(path: Path, logs: list[Path]) -> None:
+    """Draw prediction | ground truth of some images of logs; of those to be predicted, where there are any."""
+    views = [
         (cameras.parent, view)
-        for cameras in sorted(folder.glob("*/*/cameras.json"))
+        for log in logs
+        for cameras in sorted(log.glob("*/cameras.json"))
         for view in json.loads(cameras.read_text(encoding="utf-8"))["views"]
     ]
-    predicted = [(place, view) for place, view in found if not view["given"]]
-    write_pairs(path, [_pair(place, view["frame"]) for place, view in spread(predicted or found)])
+    predicted = [(clip, view) for clip, view in views if not view["given"]]
+    write_pairs(path, [_pair(clip, view["frame"]) for clip, view in spread(predicted or views)])
 
 
-def _pair(place: Path, frame: int) -> tuple[np.ndarray, np.ndarray, str]:
-    prediction, truth = (read_pixels(place / f"{kind}_{frame:02d}.jpg").rgb for kind in ("pred", "gt"))
-    return prediction, truth, f"{place.name}, image {frame:02d}"
+def _pair(clip: Path, frame: int) -> tuple[np.ndarray, np.ndarray, str]:
+    prediction, truth = (read_pixels(clip / f"{kind}_{frame:02d}.jpg").rgb for kind in ("pred", "gt"))
+    return prediction, truth, f"{clip.name}, image {frame:02d}"

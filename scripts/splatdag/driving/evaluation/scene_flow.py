@@ -1,9 +1,10 @@
-"""Scene flow: where lidar points of one frame are in the next, by the annotated boxes, and how well that is foretold.
+"""Scene flow: where lidar points of one frame are in the next, by the annotated boxes, and errors of a predicted flow.
 
 Points are those of the Pandar64 that an image shows. A point moves rigidly with its box, background stands still.
 EPE3D, Acc5 and Acc10 are absolute (metres; shares of points off by at most 5 and 10 cm). Three-way EPE is that of the
-Argoverse 2 challenge (background static, foreground static, foreground dynamic: faster than 0.5 m/s); bucketed EPE is
-that of Khatri et al., I Can't Believe It's Not Scene Flow! (ECCV 2024), by the labels of the boxes.
+Argoverse 2 challenge (background static, foreground static, foreground dynamic: faster than 0.5 m/s); bucket-normalised
+EPE is that of Khatri et al., I Can't Believe It's Not Scene Flow! (ECCV 2024), by the labels of the boxes. The Flux4D
+reproduction's "bucketed nEPE" is another figure: each point's error over the length of its own flow, by five classes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ DYNAMIC_SPEED = 0.5
 """m/s above which a point of the foreground counts as dynamic."""
 BUCKET, LAST = 0.4, 50
 """Width of a speed bucket (m/s) and number of the last, which has no upper bound; bucket 0 counts as static."""
+SHORTEST_FLOW = 0.05
+"""Metres that a flow counts as at least, where a point's error is divided by its length."""
 _SHORTEST = 1e-6
 """Metres below which a flow has no direction."""
 
@@ -49,7 +52,9 @@ class Pair:
 
 
 def pair_of(log: Log, frame: int, camera: str = "front_camera") -> Pair | None:
-    """The points of a frame that a camera sees; None unless this frame and the next are usable and have boxes.
+    """Pair the points of a frame that a camera sees with their flow.
+
+    None unless this frame and the next are usable and have boxes.
 
     Returns of the recording vehicle are left out: it moves, and has no box. So these are, in their order, the points
     that `lift` of this camera and lidar has as seen.
@@ -72,7 +77,7 @@ def pair_of(log: Log, frame: int, camera: str = "front_camera") -> Pair | None:
 
 
 def rigid_flow(points: np.ndarray, boxes: Boxes, later: Boxes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Flow [N, 3], whether it is known [N], and label [N] of points [N, 3] of the Pandar64, by boxes of two frames."""
+    """Move points [N, 3] of the Pandar64 with their boxes: flow [N, 3], whether it is known [N], and label [N]."""
     flow, valid = np.zeros((len(points), 3)), np.ones(len(points), bool)
     labels = np.full(len(points), BACKGROUND, dtype=object)
     rows = matches(boxes, later)
@@ -86,7 +91,7 @@ def rigid_flow(points: np.ndarray, boxes: Boxes, later: Boxes) -> tuple[np.ndarr
 
 
 def pair_row(pair: Pair, predicted: np.ndarray) -> dict[str, Any]:
-    """How well a flow is foretold, as JSON has it: means over the valid points, and sums that `scene_flow` adds up.
+    """Measure a predicted flow: means over the valid points, and sums that `scores.summary` adds up, as JSON has them.
 
     Args:
         pair: points and their true flow.
@@ -97,26 +102,31 @@ def pair_row(pair: Pair, predicted: np.ndarray) -> dict[str, Any]:
     """
     if predicted.shape != pair.flow.shape or not np.isfinite(predicted).all():
         raise ValueError(f"flow of shape {predicted.shape}; expected finite numbers of shape {pair.flow.shape}")
-    true, given, labels = pair.flow[pair.valid], predicted[pair.valid].astype(np.float64), pair.labels[pair.valid]
-    errors, lengths = np.linalg.norm(given - true, axis=1), np.linalg.norm(true, axis=1)
+    true, flow, labels = pair.flow[pair.valid], predicted[pair.valid].astype(np.float64), pair.labels[pair.valid]
+    errors, lengths = np.linalg.norm(flow - true, axis=1), np.linalg.norm(true, axis=1)
     speeds = lengths / pair.seconds
-    both = (lengths > _SHORTEST) & (np.linalg.norm(given, axis=1) > _SHORTEST)
-    front = labels != BACKGROUND
-    kinds = {"BS": ~front, "FS": front & (speeds <= DYNAMIC_SPEED), "FD": front & (speeds > DYNAMIC_SPEED)}
+    both = (lengths > _SHORTEST) & (np.linalg.norm(flow, axis=1) > _SHORTEST)
+    foreground = labels != BACKGROUND
+    parts = {
+        "BS": ~foreground,
+        "FS": foreground & (speeds <= DYNAMIC_SPEED),
+        "FD": foreground & (speeds > DYNAMIC_SPEED),
+    }
     return {
         "points": len(errors),
         "epe3d": _mean(errors),
         "acc5": _mean(errors <= 0.05),
         "acc10": _mean(errors <= 0.10),
-        "theta_e": _mean(_angles(true[both], given[both])),
+        "theta_e": _mean(_angles(true[both], flow[both])),
         "v_rmse_mps": float(np.sqrt(np.mean((errors / pair.seconds) ** 2))) if len(errors) else None,
-        "epe_3way": {kind: {"points": int(of.sum()), "epe": _mean(errors[of])} for kind, of in kinds.items()},
+        "epe_3way": {part: _mean(errors[mask]) for part, mask in parts.items()},
+        "epe_3way_count": {part: int(mask.sum()) for part, mask in parts.items()},
         "buckets": _buckets(labels, speeds, errors, lengths),
     }
 
 
 def _angles(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """[N] radians between vectors [N, 3], neither of which is 0."""
+    """Compute the angles [N] (radians) between vectors [N, 3], neither of which is 0."""
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     return np.arccos(np.clip((one * other).sum(axis=1) / lengths, -1, 1))
 
@@ -124,15 +134,17 @@ def _angles(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def _buckets(
     labels: np.ndarray, speeds: np.ndarray, errors: np.ndarray, lengths: np.ndarray
 ) -> list[dict[str, str | int | float]]:
-    """What falls into each bucket of label and speed: points, and the sums of their errors and flows (m)."""
-    found = []
+    """Sum up each bucket of label and speed: points, their errors and flows (m), and error over flow of each point."""
+    rows = []
     numbers = np.minimum(np.floor(speeds / BUCKET), LAST).astype(np.int64)
+    relative = errors / np.maximum(lengths, SHORTEST_FLOW)
     for label in sorted(set(labels.tolist())):
         for number in np.unique(numbers[labels == label]).tolist():
-            of = (labels == label) & (numbers == number)
-            sums = {"error_m": float(errors[of].sum()), "flow_m": float(lengths[of].sum())}
-            found.append({"label": label, "bucket": number, "points": int(of.sum()), **sums})
-    return found
+            mask = (labels == label) & (numbers == number)
+            sums = {"error_m": float(errors[mask].sum()), "flow_m": float(lengths[mask].sum())}
+            sums |= {"error_over_flow": float(relative[mask].sum())}
+            rows.append({"label": label, "bucket": number, "points": int(mask.sum()), **sums})
+    return rows
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import parsed_json
@@ -16,7 +17,7 @@ _MAX_BYTES = 64 << 20
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file of a log holds.
+    """Read a JSON file of a log.
 
     Raises:
         UserError: the file is missing or no JSON.
@@ -30,19 +31,19 @@ def read_json(path: Path) -> Any:
 
 
 def read_list(path: Path) -> list[Any]:
-    """A JSON list of a log.
+    """Read a JSON list of a log.
 
     Raises:
         UserError: the file is missing or holds something else.
     """
-    found = read_json(path)
-    if not isinstance(found, list):
+    content = read_json(path)
+    if not isinstance(content, list):
         raise UserError(f"{path}: expected a list")
-    return found
+    return content
 
 
 def read_times(path: Path) -> np.ndarray:
-    """[F] float64 seconds since 1970.
+    """Read times [F] float64, seconds since 1970.
 
     Raises:
         UserError: the file is missing or holds something else.
@@ -54,7 +55,7 @@ def read_times(path: Path) -> np.ndarray:
 
 
 def read_poses(path: Path) -> np.ndarray:
-    """[F, 4, 4] float64, sensor to world (m); NaN where a rotation has no length.
+    """Read poses [F, 4, 4] float64, sensor to world (m); NaN where a rotation has no length.
 
     Raises:
         UserError: the file is missing or holds something else.
@@ -72,8 +73,20 @@ def read_poses(path: Path) -> np.ndarray:
     return matrices
 
 
+def pose_fields(poses: np.ndarray) -> list[dict[str, dict[str, float]]]:
+    """Write poses [F, 4, 4] (sensor to world) as PandaSet's files have them, the inverse of `read_poses`."""
+    headings = Rotation.from_matrix(poses[:, :3, :3]).as_quat(scalar_first=True)
+    return [
+        {
+            "position": dict(zip("xyz", pose[:3, 3].tolist(), strict=True)),
+            "heading": dict(zip("wxyz", heading.tolist(), strict=True)),
+        }
+        for pose, heading in zip(poses, headings, strict=True)
+    ]
+
+
 def rotations(quaternions: np.ndarray) -> np.ndarray:
-    """[N, 3, 3] from quaternions [N, 4] (w, x, y, z) of any length; NaN for one of length 0."""
+    """Turn quaternions [N, 4] (w, x, y, z) of any length into rotations [N, 3, 3]; NaN for one of length 0."""
     with np.errstate(invalid="ignore"):
         w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
     return np.stack(

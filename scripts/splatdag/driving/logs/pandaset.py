@@ -94,6 +94,12 @@ class Camera:
     images: dict[int, Path]
     """By frame."""
 
+    @property
+    def intrinsics(self) -> dict[str, float]:
+        """Write K (pixels) as PandaSet's files have it."""
+        (fx, _, cx), (_, fy, cy), _ = self.K.tolist()
+        return {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
+
 
 class Log:
     """One sequence: metadata is read at once, tables when asked for.

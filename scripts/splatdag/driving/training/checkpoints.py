@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickletools
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import validated
 from splatdag.workflow.publish import complete
 
+_LARGEST_PICKLE = 1 << 24
+"""Bytes of a checkpoint's names and shapes; tensors lie beside them."""
 VELOCITY_UNIT = "metres per clip time (0 to 1 over a clip); divide by clip_seconds for m/s"
 
 
@@ -46,6 +50,12 @@ def load_ckpt(path: Path, device: torch.device) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"ckpt: no such file: {path}")
+    if _is_reproductions(path):
+        raise UserError(
+            f"{path}: is a checkpoint of the Flux4D reproduction: its network is not ours (layers of spconv, 15 numbers"
+            " a point), and its options are not in the file; evaluate it with its own eval_stage6.py, which reads our"
+            " index too, or train with the target flux4d"
+        )
     try:
         given = read_tensors(path, device)
     except Exception as error:  # whatever a damaged file makes the reader raise
@@ -53,6 +63,18 @@ def load_ckpt(path: Path, device: torch.device) -> dict[str, Any]:
     if not isinstance(given, dict) or not {"model", "moments", "step", "options"} <= given.keys():
         raise UserError(f"{path}: no checkpoint of flux4d (model, moments, step and options)")
     return given
+
+
+def _is_reproductions(path: Path) -> bool:
+    """Whether a file is a checkpoint of the reproduction, by the words in its pickle; nothing in it is executed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            with archive.open(name) as file:
+                words = file.read(_LARGEST_PICKLE)
+        return any(word == "model_state" for _, word, _ in pickletools.genops(words))
+    except Exception:  # whatever a damaged file makes the readers raise; it is named where it is read
+        return False
 
 
 def load_model(path: Path, device: torch.device) -> tuple[Flux4D, LearnOptions, int]:

@@ -50,10 +50,10 @@ def main(
     frames = None if frame is None else (frame,)
 
     def measure(model: Flux4D, device: torch.device) -> None:
-        folder = output_dir / clip_folder(options.clip_index)
-        evaluated = measure_scene(model, reader, [clip], folder, "boxes", 1, device)
+        name = clip_folder(options.clip_index)
+        rows = measure_scene(model, reader, [clip], output_dir / name, "boxes", 1, device)
         about = {"ckpt": "ckpt_last.pt", "index_path": str(index_path), "trained_on": "the clip that is measured"}
-        publish_run(output_dir, [evaluated], about, job)
+        publish_run(output_dir, {name: rows}, about, job)
 
     learn_run(
         "driving.training.overfit",
