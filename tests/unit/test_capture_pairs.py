@@ -83,11 +83,15 @@ def plan(plans, photos):
 def test_an_external_dataset_adds_an_evaluation_to_every_run(plan, posed):
     captures = plan("capture\tdata_dir\teval_dir\tmatch_string\na\t../left\t.././eval/\t3\nb\t../photos\n")
     targets = captures.targets()
-    assert targets["captures"]() == captures.asked() == [
-        "results/captures/a/single/manifest.json",
-        "results/captures/a/single/eval_on_eval/manifest.json",
-        "results/captures/b/single/manifest.json",
-    ]
+    assert (
+        targets["captures"]()
+        == captures.asked()
+        == [
+            "results/captures/a/single/manifest.json",
+            "results/captures/a/single/eval_on_eval/manifest.json",
+            "results/captures/b/single/manifest.json",
+        ]
+    )
     assert targets["captures_dual"]() == [
         "results/captures/a/combined/manifest.json",
         "results/captures/a/combined/eval_on_eval/manifest.json",
@@ -96,9 +100,7 @@ def test_an_external_dataset_adds_an_evaluation_to_every_run(plan, posed):
         "results/captures/b/combined/manifest.json",
     ]
     assert list(captures.lines("captures")) == []
-    assert list(captures.lines("captures_dual")) == [
-        "captures_dual: b: no match_string, so only `combined` is planned"
-    ]
+    assert list(captures.lines("captures_dual")) == ["captures_dual: b: no match_string, so only `combined` is planned"]
     assert posed[1].samefile(captures.eval_data(job(capture="a", variant="single", eval_name="eval")))
     for capture, has in (("a", "eval_on_eval"), ("b", "no eval_dir")):
         with pytest.raises(UserError, match=f"capture {capture}: asked for eval_on_other, but the row has {has}"):
@@ -171,9 +173,7 @@ def test_status_has_the_stages_of_a_pair_once_one_was_begun(plan, posed, tmp_pat
 
 
 def test_a_link_is_asked_for_beside_each_run(plan):
-    captures = plan(
-        "capture\tdata_dir\tmatch_string\tresult_dir\na\t../photos\t1\tresults/mine\nb\t../photos\t\t\n"
-    )
+    captures = plan("capture\tdata_dir\tmatch_string\tresult_dir\na\t../photos\t1\tresults/mine\nb\t../photos\t\t\n")
     assert captures.single_files() == [
         "results/captures/a/single/manifest.json",
         "results/captures/a/result_dir_single.txt",
