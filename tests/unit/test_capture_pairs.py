@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from area_plans import job, write
+from area_plans import plans as plans
 from scenes import write_gaussian_scene
 from sheet_rows import posed as posed
 from sheet_rows import read as read
-from splatdag.captures.targets import checked_eval_dir, dual_files, planned_stages, single_files, unmatched
 
 from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import FrameOptions, PoseOptions
@@ -68,32 +69,59 @@ def test_a_match_string_of_the_config_is_that_of_all_rows(read):
     assert (rows["a"].dual_variants, rows["b"].dual_variants) == (("combined", "filtered"), ("combined",))
 
 
-def test_an_external_dataset_adds_an_evaluation_to_every_run(read, posed):
-    rows = read("capture\tdata_dir\teval_dir\tmatch_string\na\tleft\t./eval/\t3\nb\tphotos\n")
-    assert single_files(rows) == [
-        "captures/a/single/manifest.json",
-        "captures/a/single/eval_on_eval/manifest.json",
-        "captures/b/single/manifest.json",
-    ]
-    assert dual_files(rows) == [
-        "captures/a/combined/manifest.json",
-        "captures/a/combined/eval_on_eval/manifest.json",
-        "captures/a/filtered/manifest.json",
-        "captures/a/filtered/eval_on_eval/manifest.json",
-        "captures/b/combined/manifest.json",
-    ]
-    assert unmatched(rows) == "captures_dual: b: no match_string, so only `combined` is planned"
-    assert checked_eval_dir(rows["a"], "eval") == posed[1]
-    with pytest.raises(UserError, match="asked for eval_on_other, but the row has eval_on_eval"):
-        checked_eval_dir(rows["a"], "other")
+@pytest.fixture
+def plan(plans, photos):
+    """Plan the captures of a sheet of this text."""
+
+    def make(text, **more):
+        write("config/captures.tsv", text)
+        return plans(**more)["captures"]
+
+    return make
 
 
-def test_of_many_rows_without_a_match_string_a_few_are_named(read):
-    rows = read("capture\tdata_dir\n" + "".join(f"c{i}\tphotos\n" for i in range(8)))
+def test_an_external_dataset_adds_an_evaluation_to_every_run(plan, posed):
+    captures = plan("capture\tdata_dir\teval_dir\tmatch_string\na\t../left\t.././eval/\t3\nb\t../photos\n")
+    targets = captures.targets()
     assert (
-        unmatched(rows)
-        == "captures_dual: c0, c1, c2, c3, c4 and 3 more: no match_string, so only `combined` is planned"
+        targets["captures"]()
+        == captures.asked()
+        == [
+            "results/captures/a/single/manifest.json",
+            "results/captures/a/single/eval_on_eval/manifest.json",
+            "results/captures/b/single/manifest.json",
+        ]
     )
+    assert targets["captures_dual"]() == [
+        "results/captures/a/combined/manifest.json",
+        "results/captures/a/combined/eval_on_eval/manifest.json",
+        "results/captures/a/filtered/manifest.json",
+        "results/captures/a/filtered/eval_on_eval/manifest.json",
+        "results/captures/b/combined/manifest.json",
+    ]
+    assert list(captures.lines("captures")) == []
+    assert list(captures.lines("captures_dual")) == ["captures_dual: b: no match_string, so only `combined` is planned"]
+    assert posed[1].samefile(captures.eval_data(job(capture="a", variant="single", eval_name="eval")))
+    for capture, has in (("a", "eval_on_eval"), ("b", "no eval_dir")):
+        with pytest.raises(UserError, match=f"capture {capture}: asked for eval_on_other, but the row has {has}"):
+            captures.eval_data(job(capture=capture, variant="single", eval_name="other"))
+
+
+def test_a_job_of_no_row_or_of_a_variant_that_the_row_has_not_is_one_line(plan):
+    captures = plan("capture\tdata_dir\tmatch_string\nleft\t../photos\t1\nright\t../photos\t\n")
+    flags = captures.train_flags(job(capture="left", variant="filtered"))
+    assert "--match-string=1" in flags
+    with pytest.raises(UserError, match=r"capture right: no match_string, so there is no variant `filtered`"):
+        captures.train_flags(job(capture="right", variant="filtered"))
+    with pytest.raises(UserError, match=r"config/captures.tsv: no capture 'lfet'; the nearest is left"):
+        captures.train_flags(job(capture="lfet", variant="single"))
+
+
+def test_of_many_rows_without_a_match_string_a_few_are_named(plan):
+    captures = plan("capture\tdata_dir\n" + "".join(f"c{i}\t../photos\n" for i in range(8)))
+    assert list(captures.lines("captures_dual")) == [
+        "captures_dual: c0, c1, c2, c3, c4 and 3 more: no match_string, so only `combined` is planned"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -128,20 +156,37 @@ def test_cameras_in_a_transforms_json_are_a_world_frame_too(read, posed, tmp_pat
     assert read("capture\tdata_dir\teval_dir\na\tphotos\teval\n")["a"].eval_name == "eval"
 
 
-def test_status_has_the_stages_of_a_pair_once_one_was_begun(read, posed, tmp_path):
+def test_status_has_the_stages_of_a_pair_once_one_was_begun(plan, posed, tmp_path):
     (tmp_path / "walk.mp4").touch()
-    rows = read("capture\tdata_dir\teval_dir\na\tleft\teval\nb\twalk.mp4\n")
-    results, logs = tmp_path / "results", tmp_path / "logs"
+    sheet = "capture\tdata_dir\teval_dir\tresult_dir\na\t../left\t../eval\tmine\nb\t../walk.mp4\n"
 
     def planned():
-        return [f"{stage.scene} {stage.stage}" for stage in planned_stages(rows, results, logs)]
+        return [f"{stage.scene} {stage.stage}" for stage in plan(sheet).stages()]
 
-    single = ["a pose", "a train", "a evaluate", "b frames", "b pose", "b train"]
+    single = ["a pose", "a train", "a evaluate", "a link", "b frames", "b pose", "b train"]
     assert planned() == single
-    log = logs / "captures" / "a" / "filtered" / "train.log"
-    log.parent.mkdir(parents=True)
-    log.touch()
-    assert planned() == [*single[:3], "a/filtered train", "a/filtered evaluate", *single[3:]]
+    write("logs/captures/a/filtered/train.log")
+    of_pair = ["a/filtered train", "a/filtered evaluate", "a/filtered link"]
+    assert planned() == [*single[:4], *of_pair, *single[4:]]
+    write("results/captures/b/combined/manifest.json")
+    assert planned() == [*single[:4], *of_pair, *single[4:], "b/combined train"]
+
+
+def test_a_link_is_asked_for_beside_each_run(plan):
+    captures = plan("capture\tdata_dir\tmatch_string\tresult_dir\na\t../photos\t1\tresults/mine\nb\t../photos\t\t\n")
+    assert captures.single_files() == [
+        "results/captures/a/single/manifest.json",
+        "results/captures/a/result_dir_single.txt",
+        "results/captures/b/single/manifest.json",
+    ]
+    assert [file for file in captures.dual_files() if file.endswith(".txt")] == [
+        "results/captures/a/result_dir_combined.txt",
+        "results/captures/a/result_dir_filtered.txt",
+    ]
+    links = [captures.result_link(job(capture="a", variant=name)) for name in ("single", "combined", "filtered")]
+    assert links == ["results/mine", "results/mine/combined", "results/mine/filtered"]
+    with pytest.raises(UserError, match="capture b: no result_dir, so there is no link to make"):
+        captures.result_link(job(capture="b", variant="single"))
 
 
 def test_a_row_may_ask_for_one_variant_of_a_pair(read):

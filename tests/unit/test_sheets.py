@@ -1,10 +1,11 @@
 """Sheets are checked before anything is planned."""
 
+from pathlib import Path
+
 import pytest
 from sheet_rows import SHARED, train_flags
 from sheet_rows import posed as posed
 from sheet_rows import read as read
-from splatdag.captures.targets import single_files
 
 from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import FrameOptions, PoseOptions
@@ -135,9 +136,9 @@ def in_project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_result_folder_is_relative_to_the_working_directory_and_asks_for_a_link(read, in_project):
+def test_a_result_folder_is_relative_to_the_working_directory(read, in_project):
     rows = read("capture\tdata_dir\tresult_dir\na\tphotos\tresults/a_tuned\nb\tphotos\n")
-    assert single_files(rows)[-1] == "captures/a/result_dir.txt"
+    assert [rows[name].result_dir for name in "ab"] == [Path("results/a_tuned"), None]
     run = in_project / "results" / "captures" / "a" / "single"
     run.mkdir(parents=True)
     (in_project / "results" / "a_tuned").symlink_to("captures/a/single")
@@ -204,8 +205,10 @@ def test_a_thousand_rows_with_one_notice_are_one_line_and_with_many_twenty(read)
 
 
 def test_a_row_may_ask_a_cluster_for_other_resources_without_changing_its_options(read):
-    dog = read("capture\tdata_dir\tresources.train.mem_mb\tresources.pose.runtime\ndog\tphotos\t64000\t90\n")["dog"]
+    columns = "capture\tdata_dir\tresources.train.mem_mb\tresources.pose.runtime\tresources.train.gpu_class\n"
+    dog = read(f"{columns}dog\tphotos\t64000\t90\th100\n")["dog"]
     assert (dog.resources.train.mem_mb, dog.resources.train.runtime, dog.resources.pose.runtime) == (64000, None, 90)
+    assert (dog.resources.train.gpu_class, dog.resources.evaluate.gpu_class) == ("h100", None)
     assert dog.stages is SHARED
 
 
@@ -215,6 +218,8 @@ def test_a_row_may_ask_a_cluster_for_other_resources_without_changing_its_option
         ("train.mem_mb", "200", "resources.train.mem_mb: input should be greater than or equal to 1000, not 200"),
         ("train.memory", "2000", "resources.train.memory: unknown key"),
         ("trian.mem_mb", "2000", "resources.trian: unknown key; the nearest is train"),
+        ("train.gpu_class", "a100", "resources.train.gpu_class: input should be 'any' or 'h100', not 'a100'"),
+        ("pose.gpu_class", "h100", "resources.pose.gpu_class: unknown key"),
     ],
 )
 def test_wrong_resources_are_refused(read, column, cell, message):

@@ -10,6 +10,7 @@ from splatdag.workflow.options import Options, validated
 from splatdag.workflow.yaml_text import read_yaml
 
 T = TypeVar("T", bound=Options)
+_PACKAGE = Path(__file__).parent.parent
 
 
 def options_before_flags(options: type[T], arguments: list[str]) -> T:
@@ -37,16 +38,18 @@ def _section(options: type[Options], path: Path) -> dict[str, Any]:
         keys = ", ".join(options.model_fields)
         raise UserError(f"--config: {path}: a Python file is never run; write YAML with some of these keys: {keys}")
     given = read_yaml(path, f"--config: {path}")
-    if isinstance(given, dict) and given and _is_whole(options, given):
+    if isinstance(given, dict) and not _sections(options).isdisjoint(given):
         return _of_whole(options, given, path)
     if not isinstance(given or {}, dict):
         raise UserError(f"--config: {path}: expected keys and values")
     return given or {}
 
 
-def _is_whole(options: type[Options], given: dict[str, Any]) -> bool:
-    """Whether these are the sections of a whole config: none is an option, and all have keys of their own."""
-    return all(key not in options.model_fields and isinstance(section, dict | None) for key, section in given.items())
+def _sections(options: type[Options]) -> set[str]:
+    """Sections of a whole config: of these options, of areas, and what they share. No stage has options of these names;
+    another key is an option that is not known."""
+    areas = {module.parent.name for module in _PACKAGE.rglob("area.py")}
+    return {options.section.partition(".")[0], *areas, "sharing", "samples", "resources"}
 
 
 def _of_whole(options: type[Options], given: Any, path: Path) -> dict[str, Any]:
