@@ -72,7 +72,7 @@ def test_each_run_is_evaluated_on_the_external_dataset(snakemake, garden):
         assert sorted(commands) == [
             f"exec python -m splatdag.scene.evaluate --run results/captures/garden/{variant}"
             f" --data-dir config/../data/eval --result-dir results/captures/garden/{variant}/eval_on_eval"
-            " --device-count 0 --gpu-class any --threads 2"
+            f" --run-id captures/garden/{variant}/eval_on_eval --sample= --device-count 0 --gpu-class any --threads 2"
             f" --log logs/captures/garden/{variant}/eval_on_eval/evaluate.log --eval-match-string=7"
             for variant in variants
         ]
@@ -83,7 +83,7 @@ def test_a_result_folder_of_the_users_is_linked_and_costs_no_training_when_it_ch
     jobs = planned(snakemake("-n", "-p", "captures").stdout)
     assert jobs["link_run"] == [
         "exec python -m splatdag.captures.link --run-dir results/captures/garden/single --link results/garden_tuned"
-        " --receipt results/captures/garden/result_dir.txt --log logs/captures/garden/link.log"
+        " --receipt results/captures/garden/result_dir_single.txt --log logs/captures/garden/single/link.log"
     ]
     assert not any("garden_tuned" in command for command in jobs["train_capture"])
 

@@ -101,7 +101,7 @@ def check_local_gpus(workflow: Any) -> None:
     """
     if workflow.local_exec and not workflow.touch and "SLURM_JOB_ID" not in os.environ:
         # kernels are compiled for GPUs of other machines, too
-        jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name != "commands.compile_kernels"]
+        jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name != "compile_kernels"]
         count = max((int(job.resources.get("devices", 0)) for job in jobs), default=0)
         check_gpus(count)
         asked = [sys.executable, "-c", "import torch; print(torch.version.cuda)"]
