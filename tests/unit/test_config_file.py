@@ -16,6 +16,7 @@ from splatdag.driving.training_options import OverfitOptions
 from splatdag.recording.options import CaptureRecordingOptions, RecordingOptions
 from splatdag.samples.options import StreetOptions
 from splatdag.scene.options import EvaluateOptions
+from splatdag.workflow import stage
 from splatdag.workflow.config_file import options_before_flags
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import Options
