@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from splatdag.captures.area import Captures
 from splatdag.driving.area import Driving
 from splatdag.hub.area import Sharing
 from splatdag.humans.area import Humans
 from splatdag.workflow.area import Area, Context, CpuResources, GpuResources, Plan, PlannedStage, StageRule
-from splatdag.workflow.backend import Backend
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.options import flags
+
+if TYPE_CHECKING:
+    from splatdag.workflow.backend import Backend
 
 
 class House(Area):

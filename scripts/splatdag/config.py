@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
 from splatdag.areas import AREAS, all_rules
-from splatdag.workflow.area import CpuResources
 from splatdag.workflow.options import Options, validated
 
 _NOTICES_SHOWN = 20
@@ -24,34 +22,43 @@ class _Sections(Options):
         def __getattr__(self, name: str) -> Any: ...
 
 
-def _made_of(name: str, doc: str, sections: Mapping[str, tuple[Options, str]]) -> type[_Sections]:
+class _OfRules(_Sections):
+    """What is not set is as the rule itself asks."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        usual = {name: field.default.model_dump() for name, field in cls.model_fields.items()}
+        return {
+            name: {**usual[name], **own} if name in usual and isinstance(own, dict) else own
+            for name, own in given.items()
+        }
+
+
+def _made_of(
+    name: str, doc: str, sections: Mapping[str, tuple[Options, str]], base: type[_Sections] = _Sections
+) -> type[_Sections]:
     """A class of options with a field for each of these defaults, described as given."""
     fields: Any = {key: (type(value), Field(value, description=text)) for key, (value, text) in sections.items()}
-    return create_model(name, __base__=_Sections, __doc__=doc, **fields)
+    return create_model(name, __base__=base, __doc__=doc, **fields)
 
 
 def _first_line(kind: type) -> str:
     return (kind.__doc__ or "").strip().partition("\n")[0]
 
 
-def _with_defaults(name: str, values: CpuResources) -> CpuResources:
-    """Give a rule's defaults a class of their own: a config may set one value and keep the rest."""
-    fields: Any = {}
-    for key, field in type(values).model_fields.items():
-        own = copy(field)
-        own.default = getattr(values, key)
-        fields[key] = (field.annotation, own)
-    return create_model(name, __base__=type(values), __doc__=type(values).__doc__, **fields)()
-
-
 _samples = {name: (options(), _first_line(options)) for area in AREAS for name, options in area.samples.items()}
 _resources = {
-    name: (_with_defaults(f"Resources_{name}", rule.resources), f"Of rule `{name}` (area {area.name}).")
-    for name, (area, rule) in all_rules().items()
+    name: (rule.resources, f"Of rule `{name}` (area {area.name}).") for name, (area, rule) in all_rules().items()
 }
 SamplesConfig = _made_of("SamplesConfig", "The bundled sample inputs, made on first use.", _samples)
 ResourcesConfig = _made_of(
-    "ResourcesConfig", "What the jobs of each rule ask a node for, first attempt; a change reruns nothing.", _resources
+    "ResourcesConfig",
+    "What the jobs of each rule ask a node for, first attempt; a change reruns nothing.",
+    _resources,
+    _OfRules,
 )
 _sections: dict[str, tuple[Options, str]] = {
     **{area.name: (area.config(), _first_line(type(area))) for area in AREAS if area.config is not None},

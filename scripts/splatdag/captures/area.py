@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from splatdag.captures.config import CapturesConfig
 from splatdag.captures.result_dirs import link_of
 from splatdag.captures.sheet import DUAL_VARIANTS, Capture, Stages, read_captures, row_notices
 from splatdag.samples.options import RoomOptions
 from splatdag.scene.split import list_file
-from splatdag.splats.lpips_weights import lpips_backend
 from splatdag.workflow.area import (
     Area,
     Context,
@@ -30,11 +29,13 @@ from splatdag.workflow.area import (
     sample_receipt,
     touchable,
 )
-from splatdag.workflow.backend import Backend
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.digests import digest_of_files
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.options import Options, flags
+
+if TYPE_CHECKING:
+    from splatdag.workflow.backend import Backend
 
 VARIANTS = ("single", *DUAL_VARIANTS)
 """The runs of a capture: as the sheet says, on all photos, and on those that match."""
@@ -198,6 +199,8 @@ class CapturesPlan(Plan):
 
     def backends(self) -> Iterator[Backend]:
         """LPIPS, which measures runs, with each network that a row names."""
+        from splatdag.splats.lpips_weights import lpips_backend  # needed seldom, and every job reads this module
+
         for net in dict.fromkeys(capture.stages.train.lpips_net for capture in self.rows.values()):
             yield lpips_backend(net, ("train_capture", "evaluate_capture"))
 

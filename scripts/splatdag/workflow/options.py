@@ -33,7 +33,13 @@ class Options(BaseModel):
     `may_be_empty`. A section that is unset has its defaults.
     """
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        defer_build=True,  # most classes are only bases of others, or parts of them
+    )
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     refused: ClassVar[dict[str, str]] = {}
     may_be_empty: ClassVar[tuple[str, ...]] = ()
