@@ -24,7 +24,8 @@ def plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePlans:
     write(tmp_path / "config" / "captures.tsv", SHEET)
 
     def make(given: dict[str, Any] | None = None, targets: Iterable[str] = ("all",), **more: Any) -> Plans:
-        context = Context("results", "logs", tmp_path, tmp_path / "cache", targets=frozenset(targets), **more)
+        asked = frozenset(targets)
+        context = Context("results", "logs", tmp_path, tmp_path / "cache", targets=lambda: asked, **more)
         return Plans(read_config(given or {}), context)
 
     return make

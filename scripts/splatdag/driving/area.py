@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -219,7 +220,8 @@ class DrivingPlan(Plan):
         return self._context.stage(Driving.name, rule, Driving.rules[rule], row, **wildcards)
 
     def runs(self) -> Iterator[PlannedRun]:
-        """The logs that runs are measured on, the clips of others, and what else is there, if clips are kept."""
+        """The logs that runs are measured on, the clips of others, and what else is there, if clips are kept or were
+        recorded earlier."""
         return iter(self._recordable[0])
 
     def lines(self, target: str) -> list[str]:
@@ -240,7 +242,11 @@ class DrivingPlan(Plan):
         names = [f"{run.variant}/{run.scene}" for run in bare]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         line = f"recordings: {', '.join(names[:_NAMED])}{more}: no clip was measured and kept, so nothing is recorded"
-        return [run for run in runs if run not in bare], [line] if bare else []
+        kept = {run.folder: run for run in runs if run not in bare}
+        for found in found_like(self._context.results, Driving.rules["record_drive"].output):
+            earlier = replace(self._run(found["run"], found["scene"]), recordings=())  # it can't be made again
+            kept.setdefault(earlier.folder, earlier)
+        return list(kept.values()), [line] if bare else []
 
     def _logs_and_clips(self) -> Iterator[PlannedRun]:
         for name, of_logs in self.driving.runs.items():

@@ -128,7 +128,8 @@ class SharingPlan(Plan):
 
     def _not_made(self) -> list[str]:
         """A line on the selected runs that are neither there nor asked for."""
-        rest = [run.row or f"{run.scene}/{run.variant}" for run in self.selected if run not in self._recorded_set]
+        missing = [run for run in self.selected if run.recordings and run not in self._recorded_set]
+        rest = [run.row or f"{run.scene}/{run.variant}" for run in missing]
         if not rest:
             return []
         more = f" and {len(rest) - _NAMED} more" if len(rest) > _NAMED else ""
