@@ -51,7 +51,7 @@ with snakefile.one_line_errors():
     snakefile.limit_commits(workflow.global_resources)
     snakefile.limit_areas(workflow.global_resources, AREAS)
     GIVEN = {key: value for key, value in config.items() if key != "pathvars"}
-    snakefile.set_gpu_classes(GIVEN, workflow.resource_settings.overwrite_resources)
+    ONE_CLASS = snakefile.set_gpu_classes(GIVEN, workflow.resource_settings.overwrite_resources)
     CONFIG = read_config(GIVEN)
     PLANS = Plans(
         CONFIG,
@@ -68,7 +68,7 @@ with snakefile.one_line_errors():
         of_plans = (notice for plan in PLANS.values() for notice in plan.notices())
         snakefile.tell(notice_lines([*notices(CONFIG), *of_plans]))
 
-RULES = snakefile.rules_of(AREAS, PLANS, CONFIG.resources, SITE, RESULTS, JOB_RULES)
+RULES = snakefile.rules_of(AREAS, PLANS, CONFIG.resources, SITE, RESULTS, JOB_RULES, ONE_CLASS)
 COMPARED = ["--results", RESULTS, "--logs", LOGS, "--out", f"{RESULTS}/compare", *flags(SITE.prices)]
 REFRESH_COMPARISON = shlex.join(["python", "-m", "splatdag.commands.compare", *COMPARED])
 

@@ -120,3 +120,12 @@ def write_lines(path: Path, scene: str, frames: int, inputs: list[int], **fields
 def changed_list(path: Path, change: object) -> None:
     """Change a JSON file by a function of what it holds."""
     write_json(path, change(json.loads(path.read_text())))  # type: ignore[operator]
+
+
+def swapped(path: Path) -> None:
+    """Replace a file by one of equal size and time that says something else, as `rsync -a` may."""
+    other = path.with_name(f".{path.name}.new")
+    other.write_bytes(bytes(reversed(path.read_bytes())))
+    assert other.read_bytes() != path.read_bytes()
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    other.replace(path)

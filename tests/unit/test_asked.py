@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from splatdag.asked import logs_of, recordings_of, split_of
+
 from splatdag.config import read_config
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from pandaset_logs import changed_list, write_metadata
+from pandaset_logs import changed_list, swapped, write_metadata
 
-from splatdag.driving.targets import SAMPLE, checked_index, driving_logs, lines_of, logs_digest
+from splatdag.driving.logs.contents import logs_digest
+from splatdag.driving.logs.folders import CAMERAS
+from splatdag.driving.targets import SAMPLE, checked_index, driving_logs, lines_of
 from splatdag.workflow.errors import UserError
 
 FRONT = ("front_camera",)
@@ -16,18 +18,23 @@ FRONT = ("front_camera",)
 @pytest.fixture
 def logs(tmp_path):
     for name in ("001", "002"):
-        write_metadata(tmp_path / "data", name, frames=3)
+        log = write_metadata(tmp_path / "data", name, frames=3)
+        for path in (log / "lidar" / "00.pkl.gz", log / "camera" / "front_camera" / "00.jpg"):
+            path.write_bytes(b"full")
     return driving_logs(str(tmp_path / "data"), "results", ())
+
+
+def digest(logs, tmp_path, names=None, cameras=CAMERAS, **of):
+    return logs_digest(tmp_path / "data", names or logs.names, tmp_path / "cache", cameras, **of)
 
 
 def digests(logs, tmp_path):
     """Of the lists, of what one camera's clips need, of a single log, and of everything."""
-    cache = tmp_path / "cache"
     return (
-        logs_digest(logs, cache, cameras=FRONT, opened=False),
-        logs_digest(logs, cache, cameras=FRONT, opened=True),
-        logs_digest(logs, cache, ["002"], FRONT, opened=True),
-        logs_digest(logs, cache, opened=True, annotated=True),
+        digest(logs, tmp_path, cameras=FRONT, opened=False),
+        digest(logs, tmp_path, cameras=FRONT, opened=True),
+        digest(logs, tmp_path, ["002"], FRONT, opened=True),
+        digest(logs, tmp_path, opened=True, annotated=True),
     )
 
 
@@ -40,6 +47,9 @@ CHANGES = {
         "lists one all",
     ),
     "a table": (lambda log: (log / "lidar" / "01.pkl.gz").write_bytes(b"1"), "one all"),
+    "a table of equal size and time": (lambda log: swapped(log / "lidar" / "00.pkl.gz"), "one all"),
+    "an image of equal size and time": (lambda log: swapped(log / "camera" / "front_camera" / "00.jpg"), "one all"),
+    "a list of equal size and time": (lambda log: swapped(log / "lidar" / "timestamps.json"), "lists one all"),
     "unpacked": (lambda log: (log / "lidar" / "01.pkl.gz").rename(log / "lidar" / "01.pkl"), "lists one all"),
     "an image": (lambda log: (log / "camera" / "front_camera" / "01.jpg").write_bytes(b"1"), "one all"),
     "an image gone": (lambda log: (log / "camera" / "front_camera" / "01.jpg").unlink(), "lists one all"),
@@ -68,12 +78,12 @@ def test_what_changes_which_digest(logs, tmp_path, name, of):
 def test_a_broken_link_is_one_line(logs, tmp_path):
     (tmp_path / "data" / "001" / "lidar" / "02.pkl.gz").unlink()
     (tmp_path / "data" / "001" / "lidar" / "02.pkl.gz").symlink_to("nowhere")
-    assert logs_digest(logs, tmp_path / "cache", opened=False)
-    with pytest.raises(UserError, match=r"001/lidar/02\.pkl\.gz: No such file or directory"):
-        logs_digest(logs, tmp_path / "cache", opened=True)
+    assert digest(logs, tmp_path, opened=False)
+    with pytest.raises(UserError, match=r"001/lidar/02\.pkl\.gz: can.t be read: No such file or directory"):
+        digest(logs, tmp_path, opened=True)
 
 
-def test_lists_are_read_once(logs, tmp_path, monkeypatch):
+def test_files_are_read_once(logs, tmp_path, monkeypatch):
     before = digests(logs, tmp_path)
     monkeypatch.setattr("splatdag.workflow.digests.file_digest", None)
     assert digests(logs, tmp_path) == before

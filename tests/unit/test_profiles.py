@@ -1,11 +1,10 @@
-"""A profile that is not there stops the run; Snakemake would ignore it."""
+"""A profile that is not there stops the run; Snakemake would ignore it. What a site calls what rules ask for."""
 
 import pytest
 
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.profiles import profile_folder, requested_profile
 from splatdag.workflow.site import read_site, request
-from splatdag.workflow.snakefile import site_resources
 
 
 @pytest.mark.parametrize(
@@ -87,16 +86,6 @@ def test_account_constraint_and_bad_nodes_are_asked_for_everywhere(site):
 def test_what_a_shell_would_run_is_refused(site, text):
     with pytest.raises(UserError, match="string should match"):
         site(text)
-
-
-def test_a_request_grows_with_each_attempt_up_to_the_limit_of_the_site(site):
-    resources = site_resources(site("cpu: {max_runtime: 250, max_mem_mb: 5000}"))
-    asked = resources("cpu", mem_mb=2000, runtime=lambda wildcards: wildcards["minutes"], area="worlds")
-    assert [asked["mem_mb"]({}, attempt) for attempt in (1, 2, 3)] == [2000, 4000, 5000]
-    assert [asked["runtime"]({"minutes": 100}, attempt) for attempt in (1, 2, 3)] == [100, 200, 250]
-    assert asked["worlds_jobs"] == 1
-    part = resources("cpu", mem_mb=2000, runtime=100, share=2 / 5)
-    assert [part["runtime"]({}, attempt) for attempt in (1, 2)] == [100, 100], "with its neighbours in one job, in time"
 
 
 def test_an_unknown_key_in_the_site_file_is_named(tmp_path):

@@ -3,13 +3,13 @@
 import os
 
 import pytest
+from splatdag.humans.targets import human_results, wanted
+from splatdag.workflow.plan import RunRecording
 
 from splatdag.humans.results_tree import Recording, inputs_digest, names_and_sizes
-from splatdag.humans.targets import human_results, wanted
 from splatdag.recording.options import RunSelection
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import validated
-from splatdag.workflow.plan import RunRecording
 
 EPOCHS = {"nvs": "evaluation/{}/nvs", "pose": "evaluation/{}/pose_smplx"}
 GENERATED = "input_data/train/misc/nv_generation/pose_state/epoch_0006"

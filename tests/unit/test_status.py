@@ -3,9 +3,9 @@
 import fcntl
 
 import pytest
+from splatdag.workflow.plan import PlannedStage
 
 from splatdag.commands.status_table import status_lines
-from splatdag.workflow.plan import PlannedStage
 
 HEADER = "2026-02-01 10:00:00 started splatdag.scene.train (process 12)\n"
 ENDS = {

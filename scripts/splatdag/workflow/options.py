@@ -150,13 +150,16 @@ def _known_keys(options: type[Options], path: Sequence[str]) -> list[str]:
 
 
 def _section(options: type[Options], path: Sequence[str]) -> type[Options] | None:
-    """The options below some keys; None where these name no section."""
+    """The options below some keys, among them keys of a dictionary of options; None where these name no section."""
+    found: Any = options
     for part in path:
-        field = options.model_fields.get(part)
-        if field is None or not _is_options(field.annotation):
+        if typing.get_origin(found) is dict:
+            found = typing.get_args(found)[1]
+        elif _is_options(found) and part in found.model_fields:
+            found = found.model_fields[part].annotation
+        else:
             return None
-        options = typing.cast(type[Options], field.annotation)
-    return options
+    return found if _is_options(found) else None
 
 
 def _is_options(annotation: Any) -> bool:

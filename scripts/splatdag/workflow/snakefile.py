@@ -199,19 +199,27 @@ def job_rules(workflow: Any, arguments: Sequence[str], rules: Iterable[str]) -> 
     return asked if asked and asked <= frozenset(rules) else None
 
 
-def set_gpu_classes(given: dict[str, Any], overwritten: Mapping[str, Mapping[str, Any]]) -> None:
+def set_gpu_classes(given: dict[str, Any], overwritten: Mapping[str, MutableMapping[str, Any]]) -> frozenset[str]:
     """Let `--set-resources RULE:gpu_class=CLASS` ask for a node of that class, and not change the label alone.
 
     Args:
         given: the config, which is changed: it becomes `resources.<rule>.gpu_class`.
-        overwritten: resources by rule, as Snakemake took them from the command line and the profile.
+        overwritten: resources by rule, as Snakemake took them from the command line and the profile; the class becomes
+            a word, since Snakemake would take `any` for Python's function.
+
+    Returns:
+        These rules, of which no row or run has another class.
     """
-    for rule, resources in overwritten.items():
-        if "gpu_class" in resources:
-            value = resources["gpu_class"]
-            section = given.setdefault("resources", {})
-            if isinstance(section, dict) and isinstance(section.setdefault(rule, {}), dict):
-                section[rule]["gpu_class"] = str(getattr(value, "value", value))
+    rules = frozenset(rule for rule, resources in overwritten.items() if "gpu_class" in resources)
+    for rule in rules:
+        value = overwritten[rule]["gpu_class"]
+        name = str(getattr(value, "raw", value)).strip("'\"")
+        overwritten[rule]["gpu_class"] = name
+        resources = given.get("resources") or {}
+        own = (resources.get(rule) or {}) if isinstance(resources, dict) else None
+        if isinstance(own, dict):  # else the config is refused
+            given["resources"] = {**resources, rule: {**own, "gpu_class": name}}
+    return rules
 
 
 def limit_areas(limits: MutableMapping[str, Any], areas: Iterable[Area]) -> None:
@@ -261,6 +269,7 @@ class AreaRules:
         site: Site,
         results: str,
         job_rules: frozenset[str] | None,
+        one_class: frozenset[str] = frozenset(),
     ) -> None:
         """Take what a rules file asks for.
 
@@ -271,7 +280,9 @@ class AreaRules:
             site: of the cluster.
             results: folder of the results.
             job_rules: rules of the jobs that this process runs; None where it plans a whole run.
+            one_class: rules of which all jobs get a node of the same class of GPU, whatever their scene or run says.
         """
+        self._one_class = one_class
         self._area, self._plan, self._asked, self._site = area, plan, asked, site
         self._results, self._job_rules = results, job_rules
 
@@ -366,7 +377,7 @@ class AreaRules:
 
     def _amount(self, rule: str, name: str) -> Any:
         usual = getattr(getattr(self._asked, rule), name)
-        if not self._has_own(rule):
+        if not self._has_own(rule) or (name == "gpu_class" and rule in self._one_class):
             return usual
 
         def of_job(wildcards: Any) -> Any:
@@ -383,13 +394,16 @@ def rules_of(
     site: Site,
     results: str,
     job_rules: frozenset[str] | None,
+    one_class: frozenset[str] = frozenset(),
 ) -> dict[str, AreaRules]:
     """What the rules of each area take, by its name; see `AreaRules`."""
 
     def plan_of(name: str) -> Callable[[], Plan]:
         return lambda: plans[name]
 
-    return {area.name: AreaRules(area, plan_of(area.name), asked, site, results, job_rules) for area in areas}
+    return {
+        area.name: AreaRules(area, plan_of(area.name), asked, site, results, job_rules, one_class) for area in areas
+    }
 
 
 def everything(rules: Iterable[AreaRules]) -> list[Callable[[Any], list[str]]]:
