@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from splatdag.areas import AREAS, Plans
+from splatdag.areas import AREAS, Plans, all_rules
 from splatdag.config import notice_lines, notices, read_config
 from splatdag.hub.targets import check_token
 from splatdag.splats.kernels import COMPILED_WITH
@@ -37,7 +37,7 @@ configfile: CONFIG_FILE
 
 
 RESULTS, LOGS = workflow.pathvars.apply("<results>"), workflow.pathvars.apply("<logs>")
-JOB_RULES = None if workflow.is_main_process else frozenset(workflow.dag_settings.allowed_rules)
+JOB_RULES = snakefile.job_rules(workflow, sys.argv[1:], all_rules())
 BACKEND = snakefile.backend(workflow.global_resources)
 SITE_FILE = snakefile.site_file(HERE)
 
@@ -65,7 +65,8 @@ with snakefile.one_line_errors():
         ),
     )
     if workflow.is_main_process:
-        snakefile.tell(notice_lines([*notices(CONFIG), *PLANS["captures"].notices()]))
+        of_plans = (notice for plan in PLANS.values() for notice in plan.notices())
+        snakefile.tell(notice_lines([*notices(CONFIG), *of_plans]))
 
 RULES = snakefile.rules_of(AREAS, PLANS, CONFIG.resources, SITE, RESULTS, JOB_RULES, ONE_CLASS)
 COMPARED = ["--results", RESULTS, "--logs", LOGS, "--out", f"{RESULTS}/compare", *flags(SITE.prices)]

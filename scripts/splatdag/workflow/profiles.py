@@ -1,7 +1,8 @@
-"""Which profile Snakemake was asked for, and whether it is there: Snakemake ignores a missing one in silence."""
+"""What Snakemake was asked for on its command line, and whether its profile is there: a missing one it ignores."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -48,14 +49,24 @@ def started_in(arguments: Sequence[str]) -> Path:
 
 def submits_to_slurm(arguments: Sequence[str]) -> bool:
     """Whether Snakemake, called with these arguments, will submit jobs to Slurm: by a profile or by `--executor`."""
+    options = _options(arguments)
+    return options.executor == "slurm" and not any(getattr(options, name, None) for name in _WITHOUT_JOBS)
+
+
+def allowed_rules(arguments: Sequence[str]) -> frozenset[str]:
+    """The rules of the jobs that an executor starts Snakemake for; none where it is called otherwise."""
+    return frozenset(_options(arguments).allowed_rules or ())
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
     from snakemake.cli import parse_args
 
     with contextlib.redirect_stderr(io.StringIO()), contextlib.chdir(started_in(arguments)):
         try:
             _, options = parse_args(list(arguments))
         except SystemExit:  # the arguments are another program's
-            return False
-    return options.executor == "slurm" and not any(getattr(options, name, None) for name in _WITHOUT_JOBS)
+            return argparse.Namespace(executor=None, allowed_rules=None)
+    return options
 
 
 def profile_folder(requested: str, working_dir: Path, workflow_dir: Path) -> Path:

@@ -19,7 +19,14 @@ from splatdag.workflow.errors import USER_ERROR, UserError
 from splatdag.workflow.gpu_slots import CPU_BUILD, JOBS_PER_GPU, check_gpus, jobs_per_gpu
 from splatdag.workflow.options import Options
 from splatdag.workflow.patient_executor import mend_executor
-from splatdag.workflow.profiles import FOLDER, profile_folder, requested_profile, started_in, submits_to_slurm
+from splatdag.workflow.profiles import (
+    FOLDER,
+    allowed_rules,
+    profile_folder,
+    requested_profile,
+    started_in,
+    submits_to_slurm,
+)
 from splatdag.workflow.site import GPU_CLASSES, Site, check_requests, request
 from splatdag.workflow.slurm import accounts, live_jobs, partitions
 
@@ -170,8 +177,26 @@ def config_file(workflow_dir: Path) -> Path:
 
 
 def targets_of(workflow: Any) -> Callable[[], frozenset[str]]:
-    """A function that gives the rules and files that this run is asked for, once jobs are planned."""
-    return lambda: frozenset(workflow.dag_settings.targets or ("all",))
+    """Tell, once jobs are planned, the rules and files that a run is asked for; a job's own process is asked for none."""
+
+    def targets() -> frozenset[str]:
+        return frozenset(workflow.dag_settings.targets or ("all",)) if workflow.is_main_process else frozenset()
+
+    return targets
+
+
+def job_rules(workflow: Any, arguments: Sequence[str], rules: Iterable[str]) -> frozenset[str] | None:
+    """The rules of the jobs that this process runs; None where it plans a run, or its jobs have names of a module.
+
+    Args:
+        workflow: Snakemake's.
+        arguments: of its command line.
+        rules: names of all rules that run stages.
+    """
+    if workflow.is_main_process:
+        return None
+    asked = allowed_rules(arguments)
+    return asked if asked and asked <= frozenset(rules) else None
 
 
 def set_gpu_classes(given: dict[str, Any], overwritten: Mapping[str, MutableMapping[str, Any]]) -> frozenset[str]:
