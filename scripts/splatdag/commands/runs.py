@@ -98,7 +98,7 @@ def _read_run(folder: Path, results: Path) -> Run | None:
 
 
 def _licences(weights: list[Weights]) -> dict[str, Cell]:
-    """Pretrained weights with their licences; and what those of the result say of commercial use, unless all allow it."""
+    """Pretrained weights with their licences; what those of the result say of commercial use, unless all allow it."""
     if not weights:
         return {}
     names = [f"{w.name}{' (metrics)' if w.used_for == 'metrics' else ''}: {w.described()}" for w in weights]
