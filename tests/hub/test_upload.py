@@ -1,5 +1,6 @@
 """Uploads with huggingface_hub's own client to a Hub on this machine."""
 
+import json
 import re
 from pathlib import Path
 
@@ -108,6 +109,24 @@ def test_a_card_that_is_there_stays_and_one_that_is_missing_is_valid(hub, upload
     record(run_dir / "rerun" / "capture.rrd", seed=2)
     assert upload().returncode == 0
     assert hub.contents(REPO)["README.md"] == b"# Ours\n"
+
+
+def test_weights_that_bar_commercial_use_are_on_page_and_card_also_on_one_that_is_there(hub, upload, run_dir):
+    assert upload().returncode == 0
+    assert "license_name" not in DatasetCard(hub.contents(REPO)["README.md"].decode()).data.to_dict()
+    weights = {"name": "lab/echo-1B", "source": "https://x", "revision": "1", "licence": "CC-BY-NC-4.0"}
+    weights |= {"licence_url": "https://x/licence", "commercial": False, "used_for": "results"}
+    (run_dir / "manifest.json").write_text(json.dumps({"stage": "scene.train", "weights": [weights]}))
+    assert upload().returncode == 0
+    card = hub.contents(REPO)["README.md"].decode()
+    assert DatasetCard(card).data.to_dict()["license_name"] == "non-commercial"
+    assert "- [lab/echo-1B](https://x): [CC-BY-NC-4.0](https://x/licence)" in card
+    assert "**not** for commercial use" in hub.contents(REPO)[f"{FOLDER}/README.md"].decode()
+    before = hub.sent()
+    assert upload().returncode == 0
+    assert hub.sent() == before
+    (run_dir / "manifest.json").write_text(json.dumps({"stage": "scene.train", "weights": [{"name": "x"}]}))
+    _is_refused(upload(), "manifest.json: weights: Field required")
 
 
 def test_another_branch_and_a_model_repository(hub, upload, tmp_path):

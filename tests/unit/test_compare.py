@@ -16,6 +16,7 @@ from splatdag.commands.runs import read_runs
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import RunId, write_manifest
 from splatdag.workflow.site import Prices
+from splatdag.workflow.weights import Weights
 
 OPTIONS = {"max_steps": 1500, "strategy": {"reset_every": 3000}, "scales": [1, 2], "masks": False}
 NASTY = "</script><img src=x onerror=alert(1)>"
@@ -204,6 +205,28 @@ def test_no_value_can_leave_the_data_of_the_page(results, made):
     assert NASTY in page_data(out)["runs"][0]
 
 
+def weights(name, commercial, used_for="results"):
+    terms = {"licence": "CC-BY-NC-4.0", "licence_url": "https://x", "commercial": commercial, "used_for": used_for}
+    return Weights(name=name, source="https://x", revision="1", **terms)
+
+
+def test_a_run_says_what_pretrained_weights_it_was_made_with_and_under_which_licence(results, made):
+    metrics = weights("AlexNet", None, "metrics")
+    write_run(results / "a/none")
+    write_run(results / "a/measured", weights=[metrics])
+    write_run(results / "a/free", weights=[weights("free", True), metrics])
+    write_run(results / "a/unsaid", weights=[weights("free", True), weights("unsaid", None)])
+    write_run(results / "a/barred", weights=[weights("vggt", False), weights("unsaid", None), metrics])
+    table = rows(made())
+    told = {name: row["commercial_use"] for name, row in table.items()}
+    assert told == {"a/none": "", "a/measured": "", "a/free": "", "a/unsaid": "not stated", "a/barred": "no"}
+    assert table["a/none"]["weights"] == ""
+    assert table["a/barred"]["weights"] == (
+        "vggt: CC-BY-NC-4.0, not for commercial use; unsaid: CC-BY-NC-4.0, commercial use not stated;"
+        " AlexNet (metrics): CC-BY-NC-4.0, commercial use not stated"
+    )
+
+
 def test_a_folder_whose_name_is_no_text_is_shown_with_a_mark(results, made):
     write_run(results / os.fsdecode(b"caf\xe9/single"))
     out = made()
@@ -316,6 +339,16 @@ def test_a_browser_shows_table_plot_failures_and_difference(results, tmp_path, s
     assert ["psnr", "29.80", "31.50", "+1.700"] in difference
     assert ["max_steps", "1500", "9000", "+7500"] in difference
     assert not any("ssim" in row for row in difference)
+
+
+def test_a_browser_flags_runs_that_are_not_for_commercial_use(results, shown_page):
+    write_run(results / "a/none")
+    write_run(results / "a/barred", weights=[weights("vggt", False)])
+    page = shown_page("#run=a/barred")
+    assert "commercial_use" in [head.replace("&nbsp;", "") for head in texts(page, "button", "table")]
+    assert re.findall(r'<td class="barred"[^>]*>([^<]*)<', page) == ["no"]
+    assert re.findall(r'<dd class="barred">([^<]*)<', page) == ["no"]
+    assert "vggt: CC-BY-NC-4.0, not for commercial use" in texts(page, "dd", "side")
 
 
 def test_a_browser_shows_hours_by_scene_and_stage_with_their_totals(results, tmp_path, shown_page):

@@ -24,6 +24,7 @@ from splatdag.scene.views import View
 from splatdag.splats.normalisation import Normalisation, normalisation
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job
+from splatdag.workflow.weights import Weights
 
 STEPS = 40
 
@@ -81,6 +82,32 @@ def test_compare_has_the_evaluation_as_a_run_of_its_own(project: Path, run: Path
     row = runs["captures/dog/single/eval_on_itself"]
     assert (row["scene"], row["variant"], row["psnr"]) == ("dog", "single/eval_on_itself", mean["psnr"])
     assert runs["captures/dog/single"]["variant"] == "single"
+
+
+def weights(name: str, **more: Any) -> Weights:
+    fields = {"source": "https://x", "revision": "1", "licence": "L", "licence_url": "https://x", "commercial": None}
+    return Weights(name=name, **{**fields, **more})
+
+
+class Constant:
+    """LPIPS of one value, with weights of its own."""
+
+    weights = [weights("AlexNet", used_for="metrics", folder=Path("/here"))]
+
+    def __call__(self, image: Any, target: Any, mask: Any) -> float:
+        return 0.25
+
+
+def test_the_manifest_names_the_weights_that_it_measured_by_and_those_that_the_run_was_made_with(
+    project: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert json.loads((run / "manifest.json").read_text())["weights"] == []
+    monkeypatch.setattr(stage, "weights_of_run", lambda folder: [weights(str(folder)), *Constant.weights])
+    monkeypatch.setattr(stage, "lpips_where_possible", lambda net, side, device: Constant())
+    assert evaluated(run, project / "data", "measured", eval_match_string="3")["mean"]["lpips"] == 0.25
+    found = json.loads((run / "eval_on_measured" / "manifest.json").read_text())["weights"]
+    assert [(one["name"], one["used_for"]) for one in found] == [(str(run), "results"), ("AlexNet", "metrics")]
+    assert "folder" not in found[1], "nothing of this machine"
 
 
 def test_a_match_string_chooses_the_photos(project: Path, run: Path) -> None:

@@ -15,6 +15,7 @@ from splatdag.workflow.attempts import State, read_attempt
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import Manifest
 from splatdag.workflow.publish import read_json
+from splatdag.workflow.weights import Weights
 
 Cell = str | float | bool | None
 T = TypeVar("T", bound=BaseModel)
@@ -83,6 +84,7 @@ def _read_run(folder: Path, results: Path) -> Run | None:
         return Run(name, folder, {"run": {**about, "exit_reason": f"broken: {fault}"}}, fault)
     about |= manifest.run.model_dump()
     about |= {key: getattr(manifest, key) for key in ("finished", "exit_reason", "device")}
+    about |= _licences(manifest.weights)
     values: dict[str, dict[str, Cell]] = {
         "run": about,
         "metric": {**metrics.mean},
@@ -93,6 +95,18 @@ def _read_run(folder: Path, results: Path) -> Run | None:
         "option": dict(_flattened(manifest.options, "option")),
     }
     return Run(name, folder, values)
+
+
+def _licences(weights: list[Weights]) -> dict[str, Cell]:
+    """Pretrained weights with their licences; what those of the result say of commercial use, unless all allow it."""
+    if not weights:
+        return {}
+    names = [f"{w.name}{' (metrics)' if w.used_for == 'metrics' else ''}: {w.described()}" for w in weights]
+    found: dict[str, Cell] = {"weights": "; ".join(names)}
+    answers = {w.commercial for w in weights if w.used_for == "results"}
+    if False in answers or None in answers:
+        found["commercial_use"] = "no" if False in answers else "not stated"
+    return found
 
 
 def _prefixed(prefix: str, values: Mapping[str, float | None]) -> dict[str, Cell]:

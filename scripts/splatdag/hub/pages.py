@@ -10,6 +10,7 @@ from urllib.parse import quote
 from splatdag.hub.layout import Scene
 from splatdag.hub.rrd_files import Recording
 from splatdag.humans.scene_metrics import Row
+from splatdag.workflow.weights import Weights
 
 CARD = "README.md"
 """The card of the repository, in the tree."""
@@ -20,6 +21,16 @@ _TASKS = {
     "trn_nv_generation": "Novel views made for training",
 }
 """Headings of tasks, in the order of the page; others follow under their own names."""
+_FRONT = re.compile(r"---\r?\n(.*?)---\r?\n", re.DOTALL)
+_LICENCE = re.compile(r"^license(?:_link)?:.*\n(?:[ \t]*-.*\n)*", re.MULTILINE)
+_SAYS_SO = re.compile(r"^license:\s*(-\s*)?cc-by-nc|^license_name:", re.MULTILINE)
+"""Metadata of a card whose licence is not commercial, or has a name that somebody chose."""
+_BARRED = """## Not for commercial use
+
+Recordings here were made with pretrained weights that are not for commercial use; their licences say what follows for
+what is made with them:
+
+"""
 _REVISION = re.compile(r"^\| git revision \| .*\n", re.MULTILINE)
 
 CARD_TEXT = """---
@@ -69,6 +80,7 @@ def scene_page(
     metrics: Iterable[Row] = (),
     source_camera: str | None = None,
     revision: str | None = None,
+    weights: Iterable[Weights] = (),
 ) -> str:
     """The page of a scene in Markdown.
 
@@ -79,6 +91,7 @@ def scene_page(
         metrics: rows of the table of metrics.
         source_camera: the camera that the scene was trained from, where there is one.
         revision: of splatdag, in git, where it is known.
+        weights: pretrained weights that the scene was made or measured with.
     """
     recordings = sorted(recordings, key=_order)
     versions = sorted({recording.version for recording in recordings}, key=_version_order)
@@ -96,7 +109,36 @@ def scene_page(
     for task in dict.fromkeys(recording.task for recording in recordings):
         of_task = [recording for recording in recordings if recording.task == task]
         parts += [f"## {_TASKS.get(task, f'`{task}`')}", _recordings(scene, of_task, place)]
+    if table := _weights(list(weights)):
+        parts += ["## Pretrained weights", table]
     return "\n\n".join(parts) + "\n"
+
+
+def licensed_card(card: str, weights: Iterable[Weights]) -> str:
+    """The card of the repository with what weights that bar commercial use ask of it.
+
+    Its licence becomes `other` with a name that says so, unless it says so already or has a name of the user's; and
+    the weights are named in the text. A card that does all that stays as it is.
+
+    Args:
+        card: in Markdown, with metadata in front or without.
+        weights: that a scene of the repository was made with.
+    """
+    barred = [one for one in weights if one.barred]
+    if not barred:
+        return card
+    front = _FRONT.match(card)
+    metadata, text = (front[1], card[front.end() :]) if front else ("", f"\n{card}")
+    if not _SAYS_SO.search(metadata):
+        named = f"license: other\nlicense_name: non-commercial\nlicense_link: {barred[0].licence_url}\n"
+        metadata = named + _LICENCE.sub("", metadata)
+    lines = [f"- [{one.name}]({one.source}): [{one.licence}]({one.licence_url})\n" for one in barred]
+    missing = "".join(line for line in lines if line not in text)
+    if missing and _BARRED not in text:
+        text = f"{text.rstrip()}\n\n{_BARRED}{missing}"
+    elif missing:
+        text = text.replace(_BARRED, _BARRED + missing, 1)
+    return f"---\n{metadata}---\n{text}"
 
 
 def says_the_same(page: str, other: str) -> bool:
@@ -134,6 +176,17 @@ def _metrics(rows: list[Row]) -> str:
         cells = [f"{values[name]:.4g}" if name in values else "–" for name in columns]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _weights(weights: list[Weights]) -> str:
+    if not weights:
+        return ""
+    rows = []
+    for one in weights:
+        terms = one.described().removeprefix(one.licence).replace("not for commercial", "**not** for commercial")
+        licence = f"[{one.licence}]({one.licence_url}){terms}"
+        rows.append(f"| [{one.name}]({one.source}) | {one.revision} | {one.used_for} | {licence} |")
+    return "\n".join(["| weights | revision | used for | licence |", "|---|---|---|---|", *rows])
 
 
 def readable_size(size: int) -> str:

@@ -8,14 +8,14 @@ import json
 import logging
 import os
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splatdag.hub.layout import Scene
 from splatdag.hub.options import UploadOptions, token_of
-from splatdag.hub.pages import CARD, CARD_TEXT, Place, says_the_same, scene_page
+from splatdag.hub.pages import CARD, CARD_TEXT, Place, licensed_card, says_the_same, scene_page
 from splatdag.hub.redaction import keep_out_of_logs
 from splatdag.hub.rrd_files import Recording, read_recording, rerun_version, resolved, selected
 from splatdag.hub.tree import Content, FolderTree, Tree, text_content
@@ -25,6 +25,7 @@ from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import now
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, run
+from splatdag.workflow.weights import Weights, weights_of_run
 
 if TYPE_CHECKING:
     from splatdag.hub.hub import Hub
@@ -64,14 +65,15 @@ def main(
     local = {path: read_recording(path) for path in paths}
     camera = source_camera(run_dir, scene, scenes_dir)
     metrics = metrics_table(run_dir, camera)
+    weights = weights_of_run(run_dir)
     memory = receipt.parent / "state" / receipt.name
     contents = _hashed(local, memory, job.threads)
 
     def changes(place: Place) -> Callable[[Tree], dict[str, Content]]:
         def page(shown: Iterable[Recording]) -> str:
-            return scene_page(what, shown, place, metrics, camera, _git_revision())
+            return scene_page(what, shown, place, metrics, camera, _git_revision(), weights)
 
-        return lambda tree: changes_of(tree, what, list(local.values()), contents, page)
+        return lambda tree: changes_of(tree, what, list(local.values()), contents, page, weights)
 
     done: dict[str, Any] = {"exp": exp, "scene": scene, "folder": what.folder}
     if options.repo_id:
@@ -102,6 +104,7 @@ def changes_of(
     recordings: list[Recording],
     contents: dict[str, Content],
     page: Callable[[Iterable[Recording]], str],
+    weights: Collection[Weights] = (),
 ) -> dict[str, Content]:
     """The files that the published tree does not have as they are now, by path.
 
@@ -113,6 +116,7 @@ def changes_of(
         recordings: those of here.
         contents: their contents, by name.
         page: makes the page of the recordings that it shall show.
+        weights: pretrained weights that the scene was made with.
     """
     others = []
     for name, size in tree.sizes(scene.recordings).items():
@@ -125,8 +129,11 @@ def changes_of(
         there = None if changed else tree.text(scene.page)
         if there is None or not says_the_same(there, text):
             changed[scene.page] = text_content(text)
-    if CARD not in tree.sizes(""):
-        changed[CARD] = text_content(CARD_TEXT)
+    card = CARD in tree.sizes("")
+    if not card or any(one.barred for one in weights):
+        old = tree.text(CARD) if card else None
+        new = licensed_card(CARD_TEXT if old is None else old, weights)
+        changed |= {CARD: text_content(new)} if new != old else {}
     return changed
 
 

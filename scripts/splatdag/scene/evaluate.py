@@ -30,6 +30,7 @@ from splatdag.workflow.publish import read_json, write_json
 from splatdag.workflow.sequences import evenly
 from splatdag.workflow.stage import Job
 from splatdag.workflow.stage import run as run_stage
+from splatdag.workflow.weights import Weights, weights_of_run
 
 logger = logging.getLogger(__name__)
 _FAR = 10
@@ -87,8 +88,9 @@ def main(
             "photos": photos.digest(Path(memory), chosen.data_factor or 1),
             "checkpoint": file_digest(path),
         }
+    made_with = [weights for weights in weights_of_run(path.parent.parent) if weights.used_for == "results"]
     startup = time.time() - psutil.Process().create_time()
-    _measure(loaded, views, kept, chosen, data_dir, result_dir, inputs, job, startup)
+    _measure(loaded, views, kept, chosen, data_dir, result_dir, inputs, job, startup, made_with)
 
 
 def last_checkpoint(run_dir: Path) -> Path:
@@ -181,6 +183,7 @@ def _measure(
     inputs: dict[str, str],
     job: Job,
     startup: float,
+    made_with: list[Weights],
 ) -> None:
     """Evaluate and write the run contract, the manifest last."""
     begin = time.perf_counter()
@@ -214,6 +217,7 @@ def _measure(
         gaussians=gaussians,
         steps=loaded.step,
         offset=frame.offset().tolist(),
+        weights=[*made_with, *(lpips.weights if lpips else [])],
     )
 
 

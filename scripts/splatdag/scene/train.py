@@ -126,6 +126,7 @@ def _train(photos: PhotoSet, model: Path, result_dir: Path, options: TrainOption
         "device": device_name(device, ranks),
         "images": scene.kept,
         "offset": frame.offset().tolist(),
+        "weights": lpips.weights if lpips else [],
     }
     try:
         result = train(views, frame, start, chosen, checkpoint, measure, files, device, ranks)

@@ -171,6 +171,7 @@ def _run(name: str, command: list[str], folder: Path, variables: dict[str, str])
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            bufsize=0,
             cwd=folder,
             env=variables,
             process_group=0,
@@ -185,7 +186,6 @@ def _run(name: str, command: list[str], folder: Path, variables: dict[str, str])
         with _signals_held():
             with suppress(BrokenPipeError):
                 process.stdin.write(b".")
-                process.stdin.flush()
             process.wait()
         raise
     finally:

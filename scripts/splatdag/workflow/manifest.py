@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.usage import Usage, this_attempt
+from splatdag.workflow.weights import Weights
 
 _PACKAGES = ("splatdag", "torch", "numpy", "numba", "gsplat", "pycolmap", "opencv-python-headless")
 
@@ -78,6 +79,8 @@ class Manifest(BaseModel):
     """Wall time of startup, train and eval, and their total (evaluation and output included)."""
     peak_memory_mb: dict[str, float]
     """Largest resident memory (`host`) and largest device allocation (`cuda`)."""
+    weights: list[Weights] = []
+    """Pretrained weights that the result was made with, and those that only its metrics come from."""
     images: str = ""
     """How many photos there were, how large, and where they were kept meanwhile."""
     gaussians: int | None = None

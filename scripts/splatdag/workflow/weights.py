@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from splatdag.workflow.publish import write_json
+from splatdag.workflow.errors import UserError
+from splatdag.workflow.publish import read_json, write_json
 from splatdag.workflow.user_cache import user_cache
 
 
@@ -42,6 +43,11 @@ class Weights(BaseModel):
         terms = {True: "", False: ", not for commercial use", None: ", commercial use not stated"}
         return self.licence + terms[self.commercial]
 
+    @property
+    def barred(self) -> bool:
+        """Whether what was made with them can't be used commercially without a look at their licence."""
+        return self.commercial is False and self.used_for == "results"
+
     def check(self) -> tuple[str, str]:
         """Whether they are on this machine: `found` and nothing, or else in a word what is wrong, and the place."""
         if self.folder is None:
@@ -53,6 +59,20 @@ class Weights(BaseModel):
             if expected and not (found := _sha256(path)).startswith(expected):
                 return "other SHA-256", f"{path}: its SHA-256 starts with {found[: len(expected)]}, not {expected}"
         return "found", ""
+
+
+def weights_of_run(folder: Path) -> list[Weights]:
+    """The weights that a run's manifest names; none where it has no manifest of ours.
+
+    Raises:
+        UserError: the manifest can't be read.
+    """
+    manifest = folder / "manifest.json"
+    given = read_json(manifest).get("weights", []) if manifest.is_file() else []
+    try:
+        return TypeAdapter(list[Weights]).validate_python(given)
+    except ValidationError as error:
+        raise UserError(f"{manifest}: weights: {error.errors()[0]['msg']}") from None
 
 
 def _sha256(path: Path) -> str:
