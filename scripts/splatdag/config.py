@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, create_model, model_validator
 
 from splatdag.areas import AREAS, all_rules
-from splatdag.workflow.options import Options, validated
+from splatdag.workflow.options import Options, notices_of, validated
 
 _NOTICES_SHOWN = 20
 """Notices that are printed; a sheet may have thousands of rows."""
@@ -79,7 +79,7 @@ def read_config(given: dict[str, Any]) -> _Sections:
 
 def notices(options: Options, where: str = "config") -> Iterator[tuple[str, str]]:
     """What the user should know about a config, such as settings without effect: section and line."""
-    yield from ((where, line) for line in options.notices())
+    yield from ((where, line) for line in notices_of(options))
     for name in type(options).model_fields:
         value = getattr(options, name)
         parts = {name: value} if isinstance(value, Options) else {}

@@ -25,6 +25,7 @@ from splatdag.workflow.stage import Job
 
 INDEX = "full.pkl"
 TINY: dict[str, Any] = {
+    "preset": "default",
     "num_image_points": 600,
     "num_sky_points": 200,
     "point_cloud_range": (-40, -40, -4, 40, 40, 16),

@@ -3,11 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import pytest
 import tyro
-from pydantic import Field
+from pydantic import Field, model_validator
 from snakemake.cli import parse_config
 from snakemake.common import dict_to_key_value_args
 
@@ -15,7 +15,16 @@ from splatdag.commands.generate import conda_environment, generated
 from splatdag.config import read_config
 from splatdag.scene.options import TrainOptions
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.options import Options, differences, documented, flags, overridden, validated, with_unset
+from splatdag.workflow.options import (
+    Options,
+    differences,
+    documented,
+    flags,
+    notices_of,
+    overridden,
+    validated,
+    with_unset,
+)
 
 
 class Inner(Options):
@@ -32,9 +41,14 @@ class Inner(Options):
 class Outer(Options):
     """Options with everything."""
 
-    presets: ClassVar = {"plain": {}, "fast": {"steps": 10, "inner": {"rate": 0.9, "on": True}}}
+    presets: ClassVar = {
+        "plain": {},
+        "fast": {"steps": 10, "inner": {"rate": 0.9, "on": True}},
+        "tiny": {"steps": 3, "cap": 4},
+    }
+    auto: ClassVar = {"cpu": "tiny", "gpu": "fast"}
 
-    preset: Literal["plain", "fast"] = "plain"
+    preset: Literal["auto", "plain", "fast", "tiny"] = "plain"
     """Preset."""
     steps: int = Field(100, gt=0)
     """Steps."""
@@ -46,6 +60,15 @@ class Outer(Options):
     """Name."""
     inner: Inner = Inner()
     """Inner."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.unresolved and self.steps > 50 and self.cap == 4:
+            raise ValueError("too many steps for a cap of 4")
+        return self
+
+    def notices(self) -> list[str]:
+        return [f"cap: without effect in {self.steps} steps"] if self.cap == 9 else []
 
 
 @pytest.mark.parametrize(
@@ -61,6 +84,76 @@ def test_flags_on_a_command_line_give_the_options_back(given):
     options = Outer(**given)
     default = Outer(preset=options.preset)
     assert tyro.cli(Outer, args=flags(options), default=default) == options
+
+
+ON_BOTH = [
+    pytest.param({}, [], (3, 4, 0.5), (10, None, 0.9), id="nothing"),
+    pytest.param({"steps": 20}, ["--steps=20"], (20, 4, 0.5), (20, None, 0.9), id="another value"),
+    pytest.param({"steps": 10}, ["--steps=10"], (10, 4, 0.5), (10, None, 0.9), id="that of one of them"),
+    pytest.param({"cap": None}, ["--cap=None"], (3, None, 0.5), (10, None, 0.9), id="the default of the class"),
+    pytest.param({"inner": {"rate": 0.5}}, ["--inner.rate=0.5"], (3, 4, 0.5), (10, None, 0.5), id="in a section"),
+    pytest.param({"marks": [1, 2]}, [], (3, 4, 0.5), (10, None, 0.9), id="what none of them changes"),
+]
+
+
+@pytest.mark.parametrize(("given", "passed_on", "on_cpu", "on_gpu"), ON_BOTH)
+def test_the_preset_auto_is_chosen_in_the_stage_and_what_is_given_wins(
+    given: dict[str, Any], passed_on: list[str], on_cpu: tuple[Any, ...], on_gpu: tuple[Any, ...]
+) -> None:
+    """Also what equals the default of the class, from the config, from a row, and from flags made of either."""
+    for options in (Outer(preset="auto", **given), overridden(Outer(**given), {"preset": "auto"}, "row")):
+        assert flags(options) == ["--preset=auto", *passed_on]
+        for count, values in ((0, on_cpu), (2, on_gpu)):
+            resolved = options.resolved(count)
+            assert resolved.preset == Outer.auto["gpu" if count else "cpu"]
+            assert (resolved.steps, resolved.cap, resolved.inner.rate) == values
+            assert resolved.resolved(2) == resolved
+            again = tyro.cli(Outer, args=flags(options)[1:], default=Outer(preset=resolved.preset))
+            assert again == resolved
+
+
+def test_what_a_config_gives_beside_a_preset_is_kept_under_another() -> None:
+    options = overridden(Outer(preset="fast", steps=10, inner={"on": True}), {"preset": "tiny"}, "row")
+    assert (options.steps, options.inner.on, options.inner.rate, options.cap) == (10, True, 0.5, 4)
+    changed = Outer(preset="auto", steps=7).model_copy(update={"cap": 5})
+    assert flags(changed) == ["--preset=auto", "--steps=7", "--cap=5"]
+
+
+def test_what_fits_one_of_the_presets_alone_that_auto_stands_for_is_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        validated(Outer, {"preset": "auto", "steps": 60}, "config")
+    assert str(caught.value) == "config: too many steps for a cap of 4"
+    assert validated(Outer, {"preset": "auto", "steps": 60, "cap": 5}, "config").unresolved
+    with pytest.raises(UserError) as caught:
+        validated(Outer, {"preset": "auto", "stepz": 60, "cap": -1, "inner": {"rate": "x"}}, "config")
+    assert str(caught.value).splitlines() == [
+        "config.inner.rate: input should be a valid number, unable to parse string as a number, not 'x'",
+        "config.stepz: unknown key; the nearest is steps",
+    ]
+
+
+def test_a_notice_that_holds_on_one_device_alone_says_so() -> None:
+    assert notices_of(Outer(preset="auto")) == []
+    assert notices_of(Outer(preset="auto", cap=9, steps=5)) == ["cap: without effect in 5 steps"]
+    assert notices_of(Outer(preset="auto", cap=9)) == [
+        "cap: without effect in 3 steps (on a CPU, where preset auto is tiny)",
+        "cap: without effect in 10 steps (on a GPU, where preset auto is fast)",
+    ]
+
+
+def test_trainings_choose_by_the_device_and_the_plan_reads_nothing_that_they_choose() -> None:
+    config = read_config({})
+    trainings = [config.captures.train, config.driving.train, config.driving.overfit]
+    presets = [["small", "fast"], ["small", "default"], ["small", "default"]]
+    for options, names in zip(trainings, presets, strict=True):
+        assert [options.resolved(count) for count in (0, 1)] == [type(options)(preset=name) for name in names]
+    assert [notices_of(options) for options in trainings] == [[], [], []]
+    for options in trainings:
+        chosen = {key for preset in options.auto.values() for key in options.presets[preset]}
+        of_captures = {"split", "match_string", "eval_match_string", "image_cache"}
+        of_driving = {"clip_index", "lidar_sensor_id", "max_train_clips"}
+        read = of_captures | {"data_factor"} if options is trainings[0] else of_driving
+        assert not chosen & read
 
 
 NULLS = ["null", "~", "None", "NULL", '"null"', ""]
@@ -136,7 +229,8 @@ def test_an_override_of_the_preset_keeps_what_was_set_beside_it():
             "config.steps: input should be a valid integer, unable to parse string as an integer, not 'many'",
         ),
         ({"steps": 0}, "config.steps: input should be greater than 0, not 0"),
-        ({"preset": "slow"}, "config.preset: input should be 'plain' or 'fast', not 'slow'"),
+        ({"preset": "slow"}, "config.preset: input should be 'auto', 'plain', 'fast' or 'tiny', not 'slow'"),
+        ({"inner": {"rate": "\0"}}, "config.inner.rate: a NUL, which no text can have here, not '\\x00'"),
         ([1], "config: input should be a valid dictionary or instance of Outer, not [1]"),
     ],
 )
@@ -182,7 +276,7 @@ def test_the_conda_environment_has_every_pin(repository):
 
 def test_the_preset_does_not_depend_on_what_else_is_given():
     for given in ({}, {"captures": {}}, {"captures": {"train": {"seed": 1}}}):
-        assert read_config(given).captures.train.preset == "default"
+        assert read_config(given).captures.train.preset == "auto"
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,17 @@ def test_a_row_overrides_options_of_its_stages(read):
     assert (train_flags(rows["cat"]), rows["cat"].stages.pose_flags) == (["--preset=small"], [])
 
 
+def test_a_row_without_a_preset_leaves_it_to_the_device_and_keeps_what_was_given(read):
+    shared = Stages(FrameOptions(), PoseOptions(), TrainOptions(max_steps=30_000))
+    sheet = "capture\tdata_dir\tmatch_string\tpreset\ttrain.sh_degree\n"
+    rows = read(sheet + "a\tphotos\nb\tphotos\t1\t\t3\nc\tphotos\t\tdefault\n", shared)
+    given = ["--preset=auto", "--max-steps=30000"]
+    assert train_flags(rows["a"]) == given
+    assert train_flags(rows["b"]) == [*given, "--sh-degree=3", "--match-string=1"]
+    assert train_flags(rows["b"], "combined") == [*given, "--sh-degree=3", "--eval-match-string=1"]
+    assert train_flags(rows["c"]) == ["--preset=default"]
+
+
 @pytest.mark.parametrize("cell", ["null", "None", "~", '""'])
 def test_a_row_may_unset_what_the_config_or_its_preset_sets(read, cell):
     shared = Stages(FrameOptions(), PoseOptions(), TrainOptions(preset="small", match_string="left"))

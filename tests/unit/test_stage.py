@@ -35,6 +35,7 @@ class Nested(Options):
 
 class ToyOptions(Options):
     presets: ClassVar = {"plain": {}, "big": {"steps": 99, "nested": {"width": 50}}}
+    auto: ClassVar = {"cpu": "plain", "gpu": "big"}
     preset: str = "plain"
     """Preset."""
     steps: int = Field(7, gt=0, le=1000)
@@ -45,7 +46,7 @@ class ToyOptions(Options):
     """More."""
 
 
-def main(out: Path, options: ToyOptions, job: Job, end: str = "well") -> None:
+def main(out: Path, options: ToyOptions, job: Job, end: str = "well", device_count: int = 0) -> None:
     """A toy stage.
 
     Args:
@@ -53,7 +54,9 @@ def main(out: Path, options: ToyOptions, job: Job, end: str = "well") -> None:
         options: of the toy.
         job: how to run.
         end: how to end.
+        device_count: GPUs.
     """
+    assert options.preset != "auto"
     logger.info("working with %d steps, width %d", options.steps, options.nested.width)
     if end == "user error":
         raise UserError("row 3: the\\n  photo is missing")
@@ -164,6 +167,30 @@ def test_each_attempt_adds_a_header_to_the_log(toy: Path) -> None:
     log = (toy / "deep" / "toy.log").read_text()
     assert len(re.findall(r" started toy \(process \d+\)$", log, re.MULTILINE)) == 2
     assert log.index("failed: KeyError") < log.index("finished in")
+
+
+@pytest.mark.parametrize(
+    ("flags", "chosen", "result"),
+    [
+        ([], "plain on a CPU", "7 0.5 3"),
+        (["--device-count", "0"], "plain on a CPU", "7 0.5 3"),
+        (["--device-count", "2"], "big on a GPU", "99 0.5 50"),
+        (["--device_count=2", "--steps=7"], "big on a GPU", "7 0.5 50"),
+        (["--device-count=1", "--nested.width", "3", "--rate=0.1"], "big on a GPU", "99 0.1 3"),
+        (["--device-count=1", "--config", "options.yaml"], "big on a GPU", "7 0.5 50"),
+    ],
+)
+def test_the_preset_auto_is_chosen_by_the_devices_and_told(
+    toy: Path, flags: list[str], chosen: str, result: str
+) -> None:
+    """Flags win over it, those that say what is the default without a preset, too."""
+    (toy / "options.yaml").write_text("{preset: auto, steps: 7}")
+    preset = [] if "--config" in flags else ["--preset=auto"]
+    done = run(toy, "--log", "toy.log", *preset, *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0] == f"[toy] preset auto is {chosen}"
+    assert f" preset auto is {chosen}\n" in (toy / "toy.log").read_text()
+    assert (toy / "out.txt").read_text() == f"{result} 2"
 
 
 def test_a_stage_works_without_a_log(toy: Path) -> None:

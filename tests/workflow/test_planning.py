@@ -26,7 +26,7 @@ def test_planned_jobs_of_every_target_are_those_on_record(snakemake, repository,
 def test_the_command_of_a_job_can_be_typed(snakemake):
     command = planned(snakemake("-n", "-p", "captures").stdout)["train_capture"][0]
     assert command.startswith("exec python -m splatdag.scene.train --data-dir results/samples/room")
-    assert "--preset=small" in command
+    assert "--preset=auto" in command
     assert "--device-count 0" in command
     given = snakemake("-n", "-p", "captures", "--config", "captures={train: {image_cache: disk}}")
     assert "--image-cache disk " in planned(given.stdout)["train_capture"][0]

@@ -76,9 +76,12 @@ def test_a_row_may_ask_for_several_gpus(snakemake, project, style):
         assert {re.search(r"--device-count (\d)", command)[1] for command in commands} == devices
 
 
-def test_more_gpus_switch_the_device(snakemake):
-    command = planned(snakemake("-n", "-p", "captures", "--resources", "gpu=1").stdout)["train_capture"][0]
-    assert "--device-count 1" in command
+def test_more_gpus_switch_the_device_and_nothing_else_that_is_asked_of_a_training(snakemake):
+    targets = ("captures", "flux4d_overfit", "flux4d")
+    on_cpu, on_gpu = (planned(snakemake("-n", "-p", *targets, "--resources", f"gpu={gpu}").stdout) for gpu in (0, 1))
+    for rule in ("train_capture", "flux4d_overfit", "train_flux4d"):
+        assert "--device-count 1 " in on_gpu[rule][0]
+        assert on_gpu[rule][0].replace("--device-count 1 ", "--device-count 0 ") == on_cpu[rule][0]
 
 
 def test_jobs_per_gpu_of_the_profile_is_read(snakemake, project):

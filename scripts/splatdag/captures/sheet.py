@@ -14,7 +14,7 @@ from splatdag.captures.result_dirs import absolute, check_apart, check_result_di
 from splatdag.formats.photoset import PhotoSet, check_place
 from splatdag.scene.split import check_split, matching
 from splatdag.workflow.errors import UserError, nearest
-from splatdag.workflow.options import flags, overridden, validated
+from splatdag.workflow.options import flags, notices_of, overridden, validated
 from splatdag.workflow.sheets import Row, check_name, read_sheet
 
 SAMPLES = ("room",)
@@ -267,13 +267,13 @@ def _check_eval_dir(capture: Capture) -> None:
 
 def row_notices(captures: dict[str, Capture], shared: Stages) -> list[tuple[str, str]]:
     """What a user should know about the rows' own options: where, and what the config's did not bring about already."""
-    known = {stage: set(getattr(shared, stage).notices()) for stage in ("frames", "pose", "train")}
+    known = {stage: set(notices_of(getattr(shared, stage))) for stage in ("frames", "pose", "train")}
     return [
         (f"{capture.where}: {stage}", line)
         for capture in captures.values()
         if capture.stages is not shared
         for stage, common in known.items()
         if getattr(capture.stages, stage) is not getattr(shared, stage)
-        for line in getattr(capture.stages, stage).notices()
+        for line in notices_of(getattr(capture.stages, stage))
         if line not in common
     ]

@@ -10,7 +10,7 @@ from splatdag.driving.network_options import VoxelizationOptions
 from splatdag.driving.options import AlignmentOptions, CheckOptions, IndexOptions
 from splatdag.driving.training_options import EvaluateOptions, FlowOptions, OverfitOptions, TrainOptions
 from splatdag.workflow.area import OwnGpuResources
-from splatdag.workflow.options import Options, merged
+from splatdag.workflow.options import Options, is_null, merged
 
 RESERVED = ("index", "check", "lift", "lift_alignment", "voxelization")
 """Folders below results/driving that are no runs."""
@@ -123,7 +123,7 @@ class DrivingConfig(Options):
             shared = {name: given[name] for name in names if given.get(name) is not None}
             if isinstance(runs, dict):
                 complete[kind] = {
-                    name: merged(shared, {} if run is None else run) if isinstance(run, dict | None) else run
+                    name: merged(shared, {} if is_null(run) else run) if isinstance(run, dict) or is_null(run) else run
                     for name, run in runs.items()
                 }
         return complete

@@ -102,6 +102,8 @@ SMALL: dict[str, Any] = {
     "save_ckpt_every": 80,
 }
 """A network and a schedule that suit a CPU and the sample logs."""
+AUTO = {"cpu": "small", "gpu": "default"}
+"""What the preset `auto` stands for."""
 
 
 class OverfitOptions(LearnOptions):
@@ -109,10 +111,13 @@ class OverfitOptions(LearnOptions):
 
     section: ClassVar[str] = "driving.overfit"
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {"iters": 10_000}, "small": SMALL}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "small": SMALL}
+    auto: ClassVar[dict[str, str]] = AUTO
 
-    preset: Literal["default", "small"] = "default"
-    """default: the reproduction's; small: for a CPU and the sample logs."""
+    preset: Literal["auto", "default", "small"] = "auto"
+    """default: the reproduction's; small: for a CPU and the sample logs; auto: `small` on a CPU, `default` on a GPU."""
+    iters: int = Field(10_000, ge=1)
+    """Steps."""
     clip_index: int = Field(0, ge=0)
     """Which clip of the index."""
     fixed_target_frame: int | None = Field(None, ge=0)
@@ -125,9 +130,10 @@ class TrainOptions(LearnOptions):
     section: ClassVar[str] = "driving.train"
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "small": {**SMALL, "cache_max_items": 16}}
+    auto: ClassVar[dict[str, str]] = AUTO
 
-    preset: Literal["default", "small"] = "default"
-    """default: the paper's; small: for a CPU and the sample logs."""
+    preset: Literal["auto", "default", "small"] = "auto"
+    """default: the paper's; small: for a CPU and the sample logs; auto: `small` on a CPU, `default` on a GPU."""
     max_train_clips: int | None = Field(None, ge=1)
     """Take at most so many clips, evenly chosen."""
     cache_max_items: int = Field(2, ge=1)

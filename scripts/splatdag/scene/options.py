@@ -16,6 +16,7 @@ class SplatOptions(Options):
     """Training of one scene. Steps are counted from 1."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    auto: ClassVar[dict[str, str]] = {"cpu": "small", "gpu": "fast"}
     refused: ClassVar[dict[str, str]] = {
         "compression": "compressed splats are not supported; publish splat.ply",
         "use_bilateral_grid": "bilateral grids are not supported; app_opt evens out exposure",
@@ -29,8 +30,8 @@ class SplatOptions(Options):
         "ckpt": "use python -m splatdag.scene.evaluate; a killed training continues by itself",
     }
 
-    preset: Literal["default", "mcmc", "tuned", "fast", "fast_fine", "fast_mcmc", "small"] = "default"
-    """Where the other defaults come from: simple_trainer's two, the old scripts', three short ones, one for a CPU."""
+    preset: Literal["auto", "default", "mcmc", "tuned", "fast", "fast_fine", "fast_mcmc", "small"] = "auto"
+    """Where the other defaults come from; auto: `small` on a CPU, `fast` on a GPU, as log and manifest then say."""
     max_steps: int = Field(30_000, gt=0)
     """Optimisation steps."""
     steps_scaler: float = Field(1.0, gt=0)
@@ -163,6 +164,8 @@ class SplatOptions(Options):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.unresolved:
+            return self
         if self.sparse_grad and not self.packed:
             raise ValueError("sparse_grad needs packed")
         if self.sparse_grad and self.visible_adam:

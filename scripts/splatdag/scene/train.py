@@ -61,6 +61,7 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
         job: how to run.
         device_count: CUDA devices to use, which share the views of each step; 0 is the CPU.
     """
+    options = options.resolved(device_count)
     photos = PhotoSet(data_dir)
     photos.check("data_dir")
     if not model.exists():

@@ -19,13 +19,14 @@ def options_before_flags(options: type[T], arguments: list[str]) -> T:
     Raises:
         UserError: the file is missing, no YAML, or Python; or has a key or value that is none.
     """
-    path, preset = _value(arguments, "--config"), _value(arguments, "--preset") if options.presets else None
+    path, preset = flag_value(arguments, "--config"), flag_value(arguments, "--preset") if options.presets else None
     given = _section(options, Path(path)) if path is not None else {}
     where = path or "command line: --preset"
     return validated(options, given | ({"preset": preset} if preset is not None else {}), where)
 
 
-def _value(arguments: list[str], flag: str) -> str | None:
+def flag_value(arguments: list[str], flag: str) -> str | None:
+    """The word that follows a flag among some arguments; None where it is not among them."""
     for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if word == flag or word.startswith(f"{flag}="):
             return word.partition("=")[2] or following

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import reprlib
 import types
 import typing
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from splatdag.workflow.errors import UserError, nearest
 
@@ -18,6 +26,8 @@ T = TypeVar("T", bound="Options")
 _short = reprlib.Repr()
 _short.maxstring = _short.maxlong = _short.maxother = 80
 """All of a list whose parts are aliases of each other would be endless."""
+AUTO = "auto"
+"""The preset that is one on a CPU and another on a GPU."""
 _NULL, _OFF = ("null", "none", "~"), ("false", "no", "off", "0")
 """How YAML and Python write None and False. Snakemake's `--config` hands on text: of `{cap: null}` the text "null"."""
 
@@ -26,11 +36,13 @@ class Options(BaseModel):
     """Base of all options: unknown keys are errors, field docstrings are the help.
 
     A class with a field `preset` lists its presets in `presets`: the values of the named preset stand in for
-    the defaults, and whatever is given beside it wins. What others call an option and splatdag does not do is
-    in `refused`: the name, or a pattern, and why; values that switch it off are accepted.
+    the defaults, and whatever is given beside it wins. The preset `auto` stands for one of them on a CPU and for one on
+    a GPU, as `auto` says; which it is, the stage knows (`resolved`), and until then both have to fit what is given.
+    `model_fields_set` has what was given, not what a preset filled in.
 
-    An option that may be None is unset by `null`, `~` or `None`, as text too, and by empty text but for those in
-    `may_be_empty`. A section that is unset has its defaults.
+    What others call an option and splatdag does not do is in `refused`: the name, or a pattern, and why; values that
+    switch it off are accepted. An option that may be None is unset by `null`, `~` or `None`, as text too, and by empty
+    text but for those in `may_be_empty`. A section that is unset has its defaults.
     """
 
     model_config = ConfigDict(
@@ -41,36 +53,45 @@ class Options(BaseModel):
         defer_build=True,  # most classes are only bases of others, or parts of them
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    auto: ClassVar[dict[str, str]] = {}
+    """`cpu` and `gpu`: the presets that `auto` stands for."""
     refused: ClassVar[dict[str, str]] = {}
     may_be_empty: ClassVar[tuple[str, ...]] = ()
     section: ClassVar[str] = ""
     """Where a whole config.yaml has them, such as `captures.train`."""
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
+    def _fill_from_preset(cls, given: Any, make: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(given, dict):
-            return given
-        given = {key: value for key, value in given.items() if not cls._left_out(str(key), value)}
+            return make(given)
+        given = {key: cls._read(key, value) for key, value in given.items() if not cls._left_out(str(key), value)}
         if not cls.presets:
-            return given
+            return make(given)
         name = given.get("preset", cls.model_fields["preset"].default)
-        return merged(cls.presets.get(name, {}), given) if isinstance(name, str) else given
+        if name == AUTO and cls.auto:
+            for preset in cls.auto.values():
+                cls.model_validate({**given, "preset": preset})
+        made = make(merged(cls.presets.get(name, {}), given) if isinstance(name, str) else given)
+        _mark_given(made, given)
+        return made
 
-    @field_validator("*", mode="before")
     @classmethod
-    def _plain(cls, given: Any, info: ValidationInfo) -> Any:
-        """Unset what is given as null; neither file names nor flags can have a NUL, which JSON and YAML can write."""
-        if isinstance(given, str | list) and any(isinstance(part, str) and "\0" in part for part in given):
-            raise ValueError("a NUL, which no text can have here")
-        return None if isinstance(given, str) and cls.unsets(str(info.field_name), given) else given
+    def _read(cls, key: str, value: Any) -> Any:
+        """A value as it was given, None for null; neither file names nor flags can have a NUL, which YAML can write."""
+        if isinstance(value, str) and cls.unsets(key, value):
+            return None
+        if isinstance(value, str | list) and any(isinstance(part, str) and "\0" in part for part in value):
+            problem = PydanticCustomError("nul", "a NUL, which no text can have here")
+            raise ValidationError.from_exception_data(cls.__name__, [{"type": problem, "loc": (key,), "input": value}])
+        return value
 
     @classmethod
     def unsets(cls, name: str, text: str) -> bool:
         """Whether a text stands for None, of an option that may be None."""
         field = cls.model_fields.get(name)
         optional = field is not None and type(None) in typing.get_args(field.annotation)
-        return optional and (_is_null(text) or (not text and name not in cls.may_be_empty))
+        return optional and (is_null(text) or (not text and name not in cls.may_be_empty))
 
     @classmethod
     def _left_out(cls, key: str, value: Any) -> bool:
@@ -78,13 +99,13 @@ class Options(BaseModel):
         field = cls.model_fields.get(key)
         if field is None:
             return cls._refuses(key, value)
-        return _is_options(field.annotation) and (value == "" or _is_null(value))
+        return key in _sections(cls) and (value == "" or is_null(value))
 
     @classmethod
     def _refuses(cls, key: str, value: Any) -> bool:
         """Whether an option that splatdag does not have is switched off; raises ValueError if it is on."""
         reason = cls.reason_against(key)
-        if reason is not None and value and not _is_null(value) and str(value).lower() not in _OFF:
+        if reason is not None and value and not is_null(value) and str(value).lower() not in _OFF:
             raise ValueError(f"{key}: {reason}")
         return reason is not None
 
@@ -93,12 +114,37 @@ class Options(BaseModel):
         """Why an option of this name is refused, or None."""
         return next((reason for pattern, reason in cls.refused.items() if fnmatchcase(key, pattern)), None)
 
+    @property
+    def unresolved(self) -> bool:
+        """Whether the preset is `auto`: values that were not given are unknown yet."""
+        return bool(self.auto) and getattr(self, "preset", None) == AUTO
+
+    def resolved(self, device_count: int) -> Self:
+        """These options with the preset that `auto` stands for, beside all that was given.
+
+        Args:
+            device_count: GPUs that are used; 0 is the CPU.
+        """
+        if not self.unresolved:
+            return self
+        return type(self).model_validate(explicit(self) | {"preset": self.auto["gpu" if device_count else "cpu"]})
+
     def notices(self) -> list[str]:
         """What the user should know about these values, such as settings without effect; a line each."""
         return []
 
 
-def _is_null(value: Any) -> bool:
+def _mark_given(options: Options, given: dict[str, Any]) -> None:
+    """Let `model_fields_set` have what was given alone, also of the sections in which a preset filled in more."""
+    options.model_fields_set.intersection_update(given)
+    for name in _sections(type(options)):
+        of_section = given.get(name, {})
+        if isinstance(of_section, dict):
+            _mark_given(getattr(options, name), of_section)
+
+
+def is_null(value: Any) -> bool:
+    """Whether a value is None, or the text for it."""
     return value is None or (isinstance(value, str) and value.strip().lower() in _NULL)
 
 
@@ -172,42 +218,88 @@ def _is_options(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Options)
 
 
+@functools.cache
+def _sections(options: type[Options]) -> list[str]:
+    """Names of the fields that are options themselves."""
+    return [name for name, field in options.model_fields.items() if _is_options(field.annotation)]
+
+
 def changed(options: Options, prefix: str = "") -> set[str]:
     """Dotted names of all values that differ from the defaults of the class, by a preset or by the user."""
     names = set()
-    for name, field in type(options).model_fields.items():
+    for name, default in _field_defaults(type(options)).items():
         value = getattr(options, name)
         if isinstance(value, Options):
             names |= changed(value, f"{prefix}{name}.")
-        elif value != field.get_default(call_default_factory=True):
+        elif value != default:
             names.add(prefix + name)
     return names
 
 
+@functools.cache
+def _field_defaults(kind: type[Options]) -> dict[str, Any]:
+    return {name: field.get_default(call_default_factory=True) for name, field in kind.model_fields.items()}
+
+
+def notices_of(options: Options) -> list[str]:
+    """The notices of options whose preset may be `auto`; what holds on one kind of device alone says so."""
+    if not options.unresolved:
+        return options.notices()
+    on = {device: options.resolved(int(device == "gpu")).notices() for device in options.auto}
+    both = [line for line in on["cpu"] if line in on["gpu"]]
+    return both + [
+        f"{line} (on a {device.upper()}, where preset auto is {options.auto[device]})"
+        for device, lines in on.items()
+        for line in lines
+        if line not in both
+    ]
+
+
+def explicit(options: Options) -> dict[str, Any]:
+    """What was given, nested as in the config, and not filled in by a preset or a default."""
+    sections = {name: explicit(getattr(options, name)) for name in _sections(type(options))}
+    return {
+        name: sections.get(name, getattr(options, name))
+        for name in type(options).model_fields
+        if sections.get(name, name in options.model_fields_set)
+    }
+
+
 def differences(options: Options) -> dict[str, Any]:
-    """The values that differ from the defaults (of the preset, where there is one), nested as in the config."""
-    preset = {"preset": options.preset} if hasattr(options, "preset") else {}
-    return preset | _differences(options, type(options)(**preset))
+    """What was given and differs from the defaults (of the preset, where there is one), nested as in the config.
+
+    With preset `auto` what differs from those of any preset that it stands for.
+    """
+    kind = type(options)
+    if "preset" not in kind.model_fields:
+        return _differences(options, explicit(options), [_defaults(kind)])
+    preset: str = getattr(options, "preset")  # noqa: B009 - a field of derived classes
+    presets = kind.auto.values() if options.unresolved else [preset]
+    given = {name: value for name, value in explicit(options).items() if name != "preset"}
+    return {"preset": preset} | _differences(options, given, [_defaults(kind, name) for name in presets])
 
 
-def _differences(options: Options, defaults: Options) -> dict[str, Any]:
+@functools.cache
+def _defaults(kind: type[T], preset: str | None = None) -> T:
+    return kind() if preset is None else kind.model_validate({"preset": preset})
+
+
+def _differences(options: Options, given: dict[str, Any], defaults: Sequence[Options]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in type(options).model_fields:
-        value, default = getattr(options, name), getattr(defaults, name)
-        if isinstance(value, Options) and value != default:
-            found[name] = _differences(value, default)
-        elif value != default:
-            found[name] = value
+    for name, of_section in given.items():
+        value, others = getattr(options, name), [getattr(default, name) for default in defaults]
+        if any(value != other for other in others):
+            found[name] = _differences(value, of_section, others) if isinstance(value, Options) else value
     return found
 
 
 def overridden(options: T, overrides: dict[str, Any], where: str) -> T:
-    """Options with some values replaced; a new preset changes what was not set.
+    """Options with some values replaced; a new preset changes what was not given.
 
     Raises:
         UserError: as `validated`.
     """
-    return validated(type(options), merged(differences(options), overrides), where)
+    return validated(type(options), merged(explicit(options), overrides), where)
 
 
 def only(options: Options, base: type[T]) -> T:

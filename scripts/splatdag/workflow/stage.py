@@ -23,7 +23,7 @@ from typing import IO, Annotated, Any
 import tyro
 from pydantic import Field, ValidationError, field_validator
 
-from splatdag.workflow.config_file import options_before_flags
+from splatdag.workflow.config_file import flag_value, options_before_flags
 from splatdag.workflow.errors import RESUMABLE, USER_ERROR, Stopped, UserError
 from splatdag.workflow.hang_up import stop_on_hang_up
 from splatdag.workflow.manifest import RunId, processor_name
@@ -67,7 +67,7 @@ def run(main: Callable[..., None]) -> None:
     `main` takes its files as keyword arguments, its options as one argument whose type is an `Options` class,
     and `job: Job`. Flags are the names of the arguments and of the options' fields.
     """
-    arguments = _parsed(main)
+    arguments, lines = _parsed(main)
     job: Job = arguments["job"]
     with ExitStack() as stack:
         try:
@@ -79,19 +79,23 @@ def run(main: Callable[..., None]) -> None:
         with counted(
             job.log, processor_name(), job.threads, arguments.get("device_count", 0), job.gpu_class
         ) as attempt:
+            for line in lines:
+                logger.info("%s", line)
             code = _attempt(main, arguments, job)
             attempt.end = {0: FINISHED, RESUMABLE: STOPPED}.get(code, FAILED)
         raise SystemExit(code)
 
 
-def _parsed(main: Callable[..., None]) -> dict[str, Any]:
-    """The arguments of `main` from the command line; what is wrong with it becomes one line."""
+def _parsed(main: Callable[..., None]) -> tuple[dict[str, Any], list[str]]:
+    """The arguments of `main` from the command line, and lines for the log; what is wrong with it becomes one line."""
     shown = io.StringIO()
     words = with_unset(sys.argv[1:], _option_classes(main))
     _check_refused(main, words)
     try:
+        defaults, lines = _before_flags(main, words)
         with redirect_stderr(shown):
-            arguments = tyro.cli(_with_flat_options(main, words), prog=f"python -m {_module_name(main)}", args=words)
+            flat = _with_flat_options(main, defaults)
+            arguments = tyro.cli(flat, prog=f"python -m {_module_name(main)}", args=words)
     except ValidationError as error:
         raise SystemExit(_report(explained(error, Options, "command line"))) from None
     except UserError as error:
@@ -105,7 +109,25 @@ def _parsed(main: Callable[..., None]) -> dict[str, Any]:
         raise SystemExit(_report(f"command line: {text}")) from None
     if arguments["job"].config is not None and not _option_classes(main):
         raise SystemExit(_report("command line: --config: this stage has no options that a file could hold"))
-    return arguments
+    for name, default in defaults.items():
+        if arguments[name].unresolved:
+            arguments[name] = arguments[name].model_copy(update={"preset": default.preset})  # type: ignore[attr-defined]
+    return arguments, lines
+
+
+def _before_flags(main: Callable[..., None], words: list[str]) -> tuple[dict[str, Options], list[str]]:
+    """Options as preset and file say, by name of their argument, and what the preset `auto` is for these devices."""
+    defaults: dict[str, Options] = {}
+    lines = []
+    for name, kind in typing.get_type_hints(main).items():
+        if isinstance(kind, type) and issubclass(kind, Options):
+            before = kind() if kind is Job else options_before_flags(kind, words)
+            count = flag_value(words, "--device-count") or flag_value(words, "--device_count") or "0"
+            defaults[name] = before.resolved(int(count != "0"))
+            if before.unresolved:
+                preset = defaults[name].preset  # type: ignore[attr-defined]
+                lines.append(f"preset auto is {preset} on a {'CPU' if count == '0' else 'GPU'}")
+    return defaults, lines
 
 
 def _option_classes(main: Callable[..., None]) -> list[type[Options]]:
@@ -244,15 +266,14 @@ def _locked(log: Path) -> IO[str]:
     return stream
 
 
-def _with_flat_options(main: Callable[..., None], arguments: list[str]) -> Callable[..., dict[str, Any]]:
-    """`main`'s signature for tyro: options and job flat, defaults from the preset named in `arguments`."""
+def _with_flat_options(main: Callable[..., None], defaults: dict[str, Options]) -> Callable[..., dict[str, Any]]:
+    """`main`'s signature for tyro: options and job flat, with these defaults."""
     hints = typing.get_type_hints(main)
     parameters = []
     for name, parameter in inspect.signature(main).parameters.items():
         kind = hints[name]
-        if isinstance(kind, type) and issubclass(kind, Options):
-            default = kind() if kind is Job else options_before_flags(kind, arguments)
-            parameter = parameter.replace(annotation=Annotated[kind, tyro.conf.arg(name="")], default=default)
+        if name in defaults:
+            parameter = parameter.replace(annotation=Annotated[kind, tyro.conf.arg(name="")], default=defaults[name])
         else:
             parameter = parameter.replace(annotation=kind)
         parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))

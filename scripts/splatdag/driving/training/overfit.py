@@ -41,6 +41,7 @@ def main(
         device_count: CUDA devices to use, each of which has images of its own in a step; 0 is the CPU.
         cache_dir: folder where lifted frames are kept, and made where they are missing.
     """
+    options = options.resolved(device_count)
     clip = clip_at(index_path, options.clip_index)
     frame = options.fixed_target_frame
     if frame is not None and frame not in (*clip.inputs, *clip.targets):

@@ -35,6 +35,7 @@ def main(
         device_count: CUDA devices to use, each of which has clips of its own in a step; 0 is the CPU.
         cache_dir: folder where lifted frames are kept, and made where they are missing.
     """
+    options = options.resolved(device_count)
     clips = clips_of(index_path, "train", options.max_train_clips)
     reader = Reader(data_root, options, cache_dir)
     make_loader = partial(loader, reader, clips, options.cache_max_items, options.strict, job.threads)
