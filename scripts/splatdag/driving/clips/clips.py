@@ -1,4 +1,4 @@
-"""Clips: consecutive frames of a log, of which some are given and others are to be predicted; and files of them.
+"""Clips: consecutive frames of a log, some of them input frames and others target frames; and files of clips.
 
 An index has the fields of the reproduction's `preprocess_flux4d.py`, so that an index of either is read by the other's
 tools. Of an index only the choice of frames is taken: poses and times come from the logs.
@@ -34,7 +34,7 @@ _MAX_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Setting:
-    """Choice of the frames of a clip that are given and that are predicted, relative to its first."""
+    """Choice of the input and target frames of a clip, relative to its first."""
 
     name: str
     length: int
@@ -73,14 +73,14 @@ PAPER_EVALUATION = (Setting("eval_future", 16, 20, INPUTS, BETWEEN + AFTER),)
 
 
 def plain_setting(name: str, clip_len_s: float, stride_s: float, rate: float) -> Setting:
-    """Cut clips of a length in seconds: every second frame is given, those between are predicted."""
+    """Set clips of a length in seconds: every second frame is an input, those between are targets."""
     length, stride = max(3, round(clip_len_s * rate)), max(1, round(stride_s * rate))
     return Setting(name, length, stride, tuple(range(0, length, 2)), tuple(range(1, length, 2)))
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames of a log that are given, and frames that are predicted."""
+    """Input frames of a log, and target frames to be predicted from them."""
 
     clip_id: str
     scene_id: str

@@ -1,4 +1,4 @@
-"""Clip indices of PandaSet: which frames of which logs are given, and which are to be predicted."""
+"""Clip indices of PandaSet: which frames of which logs are inputs, and which are targets."""
 
 from __future__ import annotations
 

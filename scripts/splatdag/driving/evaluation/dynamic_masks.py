@@ -1,4 +1,4 @@
-"""Which pixels of an image show something that moves, by the annotated boxes.
+"""Masks of the pixels of an image that show something that moves, by the annotated boxes.
 
 Flux4D's paper does not define it. `boxes` is what is common for street scenes (projected boxes that are faster than
 1 m/s), `points_dilated` what the reproduction measured with.
@@ -52,7 +52,7 @@ _EDGES = [(one, other) for one, other in combinations(range(8), 2) if (_SIGNS[on
 def dynamic_mask(
     log: Log, frame: int, camera: str, width: int, height: int, definition: Definition = "boxes"
 ) -> np.ndarray:
-    """[H, W] bool: the pixels that show what moves. All False where the frame has no boxes.
+    """Mask [H, W] (bool) the pixels that show what moves; none where the frame has no boxes.
 
     Args:
         log: the sequence.
@@ -74,14 +74,14 @@ def dynamic_mask(
 
 
 def resized(camera: Camera, frame: int, width: int, height: int) -> Camera:
-    """A camera whose image of a frame has been scaled to another size."""
+    """Scale the intrinsics of a camera to another size of its image of a frame."""
     own_width, own_height = read_header(camera.images[frame]).size
     scale = np.array([[width / own_width], [height / own_height], [1.0]])
     return replace(camera, K=scale * camera.K)
 
 
 def box_mask(camera: Camera, frame: int, moving: Steps, width: int, height: int) -> np.ndarray:
-    """[H, W] bool: the hulls of boxes faster than MIN_SPEED in an image of the camera."""
+    """Mask [H, W] (bool) the hulls of boxes faster than MIN_SPEED in an image of the camera."""
     mask = np.zeros((height, width), bool)
     boxes = moving.boxes
     for box in np.flatnonzero(boxes.of(PANDAR64) & (moving.speeds > MIN_SPEED)).tolist():
@@ -90,7 +90,7 @@ def box_mask(camera: Camera, frame: int, moving: Steps, width: int, height: int)
 
 
 def outline(camera: Camera, frame: int, corners: np.ndarray) -> np.ndarray:
-    """The hull [P, 2] (x, y pixels) of a box in an image, of what lies NEAR metres before the camera or farther.
+    """Project a box to its hull [P, 2] (x, y pixels) in an image, of what lies NEAR metres before the camera or beyond.
 
     Args:
         camera: one of a log.
@@ -99,15 +99,15 @@ def outline(camera: Camera, frame: int, corners: np.ndarray) -> np.ndarray:
     """
     world_to_camera = np.linalg.inv(camera.camera_to_world[frame])
     local = corners @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
-    seen = np.array([*local[local[:, 2] >= NEAR], *_crossings(local)]).reshape(-1, 3)
-    if not len(seen):
+    ahead = np.array([*local[local[:, 2] >= NEAR], *_crossings(local)]).reshape(-1, 3)
+    if not len(ahead):
         return np.empty((0, 2))
-    pixels = (seen @ camera.K.T)[:, :2] / seen[:, 2:]
+    pixels = (ahead @ camera.K.T)[:, :2] / ahead[:, 2:]
     return cv2.convexHull(pixels.astype(np.float32))[:, 0].astype(np.float64)
 
 
 def _crossings(corners: np.ndarray) -> Iterator[np.ndarray]:
-    """Where the edges of a box of corners [8, 3] in a camera's axes cross the plane NEAR metres before it."""
+    """Intersect the edges of a box of corners [8, 3] in a camera's axes with the plane NEAR metres before it."""
     for one, other in _EDGES:
         depth, end = corners[one, 2], corners[other, 2]
         if (depth < NEAR) != (end < NEAR):
@@ -130,7 +130,7 @@ def fill(mask: np.ndarray, polygon: np.ndarray) -> None:
 
 
 def _point_mask(log: Log, camera: Camera, frame: int, width: int, height: int) -> np.ndarray:
-    """[H, W] bool: around points of the Pandar64 in boxes that move in most of three frames."""
+    """Mask [H, W] (bool) discs around points of the Pandar64 in boxes that move in most of three frames."""
     points = log.sweep(frame).of(PANDAR64).points
     pixels, _, inside = pixels_of(camera, frame, points, width, height)
     points, pixels = points[inside], pixels[inside]
@@ -148,15 +148,15 @@ def _point_mask(log: Log, camera: Camera, frame: int, width: int, height: int) -
 
 
 def _mostly_moving(log: Log, frame: int) -> np.ndarray:
-    """[B] bool: boxes of a frame that move in most of this frame and those before and after, as far as is known."""
+    """Mask [B] boxes of a frame that move in most of this frame and those before and after, as far as is known."""
     boxes = log.boxes(frame)
     votes, known = np.zeros(len(boxes.ids)), np.zeros(len(boxes.ids))
     for number in (frame - 1, frame, frame + 1):
         if not has_boxes(log, number):
             continue
-        there = steps(log, number)
-        rows = matches(boxes, there.boxes)
-        found, rows = rows >= 0, rows[rows >= 0]
-        votes[found] += (there.metres[rows] > MIN_STEP) | (there.radians[rows] > np.radians(MIN_TURN))
-        known[found] += ~np.isnan(there.metres[rows])
+        moving = steps(log, number)
+        rows = matches(boxes, moving.boxes)
+        matched, rows = rows >= 0, rows[rows >= 0]
+        votes[matched] += (moving.metres[rows] > MIN_STEP) | (moving.radians[rows] > np.radians(MIN_TURN))
+        known[matched] += ~np.isnan(moving.metres[rows])
     return 2 * votes > known

@@ -171,15 +171,15 @@ def _write_mode(
 
 
 def _boxes(log: Log, scene: ClipScene, target: Target, camera: Camera, frame: int) -> np.ndarray:
-    """Mask [H, W] the hulls of what moves in a frame, as a camera of the target's pose and size sees them."""
+    """Mask [H, W] (bool) the hulls of what moves in a frame, as a camera of the target's pose and size sees them."""
     number = scene.clip.start + frame
     if not has_boxes(log, number):
         return np.zeros((scene.size[1], scene.size[0]), bool)
     poses = camera.camera_to_world.copy()
     viewmat = target.viewmat.cpu().numpy().astype(np.float64)
     poses[number] = log.ego_to_world[scene.clip.start] @ np.linalg.inv(viewmat)
-    seen = replace(camera, K=target.K.cpu().numpy().astype(np.float64), camera_to_world=poses)
-    return box_mask(seen, number, steps(log, number), *scene.size)
+    virtual = replace(camera, K=target.K.cpu().numpy().astype(np.float64), camera_to_world=poses)
+    return box_mask(virtual, number, steps(log, number), *scene.size)
 
 
 def _quantile(values: np.ndarray, share: float) -> float | None:

@@ -1,4 +1,4 @@
-"""What an evaluated clip leaves for viewers: splats at each time, cameras, pictures, motion and a video."""
+"""Files of an evaluated clip for viewers: splats at each time, cameras, pictures, motion and a video."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ _WORLD = Normalisation(np.zeros(3), 1.0, 1.0)
 
 
 def _parameters(moving: Moving, time: float, ego_to_world: np.ndarray) -> dict[str, torch.Tensor]:
-    """Gaussians of a time as a PLY file stores them, turned into the world."""
-    given = moving.gaussians
-    quats, scales, opacities, colors = (tensor.detach().cpu() for tensor in given.activated())
-    means = moved(given.means, moving.velocities, given.times, time).detach().cpu()
+    """Move Gaussians to a time and turn them into the world, as a PLY file stores them."""
+    gaussians = moving.gaussians
+    quats, scales, opacities, colors = (tensor.detach().cpu() for tensor in gaussians.activated())
+    means = moved(gaussians.means, moving.velocities, gaussians.times, time).detach().cpu()
     turn = torch.from_numpy(ego_to_world).float()
     return {
         "means": means @ turn[:3, :3].T + turn[:3, 3],
@@ -97,25 +97,25 @@ def _parameters(moving: Moving, time: float, ego_to_world: np.ndarray) -> dict[s
 
 
 def _turned(quats: torch.Tensor, rotation: np.ndarray) -> torch.Tensor:
-    """Quaternions [N, 4] (wxyz) after a rotation [3, 3]."""
+    """Turn quaternions [N, 4] (wxyz) by a rotation [3, 3]."""
     after = Rotation.from_matrix(rotation) * Rotation.from_quat(quats.numpy(), scalar_first=True)
     return torch.from_numpy(after.as_quat(scalar_first=True)).to(quats.dtype)
 
 
 def _write_motion(path: Path, scene: ClipScene, moving: Moving, ego_to_world: np.ndarray) -> None:
-    """What was measured: places [N, 3] (m), times [N] (s), velocities [N, 3] (m/s), their coefficients [N, D, 3]."""
-    given, seconds = moving.gaussians, scene.clock.seconds
-    measured = ~given.backdrop
+    """Write points [N, 3] (m), times [N] (s), velocities [N, 3] (m/s), their coefficients [N, D, 3], sky left out."""
+    gaussians, seconds = moving.gaussians, scene.clock.seconds
+    measured = ~gaussians.backdrop
     turn = ego_to_world.astype(np.float32)
     powers = np.array([seconds ** (power + 1) for power in range(moving.velocities.shape[1])], np.float32)
     coefficients = moving.velocities[measured].detach().cpu().numpy() / powers[:, None]
-    own = velocity(moving.velocities, given.times)[measured].detach().cpu().numpy() / seconds
+    own = velocity(moving.velocities, gaussians.times)[measured].detach().cpu().numpy() / seconds
     with complete(path) as temporary:
         np.savez_compressed(
             temporary,
-            points=given.means[measured].detach().cpu().numpy() @ turn[:3, :3].T + turn[:3, 3],
-            colors=pictures.as_uint8(torch.sigmoid(given.colors[measured])),
-            seconds=given.times[measured].cpu().numpy() * np.float32(seconds),
+            points=gaussians.means[measured].detach().cpu().numpy() @ turn[:3, :3].T + turn[:3, 3],
+            colors=pictures.as_uint8(torch.sigmoid(gaussians.colors[measured])),
+            seconds=gaussians.times[measured].cpu().numpy() * np.float32(seconds),
             velocities=own @ turn[:3, :3].T,
             coefficients=coefficients @ turn[:3, :3].T,
         )

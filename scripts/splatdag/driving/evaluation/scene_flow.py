@@ -69,11 +69,11 @@ def pair_of(log: Log, frame: int, camera: str = "front_camera") -> Pair | None:
         return None
     points = log.sweep(frame).of(PANDAR64).points
     view = log.cameras[camera]
-    *_, seen = pixels_of(view, frame, points, *read_header(view.images[frame]).size)
-    seen &= np.hypot(*(points - log.ego_to_world[frame, :3, 3])[:, :2].T) >= EGO_RADIUS
+    *_, visible = pixels_of(view, frame, points, *read_header(view.images[frame]).size)
+    visible &= np.hypot(*(points - log.ego_to_world[frame, :3, 3])[:, :2].T) >= EGO_RADIUS
     boxes, later = log.boxes(frame), log.boxes(frame + 1)
-    flow, valid, labels = rigid_flow(points[seen], boxes, later)
-    return Pair(frame, seconds, np.flatnonzero(seen), points[seen], flow, valid, labels)
+    flow, valid, labels = rigid_flow(points[visible], boxes, later)
+    return Pair(frame, seconds, np.flatnonzero(visible), points[visible], flow, valid, labels)
 
 
 def rigid_flow(points: np.ndarray, boxes: Boxes, later: Boxes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""How the annotated boxes of a log move from frame to frame."""
+"""Motion of the annotated boxes of a log from frame to frame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from splatdag.driving.logs.pandaset import PANDAR64, Boxes, Log
 
 @dataclass(frozen=True)
 class Steps:
-    """What the boxes of a frame do until the next frame; since the one before, where an object is not in the next."""
+    """Motion of a frame's boxes until the next frame; since the one before, where an object is not in the next."""
 
     boxes: Boxes
     metres: np.ndarray
@@ -29,7 +29,7 @@ def has_boxes(log: Log, frame: int) -> bool:
 
 
 def matches(boxes: Boxes, other: Boxes) -> np.ndarray:
-    """[B] int64: for each box the row of the same object in another frame, or -1.
+    """Match boxes with those of another frame: [B] int64, the row of the same object, or -1.
 
     Rows are of boxes that count for the Pandar64. An object keeps its id; where it enters or leaves the part that both
     lidars see, either of its two boxes may have been the one before.
@@ -44,7 +44,7 @@ def matches(boxes: Boxes, other: Boxes) -> np.ndarray:
 
 
 def steps(log: Log, frame: int) -> Steps:
-    """How the boxes of a frame move.
+    """Measure how the boxes of a frame move.
 
     Raises:
         UserError: the frame has no table of boxes, or one that is damaged.
@@ -60,15 +60,15 @@ def steps(log: Log, frame: int) -> Steps:
         other = log.boxes(number)
         rows = matches(boxes, other)
         new = np.isnan(metres) & (rows >= 0)
-        there = rows[new]
-        metres[new] = np.linalg.norm(other.centers[there] - boxes.centers[new], axis=1)
-        radians[new] = np.abs((other.yaws[there] - boxes.yaws[new] + np.pi) % (2 * np.pi) - np.pi)
+        same = rows[new]
+        metres[new] = np.linalg.norm(other.centers[same] - boxes.centers[new], axis=1)
+        radians[new] = np.abs((other.yaws[same] - boxes.yaws[new] + np.pi) % (2 * np.pi) - np.pi)
         seconds[new] = apart
     return Steps(boxes, metres, radians, metres / seconds)
 
 
 def from_local(boxes: Boxes, local: np.ndarray, box: int) -> np.ndarray:
-    """Points [N, 3] in the world that are given in the axes of a box, from its centre; the inverse of `Boxes.local`."""
+    """Turn points [N, 3] in the axes of a box, from its centre, into the world; the inverse of `Boxes.local`."""
     cos, sin = math.cos(boxes.yaws[box]), math.sin(boxes.yaws[box])
     x, y, z = local.T
     return np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=1) + boxes.centers[box]

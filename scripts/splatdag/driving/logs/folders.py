@@ -1,4 +1,4 @@
-"""PandaSet's folders: which logs, cameras and frames there are, from names alone; nothing is opened."""
+"""Folders of PandaSet: logs, cameras and frames, from names alone; nothing is opened."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ CUBOIDS, SEMSEG = "annotations/cuboids", "annotations/semseg"
 
 
 def log_names(data_root: Path) -> list[str]:
-    """Names of all logs (001, 002, …) in a folder, sorted; none if it is not there."""
+    """List the names of all logs (001, 002, …) in a folder, sorted; none if it is not there."""
     return sorted(name for name in _names(data_root) if (data_root / name / "lidar").is_dir())
 
 
 def by_frame(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
-    """Files named after their frame; where one is there packed and unpacked, the first suffix wins."""
+    """Map frames to the files named after them; of a packed and an unpacked one, the first suffix wins."""
     names = _names(folder)
-    found: dict[int, Path] = {}
+    files: dict[int, Path] = {}
     for suffix in reversed(suffixes):
         for name in names:
             stem = name.removesuffix(suffix)
             if stem != name and stem.isascii() and stem.isdigit():
-                found[int(stem)] = folder / name
-    return dict(sorted(found.items()))
+                files[int(stem)] = folder / name
+    return dict(sorted(files.items()))
 
 
 def _names(folder: Path) -> list[str]:

@@ -60,10 +60,10 @@ def read_poses(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is missing or holds something else.
     """
-    listed = read_json(path)
+    poses = read_json(path)
     try:
-        positions = np.array([[pose["position"][axis] for axis in "xyz"] for pose in listed], dtype=np.float64)
-        headings = np.array([[pose["heading"][part] for part in "wxyz"] for pose in listed], dtype=np.float64)
+        positions = np.array([[pose["position"][axis] for axis in "xyz"] for pose in poses], dtype=np.float64)
+        headings = np.array([[pose["heading"][part] for part in "wxyz"] for pose in poses], dtype=np.float64)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise UserError(f"{path}: expected a list of position {{x, y, z}} and heading {{w, x, y, z}}") from None
     matrices = np.zeros((len(positions), 4, 4))

@@ -39,7 +39,7 @@ class Sweep:
     """[N] int8: PANDAR64 or PANDARGT."""
 
     def of(self, sensor: int) -> Sweep:
-        """Those of one lidar."""
+        """Select those of one lidar."""
         chosen = self.sensors == sensor
         return Sweep(self.points[chosen], self.intensities[chosen], self.times[chosen], self.sensors[chosen])
 
@@ -66,17 +66,17 @@ class Boxes:
     """[B] int8: PANDAR64 or PANDARGT where an object has a box of each, else -1."""
 
     def of(self, sensor: int) -> np.ndarray:
-        """[B] bool: the boxes that count for the points of a lidar; each object once."""
+        """Mask [B] the boxes that count for the points of a lidar; each object once."""
         return (self.sensors == _EITHER) | (self.sensors == sensor)
 
     def local(self, points: np.ndarray, box: int) -> np.ndarray:
-        """Points [N, 3] of the world in the axes of a box, from its centre."""
+        """Turn points [N, 3] of the world into the axes of a box, from its centre."""
         cos, sin = math.cos(self.yaws[box]), math.sin(self.yaws[box])
         x, y, z = (points - self.centers[box]).T
         return np.stack([cos * x + sin * y, cos * y - sin * x, z], axis=1)
 
     def inside(self, points: np.ndarray, box: int) -> np.ndarray:
-        """[N] bool: which points [N, 3] of the world lie in a box."""
+        """Mask [N] the points [N, 3] of the world that lie in a box."""
         return (np.abs(self.local(points, box)) <= self.sizes[box] / 2).all(axis=1)
 
 
@@ -106,7 +106,7 @@ class Log:
 
     Raises:
         UserError: the folder or its metadata are missing or not as PandaSet's; of a camera or frame that is broken
-            only `problems` tells.
+            only `problems` says so.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -126,12 +126,12 @@ class Log:
 
     @cached_property
     def frames(self) -> int:
-        """How many frames the lists of the lidar tell of."""
+        """Count the frames that have a pose and a time of the lidar."""
         return min(len(self.ego_to_world), len(self.lidar_times))
 
     @cached_property
     def has_semseg(self) -> bool:
-        """Whether points have classes; in 27 of the 103 sequences they have not."""
+        """Whether points have classes; those of 27 of the 103 sequences have not."""
         return (self.folder / SEMSEG).is_dir()
 
     def _camera(self, name: str) -> Camera | None:
@@ -140,8 +140,9 @@ class Log:
             self.problems.append(f"{name} is missing")
             return None
         try:
-            given = read_json(folder / "intrinsics.json")
-            K = np.array([[given["fx"], 0, given["cx"]], [0, given["fy"], given["cy"]], [0, 0, 1]], dtype=np.float64)
+            pinhole = read_json(folder / "intrinsics.json")
+            fx, fy, cx, cy = (pinhole[name] for name in ("fx", "fy", "cx", "cy"))
+            K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float64)
             if not np.isfinite(K).all():
                 raise ValueError("NaN or infinity")
             poses, times = read_poses(folder / "poses.json"), read_times(folder / "timestamps.json")
@@ -154,7 +155,7 @@ class Log:
         return Camera(name, K, poses, times, by_frame(folder, IMAGES))
 
     def reason_against(self, frame: int, cameras: tuple[str, ...] = CAMERAS) -> str | None:
-        """Why a frame can't be used with these cameras; None if it can."""
+        """Explain why a frame can't be used with these cameras; None if it can."""
         if frame not in self.tables:
             return f"no lidar/{frame:02d}.pkl.gz"
         if frame >= len(self.lidar_times) or frame >= len(self.ego_to_world):
@@ -174,7 +175,7 @@ class Log:
         return None
 
     def sweep(self, frame: int) -> Sweep:
-        """The points of a frame.
+        """Read the points of a frame.
 
         Raises:
             UserError: there is no such table, it is damaged, has no points, or values that are no numbers.
@@ -200,7 +201,7 @@ class Log:
         )
 
     def boxes(self, frame: int) -> Boxes:
-        """The annotated boxes of a frame.
+        """Read the annotated boxes of a frame.
 
         Raises:
             UserError: there is no such table, it is damaged, or has values that are no numbers.
@@ -219,7 +220,7 @@ class Log:
             return values
 
         def words(name: str) -> list[str]:
-            """Empty where there is none: the column may be missing, its value NaN, None or a dash."""
+            """Read a column of text; empty where it is missing, or its value is NaN, None or a dash."""
             if name not in table.columns:
                 return [""] * len(table)
             return [value if isinstance(value, str) and value != "-" else "" for value in table[name]]
@@ -240,33 +241,32 @@ class Log:
         )
 
     def classes(self, frame: int) -> np.ndarray:
-        """[N] int16: semantic class of each point of `sweep(frame)`; 0 is undefined.
+        """Read the semantic class [N] int16 of each point of `sweep(frame)`; 0 is undefined.
 
         Raises:
             UserError: there is no such table, or it is damaged.
         """
-        found = by_frame(self.folder / SEMSEG, TABLES)
-        path = self._table(found, frame, SEMSEG)
+        path = self._table(by_frame(self.folder / SEMSEG, TABLES), frame, SEMSEG)
         try:
             return column(read_table(path), "class", path).to_numpy().astype(np.int16)
         except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{path}: class is not of numbers ({error})") from None
 
-    def _table(self, found: dict[int, Path], frame: int, folder: str) -> Path:
-        if frame not in found:
+    def _table(self, tables: dict[int, Path], frame: int, folder: str) -> Path:
+        if frame not in tables:
             raise UserError(f"{self.folder / folder}: no table {frame:02d}{TABLES[0]} or {frame:02d}{TABLES[1]}")
-        return found[frame]
+        return tables[frame]
 
 
 def sequences(data_root: Path) -> list[Path]:
-    """The folders of all sequences, by name.
+    """List the folders of all sequences, by name.
 
     Raises:
         UserError: there is none.
     """
-    found = [data_root / name for name in log_names(data_root)]
-    if not found:
+    folders = [data_root / name for name in log_names(data_root)]
+    if not folders:
         raise UserError(
             f"data_root: {data_root} has no PandaSet sequences (folders such as 001 with lidar/ and camera/)"
         )
-    return found
+    return folders

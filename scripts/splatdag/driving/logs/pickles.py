@@ -43,7 +43,7 @@ _RENAMED = {
 
 
 class _Plain(pickle.Unpickler):
-    """Makes data frames of numbers and words, and nothing else."""
+    """An unpickler of data frames of numbers and words, and of nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         module = "builtins" if module == "__builtin__" else module  # as Python 2 called it
@@ -54,11 +54,11 @@ class _Plain(pickle.Unpickler):
 
 
 class _Foreign(Exception):
-    """A pickle asks for something that no table needs."""
+    """Something that a pickle asks for and no table needs."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A pickled data frame, packed (`.pkl.gz`) or not.
+    """Read a pickled data frame, packed (`.pkl.gz`) or not.
 
     Written by any pandas and numpy; text columns must be of dtype object, as PandaSet's are.
 
@@ -72,7 +72,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def read_plain(path: Path) -> Any:
-    """What a pickle holds, if that is numbers, words, lists, dictionaries, arrays and data frames.
+    """Read a pickle of numbers, words, lists, dictionaries, arrays and data frames.
 
     Raises:
         UserError: the file is missing, cut off or damaged, or asks for anything else, which is not run.
@@ -80,10 +80,10 @@ def read_plain(path: Path) -> Any:
     try:
         check_regular(path)
         with path.open("rb") as raw, _unpacked(raw, path) as file:
-            found = _Plain(_Bounded(file)).load()
-            if isinstance(found, pd.DataFrame):
-                found.shape, found.columns  # noqa: B018 - a made-up one may lack its insides
-            return found
+            content = _Plain(_Bounded(file)).load()
+            if isinstance(content, pd.DataFrame):
+                content.shape, content.columns  # noqa: B018 - a made-up one may lack its insides
+            return content
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
     except _Foreign as error:
@@ -119,7 +119,7 @@ class _Bounded:
 
 
 def column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
-    """A column by name; their order differs between files.
+    """Select a column by name; their order differs between files.
 
     Raises:
         UserError: the table has none of this name.
