@@ -100,7 +100,7 @@ def test_a_training_by_hand_takes_the_section_of_captures(tmp_path: Path, monkey
     (tmp_path / "config.yaml").write_text("captures: {train: {preset: small, max_steps: 3}}\ndriving: {}")
     flags = ["--data-dir=a", "--model=b", "--result-dir=c", f"--config={tmp_path}/config.yaml", "--sh-degree=0"]
     monkeypatch.setattr(sys, "argv", ["train", *flags])
-    assert stage._parsed(train.main)["options"] == TrainOptions(preset="small", max_steps=3, sh_degree=0)
+    assert stage._parsed(train.main)[0]["options"] == TrainOptions(preset="small", max_steps=3, sh_degree=0)
 
 
 def test_a_stage_without_options_takes_no_file(tmp_path: Path) -> None:

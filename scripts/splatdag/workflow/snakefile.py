@@ -177,7 +177,7 @@ def config_file(workflow_dir: Path) -> Path:
 
 
 def targets_of(workflow: Any) -> Callable[[], frozenset[str]]:
-    """Tell, once jobs are planned, the rules and files that a run is asked for; a job's own process is asked for none."""
+    """Tell, once jobs are planned, the rules and files that a run is asked for; a job's own process has none."""
 
     def targets() -> frozenset[str]:
         return frozenset(workflow.dag_settings.targets or ("all",)) if workflow.is_main_process else frozenset()
