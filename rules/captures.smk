@@ -173,7 +173,7 @@ rule link_run:
         link=captures.result_link,
         run=subpath(input.manifest, parent=True),
     shell:
-        "exec python -m splatdag.captures.link --run-dir {params.run:q} --link {params.link:q}"
+        "exec python -m splatdag.workflow.link --run-dir {params.run:q} --link {params.link:q}"
         " --receipt {output.receipt:q} --log {log:q}"
 
 

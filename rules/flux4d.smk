@@ -1,15 +1,21 @@
 """Flux4D: clips of driving logs to Gaussians that move.
 
 Needs the index and lifted frames that driving.smk makes, or an index of one's own (config: driving.index_path). Makes
-results/driving/<run>/ for every run of the config: driving.overfits, each on one clip, and driving.runs, each on many;
-<run>/<log>/ has what was measured of each log, <run>/flow/ how a clip moves.
+results/driving/<run>/ for every run of the config: driving.overfits, each on one clip, driving.runs, each on many, and
+driving.ckpts, evaluations of checkpoint files from anywhere; <run>/<log>/ has what was measured of each log, <run>/flow/ how
+a clip moves.
 """
 
 from splatdag.workflow.sheets import any_of
 
 CLIP_RUN = any_of(CONFIG.driving.overfits)
 LOGS_RUN = any_of(CONFIG.driving.runs)
+MEASURED_RUN = any_of([*CONFIG.driving.runs, *CONFIG.driving.ckpts])
 ANY_RUN = any_of([*CONFIG.driving.overfits, *CONFIG.driving.runs])
+
+
+localrules:
+    link_ckpt,
 
 
 rule flux4d:
@@ -22,6 +28,12 @@ rule flux4d_overfit:
     """Train Flux4D on one clip of the tiny index and measure it on the same: does the whole chain learn?"""
     input:
         driving.target("flux4d_overfit"),
+
+
+rule flux4d_ckpts:
+    """Measure checkpoint files of Flux4D, wherever they come from, on the logs to measure on."""
+    input:
+        driving.target("flux4d_ckpts"),
 
 
 rule flux4d_flow:
@@ -149,7 +161,7 @@ rule evaluate_flux4d:
         logs=driving.data,
         index=driving.index,
         points=rules.lift_log.output.receipt,
-        ckpt=rules.train_flux4d.output.ckpt,
+        ckpt=driving.measured_ckpt,
     output:
         measured=driving.output("evaluate_flux4d"),
     log:
@@ -157,7 +169,7 @@ rule evaluate_flux4d:
     benchmark:
         driving.benchmark("evaluate_flux4d")
     wildcard_constraints:
-        run=LOGS_RUN,
+        run=MEASURED_RUN,
     conda:
         "../envs/core.yaml"
     threads: driving.threads("evaluate_flux4d")
@@ -169,22 +181,24 @@ rule evaluate_flux4d:
         clips=driving.measured_clips,
         flags=driving.evaluate_flags,
         code=driving.code("evaluate_flux4d"),
-        run=subpath(input.ckpt, parent=True),
+        ckpt=driving.ckpt_file,
+        ckpt_digest=driving.ckpt_digest,
+        sample=driving.sample,
         out=subpath(output.measured, parent=True),
-        name=driving.ckpt,
         cache=subpath(input.points, parent=True),
     shell:
         "exec python -m splatdag.driving.evaluation.evaluate --index-path {input.index:q}"
-        " --data-root {params.data_root:q} --ckpt {params.run:q}/{params.name} --scene {wildcards.scene:q}"
-        " --out-dir {params.out:q} --cache-dir {params.cache:q} --device-count {resources.devices}"
-        " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
+        " --data-root {params.data_root:q} --ckpt {params.ckpt:q} --scene {wildcards.scene:q}"
+        " --out-dir {params.out:q} --sample={params.sample} --cache-dir {params.cache:q}"
+        " --device-count {resources.devices} --gpu-class {resources.gpu_class} --threads {threads} --log {log:q}"
+        " {params.flags:q}"
 
 
 rule merge_flux4d:
     """Make one run of what was measured of its logs."""
     input:
         index=driving.index,
-        meta=rules.train_flux4d.output.meta,
+        of_run=driving.merged_with,
         measured=driving.measured_rows,
     output:
         metrics="<results>/driving/{run}/metrics.json",
@@ -193,7 +207,7 @@ rule merge_flux4d:
     log:
         driving.log("merge_flux4d"),
     wildcard_constraints:
-        run=LOGS_RUN,
+        run=MEASURED_RUN,
     conda:
         "../envs/core.yaml"
     threads: driving.threads("merge_flux4d")
@@ -203,8 +217,30 @@ rule merge_flux4d:
         scenes=driving.measured_logs,
         code=driving.code("merge_flux4d"),
         run=subpath(output.manifest, parent=True),
-        name=driving.ckpt,
+        ckpt=driving.ckpt_file,
+        sample=driving.sample,
+        run_id=driving.run_id,
     shell:
-        "exec python -m splatdag.driving.evaluation.merge --run-dir {params.run:q}"
-        " --ckpt {params.run:q}/{params.name} --index-path {input.index:q} --threads {threads} --log {log:q}"
+        "exec python -m splatdag.driving.evaluation.merge --run-dir {params.run:q} --ckpt {params.ckpt:q}"
+        " --run-id {params.run_id:q} --sample={params.sample} --index-path {input.index:q} --threads {threads} --log {log:q}"
         " --scenes {params.scenes:q}"
+
+
+rule link_ckpt:
+    """Let the evaluation of a checkpoint appear where the config wants it too (out_dir), as a link."""
+    input:
+        manifest=rules.merge_flux4d.output.manifest,
+    output:
+        receipt=driving.output("link_ckpt"),
+    log:
+        driving.log("link_ckpt"),
+    wildcard_constraints:
+        run=any_of(CONFIG.driving.ckpts),
+    conda:
+        "../envs/core.yaml"
+    params:
+        link=driving.ckpt_link,
+        run=subpath(input.manifest, parent=True),
+    shell:
+        "exec python -m splatdag.workflow.link --run-dir {params.run:q} --link {params.link:q}"
+        " --receipt {output.receipt:q} --log {log:q}"

@@ -104,7 +104,7 @@ def test_a_training_by_hand_takes_the_section_of_captures(tmp_path: Path, monkey
 
 
 def test_a_stage_without_options_takes_no_file(tmp_path: Path) -> None:
-    stage = [sys.executable, "-m", "splatdag.captures.link", "--run-dir", "run", "--link", "link", "--receipt", "r.txt"]
+    stage = [sys.executable, "-m", "splatdag.workflow.link", "--run-dir", "run", "--link", "link", "--receipt", "r.txt"]
     done = subprocess.run([*stage, "--config", "config.yaml"], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "command line: --config: this stage has no options that a file could hold\n"

@@ -1,12 +1,12 @@
-"""The stage `captures.link`: a run appears in a second place, and nothing of the user's is replaced."""
+"""The stage `workflow.link`: a run appears in a second place, and nothing of the user's is replaced."""
 
 from itertools import permutations
 
 import pytest
 
-from splatdag.captures.link import main
-from splatdag.captures.result_dirs import check_result_dir, link_of
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.link import main
+from splatdag.workflow.result_dirs import check_result_dir, link_of
 from splatdag.workflow.stage import Job
 
 
@@ -72,9 +72,9 @@ def runs(tmp_path):
 def test_a_pair_and_a_single_run_appear_in_one_place_in_any_order(runs, tmp_path, order):
     place = tmp_path / "out" / "dog"
     for variant in order:
-        check_result_dir(place, "dog", tmp_path / "results", "row")
+        check_result_dir(place, runs / "single", runs.parent, "row")
         main(runs / variant, link_of(place, variant), runs / f"result_dir_{variant}.txt", Job())
-    check_result_dir(place, "dog", tmp_path / "results", "row")
+    check_result_dir(place, runs / "single", runs.parent, "row")
     for folder, variant in ((place, "single"), (place / "combined", "combined"), (place / "filtered", "filtered")):
         assert (folder / "name.txt").read_text() == variant
 
@@ -85,7 +85,7 @@ def test_the_place_of_a_pair_is_a_folder_with_their_links_alone(runs, tmp_path):
     assert [path.name for path in place.iterdir()] == ["combined"]
     (place / "notes.txt").touch()
     with pytest.raises(UserError, match="row: .*/dog is already there, a folder; move it away"):
-        check_result_dir(place, "dog", tmp_path / "results", "row")
+        check_result_dir(place, runs / "single", runs.parent, "row")
     with pytest.raises(UserError, match="link: .*/dog is already there, a folder; move it away"):
         main(runs / "single", place, runs / "result_dir_single.txt", Job())
     assert (place / "notes.txt").exists()

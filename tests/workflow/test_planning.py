@@ -82,7 +82,7 @@ def test_a_result_folder_of_the_users_is_linked_and_costs_no_training_when_it_ch
     garden(result_dir="results/garden_tuned")
     jobs = planned(snakemake("-n", "-p", "captures").stdout)
     assert jobs["link_run"] == [
-        "exec python -m splatdag.captures.link --run-dir results/captures/garden/single --link results/garden_tuned"
+        "exec python -m splatdag.workflow.link --run-dir results/captures/garden/single --link results/garden_tuned"
         " --receipt results/captures/garden/result_dir_single.txt --log logs/captures/garden/single/link.log"
     ]
     assert not any("garden_tuned" in command for command in jobs["train_capture"])

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from splatdag.captures.config import CapturesConfig
-from splatdag.captures.result_dirs import link_of
 from splatdag.captures.sheet import DUAL_VARIANTS, Capture, Stages, read_captures, row_notices
 from splatdag.samples.options import RoomOptions
 from splatdag.scene.split import list_file
@@ -33,6 +32,7 @@ from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.digests import digest_of_files
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.options import Options, flags
+from splatdag.workflow.result_dirs import link_of
 
 if TYPE_CHECKING:
     from splatdag.workflow.backend import Backend
@@ -84,7 +84,7 @@ class Captures(Area):
         ),
         "link_run": StageRule(
             "link",
-            "captures.link",
+            "workflow.link",
             f"{_RUN}/link.log",
             f"{_CAPTURE}/result_dir_{{variant}}.txt",
             CpuResources(threads=1),

@@ -10,11 +10,11 @@ from typing import Any
 
 from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import CaptureResources, FrameOptions, PoseOptions
-from splatdag.captures.result_dirs import absolute, check_apart, check_result_dir
 from splatdag.formats.photoset import PhotoSet, check_place
 from splatdag.scene.split import check_split, matching
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.options import flags, notices_of, overridden, validated
+from splatdag.workflow.result_dirs import absolute, check_apart, check_result_dir
 from splatdag.workflow.sheets import Row, check_name, read_sheet
 
 SAMPLES = ("room",)
@@ -148,7 +148,9 @@ def read_captures(sheet: Path, shared: Stages, results: Path, files: bool = True
     if files:
         for capture in captures.values():
             _check_files(capture, results)
-        check_apart([(f"{c.where}: result_dir", c.name, c.result_dir) for c in captures.values() if c.result_dir])
+        check_apart(
+            [(f"{c.where}: result_dir", f"capture {c.name}", c.result_dir) for c in captures.values() if c.result_dir]
+        )
     return captures
 
 
@@ -195,7 +197,8 @@ def _check_files(capture: Capture, results: Path) -> None:
         _check_eval_dir(capture)
     if capture.result_dir:
         check_place(capture.result_dir, f"{capture.where}: result_dir")
-        check_result_dir(capture.result_dir, capture.name, results, f"{capture.where}: result_dir")
+        single = results / "captures" / capture.name / "single"
+        check_result_dir(capture.result_dir, single, results / "captures", f"{capture.where}: result_dir")
 
 
 def _stages(row: Row, where: str, shared: Stages) -> Stages:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from splatdag.driving.config import ClipRun, DrivingConfig, LogsRun
+from splatdag.driving.config import CkptRun, ClipRun, DrivingConfig, LogsRun
 from splatdag.driving.logs.contents import logs_digest
 from splatdag.driving.logs.folders import CAMERAS
 from splatdag.driving.options import IndexOptions, LiftOptions
@@ -41,7 +41,9 @@ from splatdag.workflow.area import (
 )
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.digests import contents_digest
+from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import Options, flags, only
+from splatdag.workflow.result_dirs import check_result_dir
 
 _NAMED = 5
 """Logs that a message names at most."""
@@ -118,6 +120,14 @@ class Driving(Area):
             "driving/{run}/manifest.json",
             CpuResources(threads=1, runtime=15),
         ),
+        "link_ckpt": StageRule(
+            "link",
+            "workflow.link",
+            "driving/{run}/link.log",
+            "driving/{run}/out_dir.txt",
+            CpuResources(threads=1),
+            throttled=False,
+        ),
         "record_drive": StageRule(
             "record",
             "driving.record_drive",
@@ -149,17 +159,26 @@ class DrivingPlan(Plan):
             "flux4d": self.logs_runs,
             "flux4d_overfit": self.clip_runs,
             "flux4d_flow": self.flow_summaries,
+            "flux4d_ckpts": self.ckpt_runs,
         }
 
     def asked(self) -> list[str]:
-        """All runs and pictures of motion, where a folder of logs is named."""
+        """All runs, checkpoints and pictures of motion, where a folder of logs is named."""
         if not self.driving.data_root:
             return []
-        return [*self.clip_runs(), *self.flow_summaries(), *self.logs_runs()]
+        return [*self.clip_runs(), *self.flow_summaries(), *self.logs_runs(), *self.ckpt_runs()]
 
     def logs_runs(self) -> list[str]:
         """Runs on many logs."""
         return [f"{self._folder}/{name}/manifest.json" for name in self.driving.runs]
+
+    def ckpt_runs(self) -> list[str]:
+        """Evaluations of checkpoint files, and their links."""
+        links = [name for name, run in self.driving.ckpts.items() if run.out_dir]
+        return [
+            *(f"{self._folder}/{name}/manifest.json" for name in self.driving.ckpts),
+            *(f"{self._folder}/{name}/out_dir.txt" for name in links),
+        ]
 
     def clip_runs(self) -> list[str]:
         """Runs on one clip."""
@@ -215,6 +234,11 @@ class DrivingPlan(Plan):
             yield self._stage("train_flux4d", name, run=name)
             yield from (self._stage("evaluate_flux4d", f"{name}/{log}", run=name, scene=log) for log in test)
             yield self._stage("merge_flux4d", name, run=name)
+        for name, of_ckpt in self.driving.ckpts.items():
+            yield from (self._stage("evaluate_flux4d", f"{name}/{log}", run=name, scene=log) for log in test)
+            yield self._stage("merge_flux4d", name, run=name)
+            if of_ckpt.out_dir:
+                yield self._stage("link_ckpt", name, run=name)
 
     def _stage(self, rule: str, row: str, **wildcards: str) -> PlannedStage:
         return self._context.stage(Driving.name, rule, Driving.rules[rule], row, **wildcards)
@@ -249,12 +273,12 @@ class DrivingPlan(Plan):
         return list(kept.values()), [line] if bare else []
 
     def _logs_and_clips(self) -> Iterator[PlannedRun]:
-        for name, of_logs in self.driving.runs.items():
+        for name, of_logs in self._measured.items():
             if of_logs.evaluate.save_renders:
                 yield from (self._run(name, scene) for scene in self.split[1])
         for name, of_clip in self.driving.overfits.items():
             yield self._run(name, clip_folder(of_clip.overfit.clip_index))
-        known = self.driving.runs.keys() | self.driving.overfits.keys()
+        known = self._all_runs.keys()
         for found in found_like(self._context.results, "driving/{run}/{scene}/metrics.json"):
             if found["run"] not in known:
                 yield self._run(found["run"], found["scene"])
@@ -286,8 +310,13 @@ class DrivingPlan(Plan):
         return any(asked is not None and asked.model_fields_set for asked in own)
 
     @property
-    def _all_runs(self) -> dict[str, LogsRun | ClipRun]:
-        return {**self.driving.runs, **self.driving.overfits}
+    def _all_runs(self) -> dict[str, LogsRun | ClipRun | CkptRun]:
+        return {**self._measured, **self.driving.overfits}
+
+    @property
+    def _measured(self) -> dict[str, LogsRun | CkptRun]:
+        """Runs that are measured on logs."""
+        return {**self.driving.runs, **self.driving.ckpts}
 
     # what rules ask for, job by job
 
@@ -441,7 +470,7 @@ class DrivingPlan(Plan):
 
     def measured_clips(self, wildcards: Any) -> str:
         """What decides which clips of a log are measured: those of the log, or, if only so many are, of all."""
-        most = self.driving.runs[wildcards.run].evaluate.max_eval_clips
+        most = self._measured[wildcards.run].evaluate.max_eval_clips
         return self._clips((wildcards.scene,) if most is None else tuple(self.split[1]), ("test",))
 
     def _clips(self, names: tuple[str, ...], splits: tuple[str, ...]) -> str:
@@ -502,7 +531,7 @@ class DrivingPlan(Plan):
 
     def evaluate_flags(self, wildcards: Any) -> list[str]:
         """Options of a run's evaluation."""
-        return flags(self.driving.runs[wildcards.run].evaluate)
+        return flags(self._measured[wildcards.run].evaluate)
 
     def overfit_flags(self, wildcards: Any) -> list[str]:
         """Options of a training on one clip."""
@@ -510,11 +539,55 @@ class DrivingPlan(Plan):
 
     def flow_flags(self, wildcards: Any) -> list[str]:
         """Options of a run's pictures of motion."""
-        return flags(self._all_runs[wildcards.run].flow)
+        return flags(self._trained[wildcards.run].flow)
 
     def ckpt(self, wildcards: Any) -> str:
         """Name of the checkpoint of a run that is measured and whose motion is drawn."""
-        return self._all_runs[wildcards.run].ckpt
+        return self._trained[wildcards.run].ckpt
+
+    @property
+    def _trained(self) -> dict[str, LogsRun | ClipRun]:
+        return {**self.driving.runs, **self.driving.overfits}
+
+    def ckpt_file(self, wildcards: Any) -> str:
+        """The checkpoint that is measured: of the run, or a file from anywhere."""
+        own = self.driving.ckpts.get(wildcards.run)
+        return own.ckpt if own else f"{self._folder}/{wildcards.run}/{self.ckpt(wildcards)}"
+
+    def measured_ckpt(self, wildcards: Any) -> Any:
+        """What has to be there before a run is measured.
+
+        Raises:
+            UserError: there is no such checkpoint file.
+        """
+        own = self.driving.ckpts.get(wildcards.run)
+        if own is None:
+            return f"{self._folder}/{wildcards.run}/ckpt_last.pt"
+        if not Path(own.ckpt).is_file():
+            raise UserError(f"config.driving.ckpts.{wildcards.run}.ckpt: no such file: {own.ckpt}")
+        return touchable(own.ckpt)
+
+    def ckpt_digest(self, wildcards: Any) -> str:
+        """What a checkpoint file from anywhere holds; that of a run is known by its rule."""
+        own = self.driving.ckpts.get(wildcards.run)
+        return contents_digest([("ckpt", Path(own.ckpt))], self._context.cache, ["ckpt", own.ckpt]) if own else ""
+
+    def merged_with(self, wildcards: Any) -> list[str]:
+        """What a run's measurements are merged with: what its training left."""
+        return [] if wildcards.run in self.driving.ckpts else [f"{self._folder}/{wildcards.run}/meta.json"]
+
+    def ckpt_link(self, wildcards: Any) -> str:
+        """Where the evaluation of a checkpoint appears too.
+
+        Raises:
+            UserError: nowhere, or something is in the way.
+        """
+        where, own = f"config.driving.ckpts.{wildcards.run}.out_dir", self.driving.ckpts[wildcards.run]
+        if own.out_dir is None:
+            raise UserError(f"{where}: not set, so there is no link to make")
+        folder = Path(self._folder)
+        check_result_dir(Path(own.out_dir), folder / wildcards.run, folder, where)
+        return own.out_dir
 
     def record_flags(self, wildcards: Any) -> list[str]:
         """How a log is recorded."""

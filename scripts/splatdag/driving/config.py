@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from splatdag.driving.network_options import VoxelizationOptions
 from splatdag.driving.options import AlignmentOptions, CheckOptions, IndexOptions
@@ -28,6 +29,12 @@ class ClipRunResources(Options):
 
 class LogsRunResources(ClipRunResources):
     """What the jobs of a run on many logs ask for; a change reruns nothing."""
+
+    evaluate: OwnGpuResources = OwnGpuResources()
+
+
+class CkptRunResources(Options):
+    """What the jobs of a checkpoint's evaluation ask for; a change reruns nothing."""
 
     evaluate: OwnGpuResources = OwnGpuResources()
 
@@ -60,7 +67,31 @@ class LogsRun(Options):
     """Of its jobs."""
 
 
-_SHARED = {"runs": ("train", "evaluate", "flow", "ckpt"), "overfits": ("overfit", "flow", "ckpt")}
+class CkptRun(Options):
+    """Evaluation of a checkpoint file from anywhere; what is not set is as in `driving.evaluate`."""
+
+    ckpt: str
+    """The file: a ckpt_last.pt or ckpt_step_XXXXXX.pt of any run, relative to the working directory."""
+    out_dir: str | None = None
+    """Where the figures appear as well, as a link; not set: only in results/driving/<name>."""
+    evaluate: EvaluateOptions = EvaluateOptions()
+    """Evaluation."""
+    resources: CkptRunResources = CkptRunResources()
+    """Of its jobs."""
+
+    @field_validator("ckpt", "out_dir")
+    @classmethod
+    def _is_path(cls, path: str | None) -> str | None:
+        if path is not None and (not path or set(path) & set("{}")):
+            raise ValueError("expected a path without braces, which are Snakemake's wildcards")
+        return path
+
+
+_SHARED = {
+    "runs": ("train", "evaluate", "flow", "ckpt"),
+    "overfits": ("overfit", "flow", "ckpt"),
+    "ckpts": ("evaluate",),
+}
 """What each run of these has of the section's own, unless it says otherwise."""
 
 
@@ -106,6 +137,9 @@ class DrivingConfig(Options):
     overfits: dict[RunName, ClipRun] = {"overfit": ClipRun()}
     """Runs on one clip by name: the target `flux4d_overfit`. Each may have `overfit`, `flow`, `ckpt` and `resources` of
     its own."""
+    ckpts: dict[RunName, CkptRun] = {}
+    """Checkpoint files to evaluate on the test clips, by name: the target `flux4d_ckpts`. Each has `ckpt` and, as
+    wanted, `out_dir`, `evaluate` and `resources`: `{theirs: {ckpt: downloads/ckpt_last.pt, out_dir: eval_theirs}}`."""
     flow: FlowOptions = FlowOptions()
     """Pictures of motion, of the target `flux4d_flow`, as all runs have it."""
     flow_runs: tuple[RunName, ...] = ()
@@ -132,12 +166,14 @@ class DrivingConfig(Options):
     def _fits_together(self) -> DrivingConfig:
         if self.out_full and self.out_full == self.out_tiny:
             raise ValueError("out_full and out_tiny are the same file")
-        both = sorted(self.runs.keys() & self.overfits.keys())
-        if both:
-            raise ValueError(f"runs and overfits both have {both[0]!r}")
-        for name in (*self.runs, *self.overfits):
-            if name in RESERVED:
-                raise ValueError(f"{name!r} is no name for a run: results/driving/{name} holds something else")
+        kinds: dict[str, Iterable[str]] = {"runs": self.runs, "overfits": self.overfits, "ckpts": self.ckpts}
+        kind_of: dict[str, str] = {}
+        for kind, runs in kinds.items():
+            for name in runs:
+                if kind_of.setdefault(name, kind) != kind:
+                    raise ValueError(f"{kind_of[name]} and {kind} both have {name!r}")
+                if name in RESERVED:
+                    raise ValueError(f"{name!r} is no name for a run: results/driving/{name} holds something else")
         for name in self.flow_runs:
             if name not in self.runs and name not in self.overfits:
                 known = ", ".join((*self.runs, *self.overfits))

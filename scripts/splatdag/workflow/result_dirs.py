@@ -1,4 +1,4 @@
-"""Where the sheet wants runs to appear as links (column result_dir): free places, apart from each other.
+"""Where the user wants runs to appear as links (`result_dir`, `out_dir`): free places, apart from each other.
 
 The run `single` appears as the folder `result_dir` itself, the two of a pair as `result_dir/combined` and
 `result_dir/filtered`. Where a row has all three, the links of the pair lie in the run `single`, so that all are found
@@ -21,22 +21,28 @@ def link_of(result_dir: Path, variant: str) -> Path:
     return result_dir / variant if variant in PAIR else result_dir
 
 
-def check_result_dir(result_dir: Path, capture: str, results: Path, where: str) -> None:
-    """Stop unless the places for the links to a capture's runs are free, or hold these links.
+def check_result_dir(result_dir: Path, run: Path, area: Path, where: str) -> None:
+    """Stop unless the places for the links to a scene's runs are free, or hold these links.
+
+    Args:
+        result_dir: where they are wanted.
+        run: folder of the run that appears as `result_dir` itself; those of a pair lie beside it.
+        area: folder of all runs of the area.
+        where: begins the message.
 
     Raises:
-        UserError: what is in the way; begins with `where`.
+        UserError: what is in the way.
     """
-    place, runs = absolute(result_dir), absolute(results / "captures")
+    place, runs = absolute(result_dir), absolute(area)
     if place == runs or runs in place.parents or place in runs.parents:
+        example = area.parent / "_".join(run.relative_to(area).parts)
         raise UserError(
-            f"{where}: {result_dir} can't be a link, since the runs themselves are in {results / 'captures'};"
-            f" choose another place, such as {results / (capture + '_single')}"
+            f"{where}: {result_dir} can't be a link, since the runs themselves are in {area};"
+            f" choose another place, such as {example}"
         )
-    folder = results / "captures" / capture
-    check_link(result_dir, folder / "single", where)
+    check_link(result_dir, run, where)
     for variant in PAIR:
-        check_link(link_of(result_dir, variant), folder / variant, where)
+        check_link(link_of(result_dir, variant), run.parent / variant, where)
 
 
 def check_link(link: Path, run: Path, where: str) -> None:
@@ -48,7 +54,7 @@ def check_link(link: Path, run: Path, where: str) -> None:
     if not os.path.lexists(link) or leads_to(link, run) or links_of_pair(link, run.parent):
         return
     kind = "a link to elsewhere" if link.is_symlink() else "a folder" if link.is_dir() else "a file"
-    raise UserError(f"{where}: {link} is already there, {kind}; move it away, or choose another result_dir")
+    raise UserError(f"{where}: {link} is already there, {kind}; move it away, or choose another place")
 
 
 def leads_to(link: Path, run: Path) -> bool:
@@ -69,7 +75,7 @@ def check_apart(linked: list[tuple[str, str, Path]]) -> None:
     """Stop if two links have one place, or one is inside another's run.
 
     Args:
-        linked: where each is written, its capture, and the link.
+        linked: where each is written, whose it is, and the link.
 
     Raises:
         UserError: which two.
@@ -79,11 +85,11 @@ def check_apart(linked: list[tuple[str, str, Path]]) -> None:
         where, _, link = row
         first = taken.setdefault(absolute(link), row)
         if first is not row:
-            raise UserError(f"{where}: {link} is that of capture {first[1]} too; choose another")
+            raise UserError(f"{where}: {link} is that of {first[1]} too; choose another")
     for place, (where, _, link) in taken.items():
         outer = next((taken[parent] for parent in place.parents if parent in taken), None)
         if outer:
-            raise UserError(f"{where}: {link} is inside that of capture {outer[1]}; choose another")
+            raise UserError(f"{where}: {link} is inside that of {outer[1]}; choose another")
 
 
 def absolute(path: Path) -> Path:

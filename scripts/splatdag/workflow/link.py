@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from splatdag.captures.result_dirs import check_link, links_of_pair
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete, write_text
+from splatdag.workflow.result_dirs import check_link, links_of_pair
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
