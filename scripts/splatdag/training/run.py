@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from splatdag.training.checkpoint import StateFile
@@ -28,6 +27,7 @@ from splatdag.workflow.lease import lease
 from splatdag.workflow.manifest import Manifest, RunId, manifest_of
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, also_logged_to
+from splatdag.workflow.usage import process_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Run:
 
     def add(self, result: Result[Any]) -> None:
         """Count the time and memory of a training."""
-        self.seconds["startup"] = result.began - psutil.Process().create_time() + result.rank_seconds
+        self.seconds["startup"] = process_seconds(result.began) + result.rank_seconds
         self.seconds["train"] = result.progress.seconds
         self.rank_memory_mb = result.rank_memory_mb
 
@@ -88,9 +88,8 @@ class Run:
         return self.state_file.path.with_name("manifest.json")
 
     def _note_bad_end(self, error: OutOfDeviceMemory) -> None:
-        seconds = self.seconds or {"startup": time.time() - psutil.Process().create_time()}
+        self.seconds = self.seconds or {"startup": process_seconds()}
         fields = {"steps": error.step, "gaussians": error.gaussians, "exit_reason": "cuda_oom"}
-        self.seconds = seconds
         write_json(self._of_bad_end, self.manifest(**fields).model_dump(mode="json"))
 
 

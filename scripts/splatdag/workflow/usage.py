@@ -140,6 +140,11 @@ def this_attempt() -> Counted | None:
     return _counted
 
 
+def process_seconds(at: float | None = None) -> float:
+    """Wall time of this process until `at` (seconds since 1970), or until now."""
+    return (time.time() if at is None else at) - psutil.Process().create_time()
+
+
 def read_usage(path: Path) -> list[Usage]:
     """The attempts that a file tells of, oldest first; none if it is missing or no such file."""
     try:

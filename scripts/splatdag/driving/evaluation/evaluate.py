@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import torch
+
 from splatdag.driving.clips.clip_reader import Reader
 from splatdag.driving.clips.clips import clips_digest, clips_of
 from splatdag.driving.evaluation.measure_and_publish import check_place, measure_scene
 from splatdag.driving.logs.contents import logs_digest
-from splatdag.driving.training.checkpoints import learnt_options, load_model
+from splatdag.driving.logs.folders import CAMERAS
+from splatdag.driving.training.checkpoints import learnt_options, load_ckpt, load_model
 from splatdag.driving.training_options import EvaluateOptions
 from splatdag.splats.devices import use_device
 from splatdag.training.devices import device_memory_mb, device_name
@@ -82,8 +85,10 @@ def input_digests(
 ) -> dict[str, str]:
     """Digests of the checkpoint, of which clips of all logs are measured, and of what this log holds."""
     clips = clips_of(index_path, "test", options.max_eval_clips)
-    cameras = tuple(sorted({camera for clip in clips if clip.scene_id == scene for camera in clip.cameras}))
-    log = logs_digest(data_root, [scene], user_cache() / "digests", cameras, opened=True, annotated=True)
+    rendered = load_ckpt(ckpt, torch.device("cpu"))["options"].get("camera")
+    cameras = {rendered, *(camera for clip in clips if clip.scene_id == scene for camera in clip.cameras)}
+    names = tuple(name for name in CAMERAS if name in cameras)
+    log = logs_digest(data_root, [scene], user_cache() / "digests", names, opened=True, annotated=True)
     return {"ckpt": file_digest(ckpt), "clips": clips_digest(clips), "log": log}
 
 
