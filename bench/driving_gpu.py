@@ -37,7 +37,7 @@ from splatdag.driving.logs.box_tracks import matches
 from splatdag.driving.logs.pandaset import PANDAR64, Log
 from splatdag.driving.network.model import Flux4D
 from splatdag.driving.network.sparse import Level, SubmanifoldConv
-from splatdag.driving.training.step import learn
+from splatdag.driving.training.step import training_step
 from splatdag.driving.training_options import TrainOptions
 from splatdag.samples.options import SEQUENCES
 from splatdag.workflow.publish import write_json
@@ -115,7 +115,7 @@ def steps(arguments: argparse.Namespace) -> dict[str, Any]:
 def step(model: Flux4D, given: Any, options: TrainOptions, slot: int) -> float:
     wait()
     begin = time.perf_counter()
-    loss, *_ = learn(model, given, slot, options, tuple(range(given.scene.clip.length)))
+    loss, *_ = training_step(model, given, slot, options, tuple(range(given.scene.clip.length)))
     loss.backward()
     wait()
     model.zero_grad()
@@ -243,7 +243,11 @@ def many(arguments: argparse.Namespace) -> dict[str, Any]:
     shared = ["--index-path", str(indexed(large, "001")), "--data-root", str(large), "--device-count", str(CUDA)]
     run("driving.evaluation.evaluate", *shared, *words, "--cache-dir", str(large / "lift"))
     rows = json.loads((run_dir / "large" / "metrics.json").read_text())["rows"]
-    found["at 1920×1080"] = {"seconds": rows["seconds"], "Gaussians": rows["gaussians"], "memory": rows["memory_mb"]}
+    found["at 1920×1080"] = {
+        "seconds": rows["seconds"],
+        "Gaussians": rows["gaussians"],
+        "memory": rows["manifest"]["peak_memory_mb"],
+    }
     return found
 
 

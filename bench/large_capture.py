@@ -34,10 +34,11 @@ import torch
 from synthetic_capture import cameras, intrinsics, make, photo_size
 
 from splatdag.scene.presets import FAST
-from splatdag.splats.devices import device_name, use_device
+from splatdag.splats.devices import use_device
 from splatdag.splats.gaussians import colors_of
 from splatdag.splats.ply import read_ply
 from splatdag.splats.render import render
+from splatdag.training.devices import device_name
 
 BATCH = FAST["batch_size"]
 REPORT = re.compile(r"step (\d+) of \d+, loss")

@@ -72,6 +72,7 @@ def _write_captures(folder: Path) -> None:
 
 
 SAMPLES = ("room/sample.json", "humans/sample.json", "street/sample.json")
+_FLUX4D_STEP = "splatdag.driving.training.flux4d_training:Flux4DTraining.optimise"
 LEARN = TINY | {"checkpoint_every": EVERY, "iters": 20, "log_every": 5}
 
 AREAS = {
@@ -105,7 +106,7 @@ AREAS = {
         every_job=("pose_capture",),
         write_inputs=_write_captures,
         trainings={
-            "train_capture": Training("results/captures/apple/single", "splatdag.scene.training_state:Run.optimise")
+            "train_capture": Training("results/captures/apple/single", "splatdag.scene.training:SplatTraining.optimise")
         },
         repeats={"train_capture": "captures/apple/single/*.*"},
     ),
@@ -125,8 +126,8 @@ AREAS = {
             *("flux4d_overfit", "flux4d_flow", "train_flux4d", "evaluate_flux4d", "flux4d"),
         ),
         trainings={
-            "flux4d_overfit": Training("results/driving/overfit", "splatdag.driving.training.trainer:_Run.optimise"),
-            "train_flux4d": Training("results/driving/flux4d", "splatdag.driving.training.trainer:_Run.optimise"),
+            "flux4d_overfit": Training("results/driving/overfit", _FLUX4D_STEP),
+            "train_flux4d": Training("results/driving/flux4d", _FLUX4D_STEP),
         },
         repeats={"flux4d_overfit": "driving/overfit/**/*.*", "train_flux4d": "driving/flux4d/*.*"},
     ),

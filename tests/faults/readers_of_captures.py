@@ -31,7 +31,7 @@ from splatdag.scene.simple_trainer_files import RunFiles, load_ckpt
 from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.split import check_split
 from splatdag.splats.ply import read_ply, write_ply
-from splatdag.training.checkpoint import Checkpoint
+from splatdag.training.checkpoint import StateFile
 from splatdag.workflow.config_file import options_before_flags
 from splatdag.workflow.digests import contents_digest
 from splatdag.workflow.site import read_site
@@ -131,7 +131,7 @@ def _splat_ckpt(folder: Path) -> list[Path]:
 
 
 def _state(folder: Path) -> list[Path]:
-    Checkpoint(folder, {"options": "a"}).save({"step": 1, "tensor": torch.zeros(3)})
+    StateFile(folder, {"options": "a"}).save({"step": 1, "tensor": torch.zeros(3)})
     return [folder / "checkpoint.pt"]
 
 
@@ -192,6 +192,6 @@ READERS: dict[str, Reader] = {
     "checkpoint, splats": Reader(
         _splat_ckpt, lambda folder: load_ckpt(folder / "ckpts" / "ckpt_4_rank0.pt", TrainOptions, CPU), TORCH
     ),
-    "state": Reader(_state, lambda folder: Checkpoint(folder, {"options": "a"}).load(CPU), TORCH, refuses=False),
+    "state": Reader(_state, lambda folder: StateFile(folder, {"options": "a"}).load(CPU), TORCH, refuses=False),
     "remembered digests": Reader(_memory, _read_memory, JSON, refuses=False),
 }

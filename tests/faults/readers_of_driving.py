@@ -13,7 +13,7 @@ from splatdag.driving.clips.clips import read_index
 from splatdag.driving.clips.lift_cache import cached_at, lifted
 from splatdag.driving.logs.pandaset import Log
 from splatdag.driving.network.model import Flux4D
-from splatdag.driving.training.checkpoints import load_model, save_ckpt
+from splatdag.driving.training.checkpoints import LAST, load_model, save_checkpoint
 from splatdag.driving.training_options import LearnOptions
 
 
@@ -66,8 +66,8 @@ SMALL = LearnOptions(
 
 def _flux4d(folder: Path) -> list[Path]:
     state = {"model": Flux4D(SMALL).state_dict(), "moments": {}, "step": 3}
-    save_ckpt(folder / "ckpt_last.pt", state, SMALL)
-    return [folder / "ckpt_last.pt"]
+    save_checkpoint(folder, state, SMALL)
+    return [folder / LAST]
 
 
 READERS: dict[str, Reader] = {
@@ -84,5 +84,5 @@ READERS: dict[str, Reader] = {
         lambda folder: [path for path in _log(folder) if path.suffix != ".json"], _read_log, PICKLE, share=0.5
     ),
     "lift cache": Reader(_lift_cache, _read_lift_cache, NPZ, share=0.3, refuses=False),
-    "checkpoint, flux4d": Reader(_flux4d, lambda folder: load_model(folder / "ckpt_last.pt", CPU), TORCH, share=0.5),
+    "checkpoint, flux4d": Reader(_flux4d, lambda folder: load_model(folder / LAST, CPU), TORCH, share=0.5),
 }

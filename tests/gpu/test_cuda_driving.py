@@ -15,7 +15,7 @@ from flux4d import INDEX, TINY, scene, street, tiny
 from splatdag.driving.clips.clip_loader import Lesson, OnDevice
 from splatdag.driving.network.model import Flux4D
 from splatdag.driving.network.sparse import SparseUNet, levels
-from splatdag.driving.training.step import learn
+from splatdag.driving.training.step import training_step
 from splatdag.driving.training_options import OverfitOptions
 from splatdag.workflow.options import flags
 
@@ -86,7 +86,7 @@ def test_a_steps_loss_and_gradients_are_the_same(iterations: int) -> None:
     for device in (CPU, CUDA):
         model = model.to(device)
         model.zero_grad()
-        loss, _, weights, views = learn(
+        loss, _, weights, views = training_step(
             model, OnDevice(model, device).of(Lesson.of(given)), 0, options, tuple(range(16))
         )
         loss.backward()

@@ -11,8 +11,7 @@ from both import CPU, CUDA, NEEDS_CUDA
 from trainings import Training, options
 
 from splatdag.scene.batches import Batch
-from splatdag.scene.trainer import _draw, _loss
-from splatdag.scene.training_state import Run
+from splatdag.scene.training import SplatTraining, TrainingData, _draw, _loss
 from splatdag.splats.losses import photometric_loss
 from splatdag.splats.strategies.densify import DefaultStrategy
 
@@ -52,7 +51,7 @@ def test_views_in_one_batch_have_the_loss_and_the_gradients_of_each_alone(
     def after(alone: bool) -> tuple[float, dict[str, torch.Tensor]]:
         start = training.start(chosen)
         start["scales"] += torch.tensor([0.5, 0.0, -0.5])  # turning a ball changes nothing
-        run = Run(training.views, training.frame, start, chosen, None, CUDA)
+        run = SplatTraining(TrainingData(training.views, training.frame, start, chosen), CUDA)
         (batch,) = run.views.next(0)
         batches = each_alone(batch) if alone else [batch]
         background = torch.tensor([0.2, 0.5, 0.9], device=CUDA)

@@ -12,8 +12,8 @@ from scenes import write_gaussian_scene
 from trainings import options
 
 from splatdag.scene import train as stage
-from splatdag.splats import devices
-from splatdag.splats.devices import OutOfDeviceMemory
+from splatdag.training import devices
+from splatdag.training.devices import OutOfDeviceMemory
 from splatdag.workflow.stage import Job
 
 pytestmark = NEEDS_CUDA

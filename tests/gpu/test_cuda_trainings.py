@@ -10,18 +10,17 @@ import pytest
 import torch
 from both import CPU, CUDA, NEEDS_CUDA
 from scenes import look_at
-from trainings import Training, options
+from trainings import Trained, Training, options
 
 from splatdag.scene.evaluation import evaluate, mean_color
 from splatdag.scene.options import SplatOptions
 from splatdag.scene.simple_trainer_files import RunFiles
 from splatdag.scene.splat_model import SplatModel
-from splatdag.scene.trainer import _draw, _loss, train
-from splatdag.scene.training_state import Run, Trained
+from splatdag.scene.training import SplatTraining, TrainingData, _draw, _loss, train
 from splatdag.scene.views import View, camera_tensors
 from splatdag.splats.gaussians import from_points
 from splatdag.splats.normalisation import Normalisation, normalisation
-from splatdag.training.checkpoint import Checkpoint
+from splatdag.training.checkpoint import StateFile
 
 pytestmark = NEEDS_CUDA
 
@@ -61,7 +60,7 @@ def trained(device: torch.device, folder: Path, steps: int = 300, **changes: Any
         return evaluate(model, held_out, frame, mean_color(kept)).figures
 
     files = RunFiles(folder, chosen, frame, {})
-    return train(kept, frame, start, chosen, Checkpoint(folder / "state", {}), measure, files, device)
+    return Trained(train(kept, frame, start, chosen, StateFile(folder / "state", {}), measure, files, device))
 
 
 VARIANTS = {
@@ -98,14 +97,15 @@ def test_a_state_loaded_on_cuda_goes_on_as_the_run_that_saved_it(tmp_path: Path,
     """Bit by bit the same when loaded; then four steps with a refinement among them, whose sums CUDA may reorder."""
     training, chosen = Training(tmp_path), options(**STATES[name])
 
-    def begun() -> Run:
-        return Run(training.views, training.frame, training.start(chosen), chosen, None, CUDA)
+    def begun() -> SplatTraining:
+        return SplatTraining(TrainingData(training.views, training.frame, training.start(chosen), chosen), CUDA)
 
     first, second = begun(), begun()
     for step in range(12):
         advance(first, step)
-    training.checkpoint.save(first.state())
-    saved = training.checkpoint.load(CUDA)
+    first.step = 12
+    training.state_file.save(first.state())
+    saved = training.state_file.load(CUDA)
     assert saved is not None
     second.load(saved)
     assert_equal(second.state(), first.state())
@@ -118,7 +118,7 @@ def test_a_state_loaded_on_cuda_goes_on_as_the_run_that_saved_it(tmp_path: Path,
     assert counts[0] > len(training.points)
 
 
-def advance(run: Run, step: int) -> float:
+def advance(run: SplatTraining, step: int) -> float:
     """One step of the training loop; its loss."""
     (batch,) = run.views.next(step)
     image, info = _draw(run.model, batch, 1, None)

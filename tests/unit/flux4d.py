@@ -15,12 +15,13 @@ from splatdag.driving.clips.clips import Clip, read_index
 from splatdag.driving.clips.index import main as make_index
 from splatdag.driving.evaluation import evaluate, merge
 from splatdag.driving.options import IndexOptions
-from splatdag.driving.training import overfit, train, trainer
-from splatdag.driving.training.trainer import Trained, Work
+from splatdag.driving.training import flux4d_training, overfit, train
+from splatdag.driving.training.flux4d_training import Flux4DTraining, TrainingData
 from splatdag.driving.training_options import EvaluateOptions, LearnOptions, OverfitOptions, TrainOptions
 from splatdag.samples.options import StreetOptions
 from splatdag.samples.street import make_street
-from splatdag.training.checkpoint import Checkpoint
+from splatdag.training.checkpoint import StateFile
+from splatdag.training.loop import Result
 from splatdag.workflow.stage import Job
 
 INDEX = "full.pkl"
@@ -68,6 +69,19 @@ def scene(setting: str = "eval_future", **changes: Any) -> ClipScene:
     return Reader(street(), tiny(**changes))(clip(setting))
 
 
+class Trained:
+    """What a training ended with."""
+
+    def __init__(self, result: Result[Flux4DTraining]) -> None:
+        self.model, self.step, self.left_out = (
+            result.training.model, result.training.step, result.training.left_out,
+        )  # fmt: skip
+        self.curve, self.seconds, self.before = (
+            result.progress.curve, result.progress.seconds, result.progress.begun_at,
+        )  # fmt: skip
+        self.rank_memory_mb = result.rank_memory_mb
+
+
 def learn_clips(
     folder: Path,
     options: LearnOptions,
@@ -78,10 +92,11 @@ def learn_clips(
     """Train on the clips of log 002 and one of 001; without a device on the CPU."""
     clips = [clip for clip in read_index(street() / INDEX) if clip.split == "train"] + [clip()]
     make_loader = partial(loader, Reader(street(), options), clips, 2, True, 1)
-    checkpoint = Checkpoint(folder / "state", {"options": repr(options)})
+    state_file = StateFile(folder / "state", {"options": repr(options)})
     folder.mkdir(parents=True, exist_ok=True)
-    work = Work(make_loader, frames, options, checkpoint.path)
-    return trainer.train(work, folder, checkpoint, device or torch.device("cpu"), ranks)
+    source = None if options.resume_from is None else Path(options.resume_from)
+    data = TrainingData(make_loader, frames, options, source)
+    return Trained(flux4d_training.train(data, folder, state_file, device or torch.device("cpu"), ranks))
 
 
 @cache

@@ -122,6 +122,19 @@ def test_manifests_count_where_logs_are_gone_and_notes_know_more(logs, note, man
     }
 
 
+def test_parts_of_a_run_count_where_they_ran_and_once(logs, note, manifest):
+    attempts = [on_gpu(7200), on_gpu(1800), attempt(36)]
+    parts = [one | {"part": part} for one, part in zip(attempts, ("train", "001/evaluate", "merge"), strict=True)]
+    runs = dict([manifest("driving/flux4d", "driving.training.train", *parts)])
+    note("driving/flux4d/001/evaluate", on_gpu(1800))
+    found = by_stage(read_costs(runs, logs, PRICES))
+    assert {key: cost.hours for key, cost in found.items()} == {
+        ("driving/flux4d", "train"): 2,
+        ("driving/flux4d/001", "evaluate"): 0.5,
+        ("driving/flux4d", "merge"): 0.01,
+    }
+
+
 def test_what_is_made_once_for_all_scenes_and_looks_at_results_are_no_scenes(logs, note):
     note("kernels/any", on_gpu(60))
     note("samples/room", attempt(60))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scenes import write_gaussian_scene
 
-from splatdag.splats.devices import use_device
+from splatdag.training.devices import use_device
 from splatdag.workflow.errors import UserError
 
 FROM_TORCH = (

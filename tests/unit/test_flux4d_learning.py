@@ -18,7 +18,14 @@ from splatdag.driving.clips.lift import lift
 from splatdag.driving.logs.pandaset import Log
 from splatdag.driving.network.model import Flux4D, Moving
 from splatdag.driving.training.losses import clip_loss
-from splatdag.driving.training.step import chosen_views, feedback_of, learn, rate, solved, unsolved
+from splatdag.driving.training.step import (
+    chosen_views,
+    feedback_of,
+    initial_state,
+    learning_rate,
+    reconstruct,
+    training_step,
+)
 from splatdag.workflow.errors import UserError
 
 ALL = tuple(range(16))
@@ -95,7 +102,7 @@ def test_a_frame_without_an_image_is_named() -> None:
 def test_an_untrained_network_returns_what_it_was_given() -> None:
     given, options = scene(), tiny()
     model = Flux4D(options)
-    found, first = solved(model, given, options), unsolved(model, given)
+    found, first = reconstruct(model, given, options), initial_state(model, given)
     torch.testing.assert_close(found.gaussians.means, first.gaussians.means)
     assert not found.velocities.any()
 
@@ -112,10 +119,10 @@ def test_no_step_sees_the_images_that_are_to_be_predicted() -> None:
         views = [replace(view, image=255 - view.image) if view.frame in frames else view for view in given.views]
         return replace(given, views=views)
 
-    found = solved(model, given, options).gaussians.colors
+    found = reconstruct(model, given, options).gaussians.colors
     targets = {view.frame for view in given.predicted}
-    assert torch.equal(solved(model, inverted(targets), options).gaussians.colors, found)
-    assert not torch.equal(solved(model, inverted({4}), options).gaussians.colors, found)
+    assert torch.equal(reconstruct(model, inverted(targets), options).gaussians.colors, found)
+    assert not torch.equal(reconstruct(model, inverted({4}), options).gaussians.colors, found)
     with pytest.raises(AssertionError):
         feedback_of(given.views, given.size, options)
 
@@ -163,7 +170,7 @@ def test_each_term_of_the_loss_is_added_with_its_weight() -> None:
 
 def test_the_learning_rate_rises_then_falls_to_its_last_part() -> None:
     options = tiny(iters=1000, lr=1.0, warmup_iters=50, final_lr_factor=0.01)
-    rates = [rate(step, options) for step in range(1000)]
+    rates = [learning_rate(step, options) for step in range(1000)]
     assert rates[0] < 0.05
     assert max(rates) == rates[50] == 1.0
     assert np.all(np.diff(rates[:51]) > 0)
@@ -174,7 +181,7 @@ def test_the_learning_rate_rises_then_falls_to_its_last_part() -> None:
 def test_a_step_learns_from_the_velocities_too() -> None:
     given, options = scene(), tiny()
     model = Flux4D(options)
-    loss, *_ = learn(model, OnDevice(model, torch.device("cpu")).of(Lesson.of(given)), 0, options, ALL)
+    loss, *_ = training_step(model, OnDevice(model, torch.device("cpu")).of(Lesson.of(given)), 0, options, ALL)
     loss.backward()
     head = model.base.head.weight.grad
     assert head is not None

@@ -25,8 +25,8 @@ from splatdag.driving.evaluation.evaluation import flow_of
 from splatdag.driving.evaluation.scene_flow import pair_of
 from splatdag.driving.logs.pickles import read_table
 from splatdag.driving.network.model import Flux4D
-from splatdag.driving.training import overfit, trainer
-from splatdag.driving.training.step import unsolved
+from splatdag.driving.training import flux4d_training, overfit
+from splatdag.driving.training.step import initial_state
 from splatdag.driving.training_options import EvaluateOptions, FlowOptions
 from splatdag.samples.street_truth import Truth
 from splatdag.splats.ply import read_ply
@@ -42,8 +42,8 @@ def json_of(path: Path) -> Any:
 @pytest.mark.parametrize("made", [overfitted, trained])
 def test_a_run_is_whole(made: Any) -> None:
     run = made()
-    files = {"ckpt_last.pt", "ckpt_step_000006.pt", "meta.json", "curves.png", "curves.json", "metrics.json",
-             "preview.jpg", "manifest.json", "001" if made is trained else "clip_0"}  # fmt: skip
+    files = {"ckpt_last.pt", "ckpt_step_000006.pt", "train.log", "meta.json", "curves.png", "curves.json",
+             "metrics.json", "preview.jpg", "manifest.json", "001" if made is trained else "clip_0"}  # fmt: skip
     assert {path.name for path in run.iterdir()} == files | {"state"}
     assert (run / "ckpt_last.pt").samefile(run / "ckpt_step_000006.pt")
     manifest = Manifest.model_validate(json_of(run / "manifest.json"))
@@ -109,7 +109,7 @@ def test_the_flow_of_gaussians_that_move_as_they_do_is_the_true_one() -> None:
     given = scene(num_image_points=0)
     reader = Reader(street(), tiny())
     log, truth = reader.log(given.clip), Truth.read(street(), "001")
-    moving = unsolved(Flux4D(tiny(motion_degree=0)), given)
+    moving = initial_state(Flux4D(tiny(motion_degree=0)), given)
     ego = log.ego_to_world[0]
     points = given.start.means.double().numpy() @ ego[:3, :3].T + ego[:3, 3]
     times = given.start.times.double().numpy() * given.clock.seconds + given.clock.begin
@@ -192,7 +192,7 @@ def test_a_kill_while_the_clip_is_measured_costs_no_training(tmp_path: Path, mon
     with pytest.raises(KeyboardInterrupt):
         overfit.main(street() / INDEX, street(), tmp_path, tiny(iters=2), Job())
     monkeypatch.undo()
-    monkeypatch.setattr(trainer, "learn", None)
+    monkeypatch.setattr(flux4d_training, "training_step", None)
     overfit.main(street() / INDEX, street(), tmp_path, tiny(iters=2), Job())
     assert json_of(tmp_path / "manifest.json")["steps"] == 2
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flux4d import learn_clips, tiny
+from flux4d import Trained, learn_clips, tiny
 
+from splatdag.driving.training import flux4d_training
 from splatdag.driving.training.checkpoints import load_ckpt, load_model
-from splatdag.driving.training.trainer import Trained
-from splatdag.training.checkpoint import Checkpoint
+from splatdag.training.checkpoint import StateFile
 from splatdag.workflow.errors import Stopped, UserError
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def test_the_loss_falls_and_checkpoints_lie_in_the_run(tmp_path: Path) -> None:
     result = learn_clips(tmp_path, options, frames=(1,))
     losses = [row[1] for row in result.curve]
     assert np.mean(losses[-6:]) < 0.92 * np.mean(losses[:3])
-    assert {path.name for path in tmp_path.glob("ckpt_*")} == {"ckpt_step_000020.pt", "ckpt_step_000030.pt"}
+    assert {path.name for path in tmp_path.glob("ckpt_*_0*")} == {"ckpt_step_000020.pt", "ckpt_step_000030.pt"}
     pictures = {"pred_rgb.png", "gt_rgb.png", "pred_depth.png", "gt_depth.png", "rgb_weight.png"}
     for step in (15, 30):
         assert {path.name for path in (tmp_path / f"step_{step:06d}").iterdir()} == pictures
@@ -60,17 +60,15 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path) 
 def test_a_stopped_training_continues_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = tiny(iters=8)
     whole = learn_clips(tmp_path / "whole", options)
-    from splatdag.driving.training import trainer
+    step, calls = flux4d_training.training_step, []
 
-    learn, calls = trainer.learn, []
-
-    def learn_and_stop(*arguments: Any) -> Any:
+    def step_and_stop(*arguments: Any) -> Any:
         calls.append(1)
         if len(calls) == 5:
             os.kill(os.getpid(), signal.SIGTERM)
-        return learn(*arguments)
+        return step(*arguments)
 
-    monkeypatch.setattr(trainer, "learn", learn_and_stop)
+    monkeypatch.setattr(flux4d_training, "training_step", step_and_stop)
     with pytest.raises(Stopped, match="state saved after step 5"):
         learn_clips(tmp_path / "parts", options)
     monkeypatch.undo()
@@ -125,12 +123,10 @@ def test_a_checkpoint_with_all_its_steps_done_is_named(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_on_the_gpu_names_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from splatdag.driving.training import trainer
-
-    def learn(*arguments: Any) -> Any:
+    def step(*arguments: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trainer, "learn", learn)
+    monkeypatch.setattr(flux4d_training, "training_step", step)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1e9, 80e9))
     with pytest.raises(UserError, match="no memory left on the GPU before the first step .*lower targets_per_step"):
         learn_clips(tmp_path, tiny())
@@ -171,26 +167,24 @@ def test_a_loss_that_is_no_number_stops(tmp_path: Path) -> None:
 
 def test_a_network_that_is_no_number_is_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two losses that are noted a step makes it so, of a loss that is finite still."""
-    from splatdag.driving.training import trainer
+    step, calls = flux4d_training.training_step, []
 
-    learn, calls = trainer.learn, []
-
-    def learn_badly(*arguments: Any) -> Any:
+    def step_badly(*arguments: Any) -> Any:
         calls.append(1)
-        loss, *others = learn(*arguments)
+        loss, *others = step(*arguments)
         return (loss + 0 * torch.sqrt(loss - loss.detach()) if len(calls) == 4 else loss), *others
 
-    monkeypatch.setattr(trainer, "learn", learn_badly)
+    monkeypatch.setattr(flux4d_training, "training_step", step_badly)
     options = tiny(iters=20, log_every=10, save_ckpt_every=1, checkpoint_every=1)
     with pytest.raises(UserError, match="step 4: the loss is not finite any more; lower lr"):
         learn_clips(tmp_path, options)
     assert sorted(path.name for path in tmp_path.glob("ckpt_step_*")) == [
         f"ckpt_step_00000{step}.pt" for step in (1, 2, 3)
     ]
-    saved = Checkpoint(tmp_path / "state", {"options": repr(options)}).load(CPU)
+    saved = StateFile(tmp_path / "state", {"options": repr(options)}).load(CPU)
     assert saved is not None
     assert saved["step"] == 3
-    assert all(tensor.isfinite().all() for tensor in saved["model"].values())
+    assert all(tensor.isfinite().all() for tensor in saved["training"]["model"].values())
 
 
 def test_seconds_and_steps_of_a_training_that_goes_on_are_counted_from_there(
@@ -208,9 +202,7 @@ def test_seconds_and_steps_of_a_training_that_goes_on_are_counted_from_there(
 def test_a_training_that_has_ended_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = tiny(iters=3)
     whole = learn_clips(tmp_path, options)
-    from splatdag.driving.training import trainer
-
-    monkeypatch.setattr(trainer, "learn", None)
+    monkeypatch.setattr(flux4d_training, "training_step", None)
     again = learn_clips(tmp_path, options)
     assert (again.step, again.curve, again.seconds) == (3, whole.curve, whole.seconds)
     assert_same(numbers(again), numbers(whole))

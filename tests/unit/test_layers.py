@@ -10,7 +10,7 @@ LAYERS = {
     "workflow": {"workflow"},
     "formats": BELOW,
     "samples": BELOW | {"samples"},
-    "training": BELOW | {"training", "splats"},
+    "training": BELOW | {"training"},
     "splats": ENGINE,
     "scene": ENGINE | {"scene"},
     "recording": BELOW | {"recording", "splats"},

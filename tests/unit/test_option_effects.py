@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from trainings import STEPS, Training, options
+from trainings import STEPS, Trained, Training, options
 
 from splatdag.scene.evaluation import evaluate, mean_color
 from splatdag.scene.optimizers import optimizers_of
 from splatdag.scene.options import TrainOptions
 from splatdag.scene.simple_trainer_files import load_ckpt
-from splatdag.scene.training_state import Trained
 from splatdag.splats.gaussians import Parameters, random_points
 from splatdag.workflow.errors import UserError
 

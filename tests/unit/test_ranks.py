@@ -16,9 +16,8 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from trainings import Training, options, spoilt
+from trainings import Trained, Training, options, spoilt
 
-from splatdag.scene.training_state import Trained
 from splatdag.scene.views import View
 from splatdag.training.ranks import RankFailed, Ranks
 from splatdag.workflow.errors import Stopped, UserError
@@ -50,9 +49,9 @@ def test_two_ranks_learn_what_one_does(tmp_path: Path, changes: dict[str, Any]) 
     results, states = [], []
     for ranks in (1, 2):
         training, saved = Training(tmp_path / str(ranks)), []
-        training.checkpoint.save = lambda state, saved=saved: saved.append(copy.deepcopy(state))
+        training.state_file.save = lambda state, saved=saved: saved.append(copy.deepcopy(state))
         results.append(training.run(chosen, ranks=ranks))
-        states.append([state["strategy"] for state in saved if not state["ended"]][-1])
+        states.append([state["training"]["strategy"] for state in saved if not state["ended"]][-1])
     assert len(results[0].model.parameters["means"]) > 105
     assert_alike(*results)
     for name in ("gradient_N", "seen_N", "radius_N") if "strategy" not in changes else ():
@@ -134,7 +133,7 @@ def test_fewer_views_in_a_step_than_ranks_is_one_line(tmp_path: Path) -> None:
 def test_shares_are_all_there_is_and_differ_by_one_at_most() -> None:
     for count in (1, 2, 3, 8):
         for length in range(10):
-            shares = [Ranks(rank, count).share(list(range(length))) for rank in range(count)]
+            shares = [Ranks(rank, count).shard(list(range(length))) for rank in range(count)]
             assert [item for share in shares for item in share] == list(range(length))
             sizes = [len(share) for share in shares]
             assert max(sizes) - min(sizes) <= 1
@@ -143,7 +142,7 @@ def test_shares_are_all_there_is_and_differ_by_one_at_most() -> None:
 JOB = """
 import sys
 from pathlib import Path
-from trainings import Training, options
+from trainings import Trained, Training, options
 Training(Path(sys.argv[1])).run(options(batch_size=2, max_steps=100_000, checkpoint_every=2), ranks=2)
 """
 

@@ -22,8 +22,9 @@ from train_runs import reference as reference
 from trainings import OPTIONS, STEPS
 
 from splatdag.scene import train as stage
-from splatdag.scene.training_state import Run
-from splatdag.splats.devices import OutOfDeviceMemory
+from splatdag.scene.training import SplatTraining
+from splatdag.training import run
+from splatdag.training.devices import OutOfDeviceMemory
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import Manifest
 
@@ -143,7 +144,7 @@ def test_a_finished_run_whose_outputs_are_lost_is_published_again_without_a_step
     main(data, tmp_path / "run")
     for name in CONTRACT:
         (tmp_path / "run" / name).unlink()
-    monkeypatch.setattr(Run, "optimise", None)
+    monkeypatch.setattr(SplatTraining, "optimise", None)
     main(data, tmp_path / "run")
     assert outputs(tmp_path / "run") == CONTRACT
     assert_same_results(tmp_path / "run", reference)
@@ -155,7 +156,7 @@ def test_a_state_that_does_not_fit_is_set_aside_and_the_next_attempt_begins_anew
     stopped_main(data, tmp_path / "run", monkeypatch)
     path = tmp_path / "run" / "state" / "checkpoint.pt"
     saved = torch.load(path)
-    del saved["state"]["strategy"]
+    del saved["state"]["training"]["strategy"]
     torch.save(saved, path)
     with pytest.raises(UserError, match=r"does not fit \(KeyError: 'strategy'\)"):
         main(data, tmp_path / "run")
@@ -167,7 +168,7 @@ def test_another_version_of_the_code_does_not_continue(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stopped_main(data, tmp_path / "run", monkeypatch)
-    monkeypatch.setattr(stage, "code_digest", lambda name: "another")
+    monkeypatch.setattr(run, "code_digest", lambda name: "another")
     main(data, tmp_path / "run")
     assert any("state not continued: code changed since" in message for message in caplog.messages)
 
@@ -243,15 +244,15 @@ def test_touching_photos_does_not_stop_a_state_from_being_continued(
 def test_a_run_that_the_gpu_is_too_small_for_says_what_to_lower_and_keeps_a_manifest(
     data: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_dir, optimise = tmp_path / "run", Run.optimise
+    run_dir, optimise = tmp_path / "run", SplatTraining.optimise
 
-    def exhausted(run: Run, step: int, infos: list[dict[str, Any]]) -> None:
+    def exhausted(training: SplatTraining, step: int, infos: list[dict[str, Any]]) -> None:
         if step == 30:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        optimise(run, step, infos)
+        optimise(training, step, infos)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "optimise", exhausted)
+        patch.setattr(SplatTraining, "optimise", exhausted)
         patch.setattr(torch.cuda, "mem_get_info", lambda device: (500_000_000, 80_000_000_000))
         with pytest.raises(OutOfDeviceMemory) as error:
             main(data, run_dir)

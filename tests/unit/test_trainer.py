@@ -69,7 +69,7 @@ def test_a_run_stopped_again_and_again_ends_with_the_bits_of_one_that_was_not(
 def test_a_state_is_saved_every_so_many_steps_and_after_the_last_what_was_learnt(tmp_path: Path) -> None:
     training = Training(tmp_path)
     saved: list[tuple[int, bool]] = []
-    training.checkpoint.save = lambda state: saved.append((state["step"], "moments" in state))  # type: ignore[method-assign]
+    training.state_file.save = lambda state: saved.append((state["step"], "moments" in state["training"]))  # type: ignore[method-assign]
     training.run(options(checkpoint_every=20))
     assert saved == [(20, True), (40, True), (60, False)]
 

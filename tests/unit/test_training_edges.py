@@ -20,7 +20,6 @@ from splatdag.scene.evaluation import check_measurable, evaluate, mean_color
 from splatdag.scene.options import TrainOptions
 from splatdag.scene.simple_trainer_files import RunFiles
 from splatdag.scene.splat_model import SplatModel
-from splatdag.scene.training_state import Trained
 from splatdag.scene.views import View, camera_tensors
 from splatdag.splats import lpips
 from splatdag.splats.losses import disparity_loss
@@ -28,6 +27,7 @@ from splatdag.splats.lpips import Lpips, lpips_where_possible
 from splatdag.splats.metrics import is_measurable, ssim
 from splatdag.splats.normalisation import Normalisation, normalisation
 from splatdag.splats.ply import read_ply, write_ply
+from splatdag.training import run
 from splatdag.training.curves import write_curves
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job
@@ -128,7 +128,7 @@ def test_random_points_lie_among_the_cameras_of_a_world_that_is_not_normalised(t
     views, points = far_scene(np.array([300.0, 0.0, 0.0]))
     scene = stage.Scene(views, points[:0], points[:0], "")
     chosen = TrainOptions(init_type="random", init_num_pts=500, normalize_world_space=False)
-    means = stage._start(scene, stage._frame(scene, chosen), chosen)["means"]
+    means = stage._initial_gaussians(scene, stage._frame(scene, chosen), chosen)["means"]
     assert (means.mean(dim=0) - torch.tensor(views[0].center)).norm() < 10
 
 
@@ -175,13 +175,13 @@ def test_a_state_of_another_device_is_set_aside(tmp_path: Path, monkeypatch: pyt
     data = write_gaussian_scene(tmp_path / "data")
     keys: list[dict[str, str]] = []
 
-    def no_training(*given: Any) -> Trained:
+    def no_training(*given: Any) -> None:
         keys.append(given[4].key)
         raise UserError("enough")
 
     monkeypatch.setattr(stage, "train", no_training)
     for device in ("cpu", "meta"):
-        monkeypatch.setattr(stage, "use_device", lambda count, threads, device=device: torch.device(device))
+        monkeypatch.setattr(run, "use_device", lambda count, threads, device=device: torch.device(device))
         with pytest.raises(UserError, match="enough"):
             stage.main(data, data / "sparse" / "0", tmp_path / "run", options(test_every=4), Job())
     assert {name for name in keys[0] if keys[0][name] != keys[1][name]} == {"device"}

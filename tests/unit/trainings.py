@@ -16,12 +16,12 @@ from splatdag.scene.evaluation import evaluate, mean_color
 from splatdag.scene.options import TrainOptions
 from splatdag.scene.simple_trainer_files import RunFiles
 from splatdag.scene.splat_model import SplatModel
-from splatdag.scene.trainer import train
-from splatdag.scene.training_state import Trained
+from splatdag.scene.training import SplatTraining, train
 from splatdag.splats.devices import use_device
 from splatdag.splats.gaussians import SH_C0, Parameters, from_points
 from splatdag.splats.normalisation import normalisation
-from splatdag.training.checkpoint import Checkpoint
+from splatdag.training.checkpoint import StateFile
+from splatdag.training.loop import Result
 
 STEPS = 60
 OPTIONS: dict[str, Any] = {
@@ -41,6 +41,15 @@ def options(**changes: Any) -> TrainOptions:
     return TrainOptions(**{**OPTIONS, **changes})
 
 
+class Trained:
+    """What a training ended with."""
+
+    def __init__(self, result: Result[SplatTraining]) -> None:
+        self.model, self.step = result.training.model, result.training.step
+        self.evaluations, self.curve = result.training.evaluations, result.progress.curve
+        self.rank_memory_mb = result.rank_memory_mb
+
+
 class Training:
     """The tiny scene, trained in this process."""
 
@@ -50,7 +59,7 @@ class Training:
         self.views, self.held_out = [v for i, v in enumerate(views) if i % 4], views[::4]
         self.points = self.truth["means"][::3].double().numpy()
         self.frame = normalisation(np.array([view.center for view in views]), self.points)
-        self.checkpoint = Checkpoint(folder / "state", {})
+        self.state_file = StateFile(folder / "state", {})
         self.folder = folder
 
     def start(self, chosen: TrainOptions) -> Parameters:
@@ -77,7 +86,9 @@ class Training:
 
         files = RunFiles(self.folder, chosen, self.frame, {})
         start = self.start(chosen)
-        return train(self.views, self.frame, start, chosen, self.checkpoint, measure, files, self.device, ranks)
+        return Trained(
+            train(self.views, self.frame, start, chosen, self.state_file, measure, files, self.device, ranks)
+        )
 
 
 def assert_identical(one: Trained, other: Trained) -> None:
@@ -99,14 +110,14 @@ class InOtherRanks(str):
 
 
 SPOIL = """
-from splatdag.scene import trainer
-draw, calls = trainer._draw, []
+from splatdag.scene import training
+draw, calls = training._draw, []
 def spoilt(model, *given):
     calls.append(0)
     if len(calls) == 9:
         {}
     return draw(model, *given)
-trainer._draw = spoilt
+training._draw = spoilt
 """
 
 

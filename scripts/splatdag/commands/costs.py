@@ -68,8 +68,10 @@ def _of_manifests(runs: Mapping[str, Path]) -> Iterator[tuple[tuple[str, str], l
             manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
         except (OSError, ValidationError):  # the comparison names the run as broken
             continue
-        if manifest.usage:
-            yield (name, manifest.stage.rpartition(".")[2]), manifest.usage
+        for part in dict.fromkeys(usage.part for usage in manifest.usage):
+            below, _, stage = (part or manifest.stage.rpartition(".")[2]).rpartition("/")
+            where = f"{name}/{below}" if below else name
+            yield (where, stage), [usage for usage in manifest.usage if usage.part == part]
 
 
 def _of_logs(logs: Path) -> Iterator[tuple[tuple[str, str], list[Usage]]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from splatdag.driving.logs.folders import CameraName
 from splatdag.driving.network_options import ModelOptions
+from splatdag.training.options import TrainingOptions
 from splatdag.workflow.options import Options
 
 NO_DEPTH = "lidar_sensor_id is 1, and depths are those that the Pandar64 (0) measures"
@@ -33,8 +35,10 @@ class LossOptions(Options):
     """A pixel's colour counts 1 + v_r times, its image-plane velocity in pixels per frame (at most 10)."""
 
 
-class LearnOptions(ModelOptions, LossOptions):
+class LearnOptions(ModelOptions, LossOptions, TrainingOptions):
     """How the network learns."""
+
+    not_in_key: ClassVar[Set[str]] = {"log_every", "save_every", "save_ckpt_every", "checkpoint_every"}
 
     iters: int = Field(30_000, ge=1)
     """Steps."""
@@ -131,6 +135,7 @@ class TrainOptions(LearnOptions):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "small": {**SMALL, "cache_max_items": 16}}
     auto: ClassVar[dict[str, str]] = AUTO
+    not_in_key: ClassVar[Set[str]] = {*LearnOptions.not_in_key, "cache_max_items"}
 
     preset: Literal["auto", "default", "small"] = "auto"
     """default: the paper's; small: for a CPU and the sample logs; auto: `small` on a CPU, `default` on a GPU."""

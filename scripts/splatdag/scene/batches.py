@@ -140,7 +140,7 @@ class TrainingViews:
             sizes.setdefault(tuple(self._views[view].image_HW3.shape), []).append(view)
         times = max(0, self.options.num_downscales - step // self.options.resolution_schedule)
         # Crops are drawn for the views of all ranks, whose generators stay alike so.
-        placed = self.ranks.share([(view, self._window(view)) for views in sizes.values() for view in views])
+        placed = self.ranks.shard([(view, self._window(view)) for views in sizes.values() for view in views])
         self._shown = self._read_ahead.take([view for view, _ in placed], self._upcoming())
         batches: dict[tuple[int, ...], list[tuple[int, tuple[slice, slice]]]] = {}
         for view, window in placed:
@@ -158,7 +158,7 @@ class TrainingViews:
         for steps, end in enumerate(ends):
             if steps >= 2 and len(found) >= _AHEAD:
                 break
-            found += self.ranks.share(self.left[max(0, end - self.batch_size) : end])
+            found += self.ranks.shard(self.left[max(0, end - self.batch_size) : end])
         return found
 
     def _batch(self, placed: list[tuple[int, tuple[slice, slice]]], views_of_step: int) -> Batch:

@@ -20,9 +20,10 @@ from splatdag.scene.simple_trainer_files import LoadedRun, RunFiles, load_ckpt
 from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.split import matching
 from splatdag.scene.views import View, camera_tensors
-from splatdag.splats.devices import device_memory_mb, device_name, use_device
+from splatdag.splats.devices import use_device
 from splatdag.splats.lpips import lpips_where_possible
 from splatdag.splats.normalisation import Normalisation
+from splatdag.training.devices import device_memory_mb, device_name
 from splatdag.workflow.digests import file_digest
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import RunId, write_manifest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
@@ -9,14 +10,16 @@ from pydantic import Field, PositiveInt, model_validator
 from splatdag.scene.notices import WITHOUT_EFFECT, notices
 from splatdag.scene.presets import PRESETS
 from splatdag.splats.strategies.options import StrategyOptions
+from splatdag.training.options import TrainingOptions
 from splatdag.workflow.options import Options
 
 
-class SplatOptions(Options):
+class SplatOptions(TrainingOptions):
     """Training of one scene. Steps are counted from 1."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     auto: ClassVar[dict[str, str]] = {"cpu": "small", "gpu": "fast"}
+    not_in_key: ClassVar[Set[str]] = {*WITHOUT_EFFECT, "checkpoint_every", "image_cache"}
     refused: ClassVar[dict[str, str]] = {
         "compression": "compressed splats are not supported; publish splat.ply",
         "use_bilateral_grid": "bilateral grids are not supported; app_opt evens out exposure",
@@ -177,10 +180,6 @@ class SplatOptions(Options):
     def notices(self) -> list[str]:
         """Settings without effect, a line each."""
         return list(notices(self))
-
-    def learnt_from(self) -> str:
-        """What a training depends on, as JSON: all options but those that change nothing of it."""
-        return self.model_dump_json(exclude={*WITHOUT_EFFECT, "checkpoint_every", "image_cache"})
 
     def scaled(self) -> Self:
         """The options with `steps_scaler` applied."""

@@ -16,11 +16,11 @@ from splatdag.scene.options import SplatOptions
 from splatdag.scene.splat_model import SplatModel
 from splatdag.splats.normalisation import Normalisation
 from splatdag.splats.ply import write_ply
-from splatdag.training.checkpoint import read_tensors
+from splatdag.training.checkpoint import read_tensors, write_tensors
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import peak_resident_mb
 from splatdag.workflow.options import T, validated
-from splatdag.workflow.publish import complete, write_json, write_text
+from splatdag.workflow.publish import write_json, write_text
 
 _OWN = (
     "ckpts/ckpt_*_rank0.pt",
@@ -59,8 +59,7 @@ class RunFiles:
         if last or step in options.save_steps:
             figures = {"mem": _memory_gib(model), "ellipse_time": seconds, "num_GS": len(model.parameters["means"])}
             write_json(self.folder / "stats" / f"train_step{name:04d}_rank0.json", figures)
-            with complete(self.folder / "ckpts" / f"ckpt_{name}_rank0.pt") as temporary:
-                torch.save(self._checkpoint(name, model), temporary)
+            write_tensors(self.folder / "ckpts" / f"ckpt_{name}_rank0.pt", self._checkpoint(name, model))
         if options.save_ply and (last or step in options.ply_steps):
             path = self.folder / "ply" / f"point_cloud_{name}.ply"
             write_ply(path, model.published(), self.frame, options.antialiased)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from splatdag.formats.photoset import PhotoSet
@@ -27,23 +26,19 @@ from splatdag.scene.options import TrainOptions
 from splatdag.scene.simple_trainer_files import RunFiles
 from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.split import list_file, split_photos
-from splatdag.scene.trainer import train
-from splatdag.scene.training_state import Trained
+from splatdag.scene.training import ADVICE, SplatTraining, check_batch, train
 from splatdag.scene.views import View
+from splatdag.splats.cuda.extension import ensure_extension
 from splatdag.splats.cuda.warm_up import warm_up
-from splatdag.splats.devices import OutOfDeviceMemory, device_memory_mb, device_name, use_device
 from splatdag.splats.gaussians import Parameters, from_points, random_points
 from splatdag.splats.lpips import lpips_where_possible
 from splatdag.splats.normalisation import Normalisation, normalisation
 from splatdag.splats.ply import write_ply
-from splatdag.training.checkpoint import Checkpoint
-from splatdag.training.curves import write_curves
-from splatdag.training.rank_processes import check_batch
-from splatdag.workflow.code_digest import code_digest
+from splatdag.training.curves import write_curves, write_extra_curves
+from splatdag.training.loop import Result
+from splatdag.training.run import Run, run_folder
 from splatdag.workflow.digests import digest_of_folder, file_digest
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.lease import lease
-from splatdag.workflow.manifest import RunId, write_manifest
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, run
 
@@ -68,42 +63,45 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
         raise UserError(f"model: no such file or folder: {model}")
     model = model if model.is_dir() else model.parent
     check_batch(options.batch_size, max(1, device_count))
-    with lease(result_dir / "state"):
-        _train(photos, model, result_dir, options, job, device_count)
+    inputs = partial(_digests, photos, model, options)
+    with run_folder(
+        "scene.train", result_dir, options, inputs, job, device_count, advice=ADVICE, prepare=ensure_extension
+    ) as run:
+        _train(run, photos, model, options)
 
 
-def _train(photos: PhotoSet, model: Path, result_dir: Path, options: TrainOptions, job: Job, device_count: int) -> None:
-    ranks = max(1, device_count)
-    device = use_device(device_count, job.threads)
-    warm = warm_up(device)
-    for notice in options.notices():
-        logger.info("%s", notice)
-    state = result_dir / "state"
-    inputs = {"photos": photos.digest(state, options.data_factor), "model": digest_of_folder(model)}
+def input_digests(data_dir: Path, model: Path, options: TrainOptions, cache: Path) -> dict[str, str]:
+    """Digests of all that is learnt from: photos, their COLMAP model, and the list of those that are held out."""
+    return _digests(PhotoSet(data_dir), model if model.is_dir() else model.parent, options, cache)
+
+
+def _digests(photos: PhotoSet, model: Path, options: TrainOptions, cache: Path) -> dict[str, str]:
+    inputs = {"photos": photos.digest(cache, options.data_factor), "model": digest_of_folder(model)}
+    listed = list_file(options.split, photos.data_dir)
+    if listed is not None and listed.is_file():
+        inputs["split"] = file_digest(listed)
+    return inputs
+
+
+def _train(run: Run, photos: PhotoSet, model: Path, options: TrainOptions) -> None:
+    wait_until_warm = warm_up(run.device)
     scene = load_scene(
         model,
         photos,
         options.data_factor,
-        job.threads,
+        run.job.threads,
         max_image_size=options.max_image_size,
         with_points=options.depth_loss,
         image_cache=options.image_cache,
-        device=device,
-        shared=ranks > 1,
+        device=run.device,
+        shared=run.ranks > 1,
     )
     views, held_out = _split(scene, photos.data_dir, options)
-    listed = list_file(options.split, photos.data_dir)
-    if listed is not None:
-        inputs["split"] = file_digest(listed)
     frame = _frame(scene, options)
-    code = code_digest("scene.train")
-    # A state of another kind of device can't be continued: random numbers come from the device.
-    key = {"options": options.learnt_from(), "code": code, "device": device.type, **inputs}
     chosen = options.scaled()
-    files = RunFiles(result_dir, chosen, frame, {"data_dir": str(photos.data_dir), "result_dir": str(result_dir)})
-    average = mean_color(views, chosen.white_bg, device)
-
-    lpips = lpips_where_possible(chosen.lpips_net, least_side(held_out), device)
+    files = RunFiles(run.folder, chosen, frame, {"data_dir": str(photos.data_dir), "result_dir": str(run.folder)})
+    average = mean_color(views, chosen.white_bg, run.device)
+    lpips = lpips_where_possible(chosen.lpips_net, least_side(held_out), run.device)
 
     def measure(model: SplatModel, step: int) -> dict[str, Any]:
         found = evaluate(
@@ -114,31 +112,21 @@ def _train(photos: PhotoSet, model: Path, result_dir: Path, options: TrainOption
             write_flythrough(files.video(step), model, scene.views, frame, scene.points)
         return found.figures
 
-    warm()
-    startup = time.time() - psutil.Process().create_time()
-    start = _start(scene, frame, chosen)
-    checkpoint = Checkpoint(state, key)
-    about: dict[str, Any] = {
-        "stage": "scene.train",
-        "run": RunId.of(job.run_id, "scene.train", result_dir),
-        "sample": job.sample,
-        "options": options.model_dump(mode="json"),
-        "inputs": inputs,
-        "device": device_name(device, ranks),
-        "images": scene.kept,
-        "offset": frame.offset().tolist(),
-        "weights": lpips.weights if lpips else [],
-    }
-    try:
-        result = train(views, frame, start, chosen, checkpoint, measure, files, device, ranks)
-    except OutOfDeviceMemory as error:
-        about |= {"steps": error.step, "gaussians": error.gaussians, "device_memory_mb": device_memory_mb(device)}
-        write_manifest(state / "manifest.json", seconds={"startup": startup}, exit_reason="cuda_oom", **about)
-        raise
-    logger.info("held out: %(psnr).2f dB PSNR, %(ssim).4f SSIM", result.evaluations[-1]["mean"])
-    about["device_memory_mb"] = device_memory_mb(device, result.rank_memory_mb)
-    _publish(result, held_out, frame, options.antialiased, result_dir, startup, about)
-    (state / "manifest.json").unlink(missing_ok=True)  # of an attempt that ended for want of memory
+    initial = _initial_gaussians(scene, frame, chosen)
+    wait_until_warm()
+    result = train(views, frame, initial, chosen, run.state_file, measure, files, run.device, run.ranks)
+    run.add(result)
+    run.seconds["eval"] = result.training.eval_seconds
+    logger.info("held out: %(psnr).2f dB PSNR, %(ssim).4f SSIM", result.training.evaluations[-1]["mean"])
+    with run.timed("publish"):
+        _publish(run.folder, result, held_out, frame, options.antialiased)
+    run.write_manifest(
+        images=scene.kept,
+        gaussians=result.training.gaussians,
+        steps=result.training.step,
+        offset=frame.offset().tolist(),
+        weights=lpips.weights if lpips else [],
+    )
 
 
 def _split(scene: Scene, data_dir: Path, options: TrainOptions) -> tuple[list[View], list[View]]:
@@ -171,7 +159,7 @@ def _frame(scene: Scene, options: TrainOptions) -> Normalisation:
     return replace(frame, extent=frame.extent * options.global_scale)
 
 
-def _start(scene: Scene, frame: Normalisation, options: TrainOptions) -> Parameters:
+def _initial_gaussians(scene: Scene, frame: Normalisation, options: TrainOptions) -> Parameters:
     generator = torch.Generator().manual_seed(options.seed)
     if options.init_type == "random":
         middle = frame.points(np.mean([view.center for view in scene.views], axis=0))
@@ -190,38 +178,17 @@ def _start(scene: Scene, frame: Normalisation, options: TrainOptions) -> Paramet
 
 
 def _publish(
-    result: Trained,
-    held_out: list[View],
-    frame: Normalisation,
-    antialiased: bool,
-    run_dir: Path,
-    startup: float,
-    about: dict[str, Any],
+    run_dir: Path, result: Result[SplatTraining], held_out: list[View], frame: Normalisation, antialiased: bool
 ) -> None:
-    """Write the run contract, the manifest last."""
-    begin = time.perf_counter()
-    model, gaussians = result.model, len(result.model.parameters["means"])
+    """Write the run contract but for the manifest."""
+    model, curve, evaluations = result.training.model, result.progress.curve, result.training.evaluations
     (run_dir / "manifest.json").unlink(missing_ok=True)  # of an older run, whose files are now replaced
     write_ply(run_dir / "splat.ply", model.published(), frame, antialiased)
     write_preview(run_dir / "preview.jpg", model, held_out, frame)
-    write_curves(run_dir / "curves.png", result.curve, result.evaluations, f"{run_dir.parent.name} / {run_dir.name}")
-    write_json(run_dir / "metrics.json", result.evaluations[-1])
-    write_extra_curves(run_dir / "curves.json", result)
-    publish = time.perf_counter() - begin
-    seconds = {
-        "startup": startup + result.rank_seconds,
-        "train": result.train_seconds,
-        "eval": result.eval_seconds,
-        "publish": publish,
-    }
-    write_manifest(run_dir / "manifest.json", seconds=seconds, gaussians=gaussians, steps=result.step, **about)
-
-
-def write_extra_curves(path: Path, result: Trained) -> None:
-    """Write the numbers of curves.png: of the views trained on, and the means of the held-out ones, by step."""
-    columns = zip(("step", "loss", "psnr"), np.array(result.curve).reshape(-1, 3).T.tolist(), strict=True)
-    held_out = [{"step": evaluation["step"], **evaluation["mean"]} for evaluation in result.evaluations]
-    write_json(path, {"training": dict(columns), "held_out": held_out})
+    write_curves(run_dir / "curves.png", curve, evaluations, f"{run_dir.parent.name} / {run_dir.name}")
+    write_json(run_dir / "metrics.json", evaluations[-1])
+    held_out_rows = [{"step": evaluation["step"], **evaluation["mean"]} for evaluation in evaluations]
+    write_extra_curves(run_dir / "curves.json", curve, held_out_rows)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ def _for_cpu() -> dict[str, Any]:
 
 def _for_cuda(count: int, threads: int) -> dict[str, Any]:
     from splatdag.splats.cuda.extension import built, device_architecture, listed_architectures
-    from splatdag.splats.devices import check_cuda_build, device_name, use_device
+    from splatdag.splats.devices import use_device
+    from splatdag.training.devices import check_cuda_build, device_name
 
     check_cuda_build()
     listed = [] if visible_gpus() else listed_architectures()

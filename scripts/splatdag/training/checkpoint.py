@@ -1,4 +1,4 @@
-"""The state of a training between two steps: complete on disk, and only continued by the same training."""
+"""Files of tensors, and the state of a training between two steps, which only the same training continues from."""
 
 from __future__ import annotations
 
@@ -33,8 +33,14 @@ def read_tensors(path: Path, device: torch.device) -> Any:
     return torch.load(path, map_location=device, weights_only=True)
 
 
-class Checkpoint:
-    """One file in a run's `state/` folder, keyed by what the training depends on.
+def write_tensors(path: Path, value: Any) -> None:
+    """Write a file that `read_tensors` reads, complete or not at all."""
+    with complete(path) as temporary:
+        torch.save(value, temporary)
+
+
+class StateFile:
+    """The state of a training in a run's `state/` folder, keyed by what the training depends on.
 
     Those of other trainings of the run are kept beside it, so that an option can be changed and changed back. The
     folder is there until Snakemake has noted that the run has ended well (`workflow.states`).
@@ -48,8 +54,7 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the state on disk; a kill in the middle leaves the old one."""
-        with complete(self.path) as temporary:
-            torch.save({"key": self.key, "state": state}, temporary)
+        write_tensors(self.path, {"key": self.key, "state": state})
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """The saved state, or None; one of another training, or unreadable, is set aside and named."""

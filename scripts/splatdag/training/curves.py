@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from splatdag.workflow.publish import complete
+from splatdag.workflow.publish import complete, write_json
 
 
 def write_curves(path: Path, curve: list[list[float]], evaluations: list[dict[str, Any]], title: str) -> None:
@@ -44,6 +44,12 @@ def write_curves(path: Path, curve: list[list[float]], evaluations: list[dict[st
     with complete(path) as temporary:
         figure.savefig(temporary, dpi=110)
     pyplot.close(figure)
+
+
+def write_extra_curves(path: Path, curve: list[list[float]], held_out: list[dict[str, Any]]) -> None:
+    """Write the numbers of the curves: of what was trained on, and the means of what was held out, by step."""
+    columns = zip(("step", "loss", "psnr"), np.array(curve).reshape(-1, 3).T.tolist(), strict=True)
+    write_json(path, {"training": dict(columns), "held_out": held_out})
 
 
 def _smooth(values: np.ndarray, window: int) -> np.ndarray:

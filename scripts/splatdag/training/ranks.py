@@ -1,4 +1,4 @@
-"""Several processes for one training, one per GPU ("ranks"): what each does of a step, and how they stay equal.
+"""Ranks: the processes of one training, one per GPU, which share the work of each step and stay equal.
 
 All ranks hold the same Gaussians and optimisers, draw the same random numbers and render different views of a step.
 Their gradients are summed, so that all of them take the same step. An all-reduce gives every rank the same bits; that
@@ -39,7 +39,7 @@ class Ranks:
         rank: int = 0,
         count: int = 1,
         check: Callable[[], None] = _nothing,
-        take_turns: Callable[[], None] = _nothing,
+        barrier: Callable[[], None] = _nothing,
     ) -> None:
         """The process group is there already where `count` is above one.
 
@@ -47,12 +47,13 @@ class Ranks:
             rank: which one this is; 0 evaluates, writes and reports.
             count: of all ranks.
             check: raises where another rank has failed.
-            take_turns: rank 0 calls it when it has done what it does alone; the others wait in it until then.
+            barrier: holds the other ranks until rank 0 calls it, without a time limit; unlike torch's it does not hold
+                rank 0.
         """
         self.rank = rank
         self.count = count
         self._check = check
-        self.take_turns = take_turns
+        self.barrier = barrier
 
     @property
     def alone(self) -> bool:
@@ -64,8 +65,8 @@ class Ranks:
         """Whether this is the rank that evaluates, writes and reports."""
         return self.rank == 0
 
-    def share(self, items: list[T]) -> list[T]:
-        """This rank's part of what a step has to do: neighbours stay together; none where there are too few."""
+    def shard(self, items: list[T]) -> list[T]:
+        """This rank's part of the items: neighbours stay together; none where there are too few."""
         begin, end = (len(items) * rank // self.count for rank in (self.rank, self.rank + 1))
         return items[begin:end]
 
@@ -107,7 +108,7 @@ class Ranks:
         mask[rows] = 1
         return torch.where(self._reduced(mask, dist.ReduceOp.MAX))[0]
 
-    def check_equal(self, tensors: Iterable[Tensor], step: int) -> None:
+    def check_replicas(self, tensors: Iterable[Tensor], step: int) -> None:
         """Compare checksums of float32 tensors with the other ranks'.
 
         The sums are of integers, so the order of a GPU's threads changes nothing. Whether all have as many rows is
@@ -131,8 +132,8 @@ class Ranks:
             )
         self._check()
 
-    def part(self, device: torch.device) -> float:
-        """Part with the others after the last step of all; returns the largest allocation on any rank's GPU, in MB."""
+    def leave(self, device: torch.device) -> float:
+        """Leave the process group after the last step; returns the largest allocation on any rank's GPU, in MB."""
         if self.alone:
             return 0.0
         peak = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else 0.0
@@ -148,4 +149,4 @@ class Ranks:
 
 
 ALONE = Ranks()
-"""A training in this process alone."""
+"""The only rank of a training in this process alone."""

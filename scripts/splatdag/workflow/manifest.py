@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import resource
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from splatdag.workflow.code_digest import code_digest
+from splatdag.workflow.command_line import this_command
+from splatdag.workflow.options import Options
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.usage import Usage, this_attempt
 from splatdag.workflow.weights import Weights
@@ -54,6 +57,25 @@ class RunId(BaseModel):
         return cls(area=stage.partition(".")[0], scene=folder.resolve().name, variant="")
 
 
+class Part(BaseModel):
+    """A process that had a part in a run, and how to do the same again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    """Such as `train` or `001/evaluate`: its log, relative to the run's, without `.log`."""
+    stage: str
+    """Module that ran."""
+    folder: str
+    """Where: its paths may be relative to this folder."""
+    command: list[str]
+    """Flags of the module that give the same again; none where it was no process of its own."""
+    code: str
+    """Digest of the stage's code."""
+    inputs: dict[str, str]
+    """Name of each input and the digest of its content."""
+
+
 class Manifest(BaseModel):
     """The last file of a run, and what `compare` and `status` read."""
 
@@ -76,9 +98,9 @@ class Manifest(BaseModel):
     device: str
     """What it was computed on."""
     seconds: dict[str, float]
-    """Wall time of startup, train and eval, and their total (evaluation and output included)."""
+    """Wall time of startup, train, eval and publish, added up over all parts, and their total."""
     peak_memory_mb: dict[str, float]
-    """Largest resident memory (`host`) and largest device allocation (`cuda`)."""
+    """Largest resident memory (`host`) and largest device allocation (`cuda`) of any part."""
     weights: list[Weights] = []
     """Pretrained weights that the result was made with, and those that only its metrics come from."""
     images: str = ""
@@ -94,29 +116,81 @@ class Manifest(BaseModel):
     finished: str
     """When, in UTC."""
     usage: list[Usage] = []
-    """What every attempt used since the stage last finished, those that failed or were killed among them."""
+    """What every attempt at each part used since it last finished, those that failed or were killed among them."""
+    parts: list[Part] = []
+    """The processes that made the run, in order."""
 
 
-def write_manifest(
-    path: Path, stage: str, run: RunId, seconds: dict[str, float], exit_reason: str = "finished", **fields: Any
-) -> None:
-    """Write a manifest; code digest, total time, versions, host memory and the time of day are filled in here."""
-    seconds = {name: round(value, 2) for name, value in {**seconds, "total": sum(seconds.values())}.items()}
-    memory = {"host": round(peak_resident_mb(), 1), **fields.pop("device_memory_mb", {})}
-    attempt = this_attempt()
-    manifest = Manifest(
+def write_manifest(path: Path, stage: str, run: RunId, seconds: dict[str, float], **fields: Any) -> None:
+    """Write the manifest of a run that one process made; arguments as of `manifest_of`."""
+    write_json(path, manifest_of(stage, run, seconds, **fields).model_dump(mode="json"))
+
+
+def manifest_of(
+    stage: str,
+    run: RunId,
+    seconds: dict[str, float],
+    *,
+    inputs: dict[str, str],
+    part: str = "",
+    chosen: Options | None = None,
+    device_memory_mb: dict[str, float] | None = None,
+    exit_reason: str = "finished",
+    **fields: Any,
+) -> Manifest:
+    """Tell of what this process did for a run.
+
+    Args:
+        stage: module that ran.
+        run: who it is.
+        seconds: wall times; their total is added.
+        inputs: digests.
+        part: name of this part of the run; the last word of `stage` if empty.
+        chosen: options in place of those that the command line gave, where the stage decided some.
+        device_memory_mb: largest allocations.
+        exit_reason: how it ended.
+        fields: of `Manifest`.
+    """
+    code, name, attempt = code_digest(stage), part or stage.rpartition(".")[2], this_attempt()
+    return Manifest(
         stage=stage,
         run=run,
-        code=code_digest(stage),
-        seconds=seconds,
+        inputs=inputs,
+        code=code,
+        seconds=_with_total(seconds),
         packages=package_versions(),
-        peak_memory_mb=memory,
+        peak_memory_mb={"host": round(peak_resident_mb(), 1), **(device_memory_mb or {})},
         finished=now(),
         exit_reason=exit_reason,
-        usage=attempt.all(exit_reason) if attempt else [],
+        usage=[usage.model_copy(update={"part": name}) for usage in (attempt.all(exit_reason) if attempt else [])],
+        parts=[
+            Part(name=name, stage=stage, folder=str(Path.cwd()), command=this_command(chosen), code=code, inputs=inputs)
+        ],
         **fields,
     )
-    write_json(path, manifest.model_dump(mode="json"))
+
+
+def merged(manifests: Sequence[Manifest], **fields: Any) -> Manifest:
+    """One manifest of a run that several processes made: the first says what ran, the others add what they used.
+
+    Args:
+        manifests: of each process.
+        fields: of the whole, in place of the first's.
+    """
+    seconds = [{name: value for name, value in one.seconds.items() if name != "total"} for one in manifests]
+    memory = [one.peak_memory_mb for one in manifests]
+    whole = {
+        "seconds": _with_total({name: sum(one.get(name, 0.0) for one in seconds) for one in seconds for name in one}),
+        "peak_memory_mb": {name: max(one.get(name, 0.0) for one in memory) for one in memory for name in one},
+        "usage": [usage for one in manifests for usage in one.usage],
+        "parts": [part for one in manifests for part in one.parts],
+        "finished": now(),
+    }
+    return manifests[0].model_copy(update=whole | fields)
+
+
+def _with_total(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in {**seconds, "total": sum(seconds.values())}.items()}
 
 
 def now() -> str:

@@ -14,8 +14,8 @@ import sys
 import time
 import traceback
 import typing
-from collections.abc import Callable
-from contextlib import ExitStack, redirect_stderr, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -76,9 +76,8 @@ def run(main: Callable[..., None]) -> None:
             raise SystemExit(_report(str(error))) from None
         except OSError as error:
             raise SystemExit(_report(f"--log: {error.strerror}: {error.filename or job.log}")) from None
-        with counted(
-            job.log, processor_name(), job.threads, arguments.get("device_count", 0), job.gpu_class
-        ) as attempt:
+        gpus = arguments.get("device_count", 0)
+        with counted(job.log, processor_name(), job.threads, gpus, job.gpu_class, arguments) as attempt:
             for line in lines:
                 logger.info("%s", line)
             code = _attempt(main, arguments, job)
@@ -216,6 +215,22 @@ class _logging_to(ExitStack):  # noqa: N801 - used as a context manager, like co
             begun = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
             print(f"{begun} {STARTED} {stage} (process {os.getpid()})", file=stream)
             print(f"{begun} {shlex.join(sys.argv[1:])}", file=stream, flush=True)
+
+
+@contextmanager
+def also_logged_to(path: Path) -> Iterator[None]:
+    """Append the log lines of the block to a second file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = path.open("a", encoding="utf-8")
+    file = _LogFile(stream)
+    file.setFormatter(_utc("%(asctime)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(file)
+    try:
+        yield
+    finally:
+        root.removeHandler(file)
+        _closed(stream)
 
 
 class _LogFile(logging.StreamHandler[IO[str]]):

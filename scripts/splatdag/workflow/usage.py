@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -25,6 +26,8 @@ SUFFIX = ".usage.json"
 class Usage(BaseModel):
     """What one attempt used so far."""
 
+    part: str = ""
+    """Part of a run that it was an attempt at, such as `train` or `001/evaluate`; set in the run's manifest."""
     started: str
     """When its process began, in UTC."""
     seconds: float
@@ -53,8 +56,26 @@ _LIST = TypeAdapter(list[Usage])
 class Counted:
     """The attempt of this process. Under Slurm it holds its GPUs from its start on, else once it took them."""
 
-    def __init__(self, log: Path | None, device: str, threads: int, gpus: int, gpu_class: str) -> None:
-        """Count from the start of the process; `log` is the stage's, beside which the notes are kept."""
+    def __init__(
+        self,
+        log: Path | None,
+        device: str,
+        threads: int,
+        gpus: int,
+        gpu_class: str,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        """Count from the start of the process.
+
+        Args:
+            log: of the stage, beside which the notes are kept.
+            device: that it computes on until it takes a GPU.
+            threads: CPUs that it was given.
+            gpus: how many it will take.
+            gpu_class: of these.
+            arguments: of the stage, by name.
+        """
+        self.arguments = arguments or {}
         job = os.environ.get("SLURM_JOB_ID")
         self._begin = psutil.Process().create_time()
         self._took_gpus = self._begin if gpus and job else None
@@ -99,10 +120,12 @@ _counted: Counted | None = None
 
 
 @contextmanager
-def counted(log: Path | None, device: str, threads: int, gpus: int, gpu_class: str) -> Iterator[Counted]:
-    """Count what this process uses while the block runs, which sets `end` to how it ended."""
+def counted(
+    log: Path | None, device: str, threads: int, gpus: int, gpu_class: str, arguments: dict[str, Any] | None = None
+) -> Iterator[Counted]:
+    """Count what this process uses while the block runs, which sets `end` to how it ended; arguments as `Counted`."""
     global _counted
-    _counted = Counted(log, device, threads, gpus, gpu_class)
+    _counted = Counted(log, device, threads, gpus, gpu_class, arguments)
     _counted.note()
     try:
         with repeated(NOTE_SECONDS, _counted.note):
@@ -115,6 +138,11 @@ def counted(log: Path | None, device: str, threads: int, gpus: int, gpu_class: s
 def this_attempt() -> Counted | None:
     """The attempt of this process; None where it is no stage."""
     return _counted
+
+
+def process_seconds(at: float | None = None) -> float:
+    """Wall time of this process until `at` (seconds since 1970), or until now."""
+    return (time.time() if at is None else at) - psutil.Process().create_time()
 
 
 def read_usage(path: Path) -> list[Usage]:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import torch
+
 from splatdag.driving.clips.clip_reader import Reader
 from splatdag.driving.clips.clips import clips_digest, clips_of
 from splatdag.driving.evaluation.measure_and_publish import check_place, measure_scene
-from splatdag.driving.training.checkpoints import load_model, only_learnt
+from splatdag.driving.logs.contents import logs_digest
+from splatdag.driving.logs.folders import CAMERAS
+from splatdag.driving.training.checkpoints import learnt_options, load_ckpt, load_model
 from splatdag.driving.training_options import EvaluateOptions
-from splatdag.splats.devices import device_name, use_device
+from splatdag.splats.devices import use_device
+from splatdag.training.devices import device_memory_mb, device_name
 from splatdag.workflow.digests import file_digest
+from splatdag.workflow.manifest import Manifest, RunId, manifest_of
 from splatdag.workflow.stage import Job, run
+from splatdag.workflow.usage import process_seconds
+from splatdag.workflow.user_cache import user_cache
 
 logger = logging.getLogger(__name__)
+STAGE = "driving.evaluation.evaluate"
 
 
 def main(
@@ -49,15 +58,38 @@ def main(
     own = [clip for clip in clips if clip.scene_id == scene]
     if not own:
         logger.warning("no test clip of log %s is measured", scene)
-    evaluated = {
-        "step": step,
-        "options": only_learnt(learn_options) | options.model_dump(mode="json"),
-        "inputs": {"ckpt": file_digest(ckpt), "index": clips_digest(clips)},
-        "device": device_name(device),
-    }
+    inputs = input_digests(index_path, data_root, ckpt, scene, options)
+    startup = process_seconds()
+
+    def manifest(seconds: dict[str, float]) -> Manifest:
+        return manifest_of(
+            STAGE,
+            RunId.of(job.run_id, STAGE, out_dir.parent),
+            {"startup": startup, **seconds},
+            part=f"{out_dir.name}/evaluate",
+            sample=job.sample,
+            options=learnt_options(learn_options) | options.model_dump(mode="json"),
+            inputs=inputs,
+            device=device_name(device),
+            device_memory_mb=device_memory_mb(device),
+            steps=step,
+        )
+
     saved = options.save_max_clips if options.save_renders else 0
     reader = Reader(data_root, learn_options, cache_dir)
-    measure_scene(model, reader, own, out_dir, options.dynamic_mask, saved, device, options.strict, evaluated)
+    measure_scene(model, reader, own, out_dir, options.dynamic_mask, saved, device, options.strict, manifest)
+
+
+def input_digests(
+    index_path: Path, data_root: Path, ckpt: Path, scene: str, options: EvaluateOptions
+) -> dict[str, str]:
+    """Digests of the checkpoint, of which clips of all logs are measured, and of what this log holds."""
+    clips = clips_of(index_path, "test", options.max_eval_clips)
+    rendered = load_ckpt(ckpt, torch.device("cpu"))["options"].get("camera")
+    cameras = {rendered, *(camera for clip in clips if clip.scene_id == scene for camera in clip.cameras)}
+    names = tuple(name for name in CAMERAS if name in cameras)
+    log = logs_digest(data_root, [scene], user_cache() / "digests", names, opened=True, annotated=True)
+    return {"ckpt": file_digest(ckpt), "clips": clips_digest(clips), "log": log}
 
 
 if __name__ == "__main__":

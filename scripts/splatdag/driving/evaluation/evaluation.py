@@ -18,7 +18,7 @@ from splatdag.driving.logs.pandaset import Log
 from splatdag.driving.network.model import Flux4D, Moving
 from splatdag.driving.rendering.motion import moved
 from splatdag.driving.rendering.rendering import Drawn, draw
-from splatdag.driving.training.step import solved, unsolved
+from splatdag.driving.training.step import initial_state, reconstruct
 from splatdag.driving.training_options import LearnOptions
 
 
@@ -50,10 +50,10 @@ def evaluate_clip(
     device, clip = scene.start.means.device, scene.clip
     _wait(device)
     begin = time.perf_counter()
-    moving = solved(model, scene, options)
+    moving = reconstruct(model, scene, options)
     _wait(device)
     seconds = {"reconstruct": time.perf_counter() - begin}
-    initial = unsolved(model, scene)
+    initial = initial_state(model, scene)
     colour, depth = _mean_colour(scene.given).to(device), _mean_depth(scene.given)
     images, renders, render_seconds = [], {}, []
     for view in scene.views:

@@ -24,7 +24,7 @@ from splatdag.driving.network.model import Moving
 from splatdag.driving.rendering.motion import LARGEST_PIXELS
 from splatdag.driving.rendering.rendering import Target, draw
 from splatdag.driving.training.checkpoints import load_model
-from splatdag.driving.training.step import solved
+from splatdag.driving.training.step import reconstruct
 from splatdag.driving.training_options import FlowOptions
 from splatdag.splats.devices import use_device
 from splatdag.workflow.errors import UserError
@@ -64,7 +64,7 @@ def main(
     clip = clip_at(index_path, options.clip_index)
     reader = Reader(data_root, learn_options, cache_dir)
     scene, log = reader(clip).to(device), reader.log(clip)
-    moving = solved(model, scene, learn_options)
+    moving = reconstruct(model, scene, learn_options)
     frames = frames_of(options.render_frames, clip.length)
     by_frame = {view.frame: view for view in scene.views}
     missing = [frame for frame in (*frames, options.frame_ref) if frame not in by_frame]

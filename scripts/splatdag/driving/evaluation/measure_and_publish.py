@@ -1,4 +1,4 @@
-"""Evaluation of a network: a folder for each log, and metrics, preview and manifest from all of them."""
+"""Evaluation of a network: a folder for each log, and metrics and preview from all of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,13 @@ from splatdag.driving.network.model import Flux4D
 from splatdag.driving.training_options import NO_DEPTH
 from splatdag.formats.images import read_pixels
 from splatdag.scene.preview import spread, write_pairs
-from splatdag.splats.devices import device_memory_mb
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.manifest import RunId, now, peak_resident_mb, write_manifest
+from splatdag.workflow.manifest import Manifest, now
 from splatdag.workflow.publish import write_json
-from splatdag.workflow.stage import Job
 
 logger = logging.getLogger(__name__)
 MEASURED = "metrics.json"
 """Of a log's folder, written last: what was measured, by image and on the whole."""
-STAGE = "driving.evaluation.evaluate"
 
 
 def measure_scene(
@@ -44,7 +42,7 @@ def measure_scene(
     save_max_clips: int | None,
     device: torch.device,
     strict: bool = True,
-    evaluated: Row | None = None,
+    manifest: Callable[[dict[str, float]], Manifest] | None = None,
 ) -> Row:
     """Measure clips of one log and write what they look like; `metrics.json` comes last.
 
@@ -57,8 +55,7 @@ def measure_scene(
         save_max_clips: clips that leave splats, motion and a video; None is all. These and the first leave pictures.
         device: of the model.
         strict: stop at a clip that can't be read or measured.
-        evaluated: checkpoint that the model was read from, where it is not of this process: step, options, inputs
-            (digests) and device.
+        manifest: makes the manifest of this process from wall times by name, where it is a part of a run.
 
     Returns:
         rows of images and pairs, and what else `metrics.json` has as `rows`.
@@ -99,13 +96,12 @@ def measure_scene(
         "images": images,
         "pairs": pairs,
         "seconds": seconds,
-        "wall_seconds": time.perf_counter() - begin,
         "left_out": left_out,
         "gaussians": gaussians,
         "dynamic_mask": DEFINITIONS[definition],
-        "memory_mb": {"host": round(peak_resident_mb(), 1), **device_memory_mb(device)},
-        "evaluated": evaluated,
     }
+    if manifest is not None:
+        rows["manifest"] = manifest({"eval": time.perf_counter() - begin}).model_dump(mode="json")
     meta = {"scene": folder.name, "created_at": now(), "dynamic_mask": DEFINITIONS[definition]}
     write_json(folder / MEASURED, (summary(images, pairs, meta) if images else {"meta": meta}) | {"rows": rows})
     return rows
@@ -128,92 +124,16 @@ def check_place(run_dir: Path, ckpt: Path) -> None:
         raise UserError(f"{run_dir}: has {others[0]} of another training; measure {ckpt} in a folder of its own")
 
 
-def publish_run(run_dir: Path, measured: dict[str, Row], about: dict[str, Any], job: Job) -> None:
-    """Write metrics.json, preview.jpg and, last, manifest.json of a training from what was measured of its logs.
-
-    Args:
-        run_dir: with meta.json of the training and a folder of each log.
-        measured: rows of each log, as `measure_scene` returns them, by the name of its folder.
-        about: more for `meta` of metrics.json; `step` is that of the checkpoint, if it is not the training's last.
-        job: how the stage runs.
-
-    Raises:
-        UserError: nothing was measured.
-    """
-    begin = time.perf_counter()
-    meta = json.loads((run_dir / "meta.json").read_text(encoding="utf-8"))
-    about = {"step": meta["steps"], "camera_name": meta["options"]["camera"], **about}
-    _write_metrics(run_dir, measured, about)
-    seconds = {
-        **meta["seconds"],
-        "eval": sum(rows["wall_seconds"] for rows in measured.values()),
-        "publish": time.perf_counter() - begin,
-    }
-    peaks = [meta["peak_memory_mb"], *(rows["memory_mb"] for rows in measured.values())]
-    memory = {"cuda": max(peak["cuda"] for peak in peaks if "cuda" in peak)} if "cuda" in meta["peak_memory_mb"] else {}
-    write_manifest(
-        run_dir / "manifest.json",
-        stage=meta["stage"],
-        run=RunId.of(job.run_id, meta["stage"], run_dir),
-        sample=job.sample,
-        seconds=seconds,
-        options=meta["options"],
-        inputs=meta["inputs"],
-        device=meta["device"],
-        device_memory_mb=memory,
-        steps=about["step"],
-        **_sizes(measured),
-    )
-
-
-def publish_evaluation(
-    run_dir: Path, measured: dict[str, Row], evaluated: Row, about: dict[str, Any], job: Job
-) -> None:
-    """Write metrics.json, preview.jpg and, last, manifest.json of a checkpoint that was trained elsewhere.
+def publish_run(run_dir: Path, measured: dict[str, Row], about: dict[str, Any]) -> dict[str, Any]:
+    """Write preview.jpg and metrics.json of a run from the rows of logs; an older manifest is removed first.
 
     Args:
         run_dir: with a folder of each log.
-        measured: rows of each log, by the name of its folder.
-        evaluated: checkpoint, as all of the rows have it.
-        about: more for `meta` of metrics.json.
-        job: how the stage runs.
+        measured: rows of each log, as `measure_scene` returns them, by the name of its folder.
+        about: more for `meta` of metrics.json; `step` is that of the checkpoint.
 
-    Raises:
-        UserError: nothing was measured.
-    """
-    begin = time.perf_counter()
-    _write_metrics(run_dir, measured, about)
-    peaks = [rows["memory_mb"] for rows in measured.values()]
-    write_manifest(
-        run_dir / "manifest.json",
-        stage=STAGE,
-        run=RunId.of(job.run_id, STAGE, run_dir),
-        sample=job.sample,
-        seconds={
-            "eval": sum(rows["wall_seconds"] for rows in measured.values()),
-            "publish": time.perf_counter() - begin,
-        },
-        options=evaluated["options"],
-        inputs=evaluated["inputs"],
-        device=evaluated["device"],
-        device_memory_mb={name: max(peak.get(name, 0.0) for peak in peaks) for name in peaks[0]},
-        steps=evaluated["step"],
-        **_sizes(measured),
-    )
-
-
-def _sizes(measured: dict[str, Row]) -> dict[str, Any]:
-    """Count images and Gaussians for a manifest."""
-    images = [row for rows in measured.values() for row in rows["images"]]
-    return {
-        "images": f"{len(images)} images of {len({row['clip_id'] for row in images})} clips",
-        "gaussians": max(rows["gaussians"] for rows in measured.values()),
-        "offset": [0.0, 0.0, 0.0],
-    }
-
-
-def _write_metrics(run_dir: Path, measured: dict[str, Row], about: dict[str, Any]) -> None:
-    """Write preview.jpg and metrics.json from the rows of logs; an older manifest is removed first.
+    Returns:
+        optional fields of the manifest, which is left to be written.
 
     Raises:
         UserError: nothing was measured.
@@ -242,6 +162,12 @@ def _write_metrics(run_dir: Path, measured: dict[str, Row], about: dict[str, Any
         "%s dB; %s without the network, %s an image of the mean colour",
         *(_decibels(value) for value in (mean["psnr"], initial["psnr_mean"], metrics["baseline"]["psnr"])),
     )
+    return {
+        "images": f"{len(images)} images of {len({row['clip_id'] for row in images})} clips",
+        "gaussians": max(rows["gaussians"] for rows in measured.values()),
+        "steps": about["step"],
+        "offset": [0.0, 0.0, 0.0],
+    }
 
 
 def _decibels(value: float | None) -> str:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
-from splatdag.driving.evaluation.measure_and_publish import MEASURED, check_place, publish_evaluation, publish_run
+from pydantic import ValidationError
+
+from splatdag.driving.evaluation.measure_and_publish import MEASURED, check_place, publish_run
 from splatdag.driving.evaluation.scores import Row
 from splatdag.workflow.digests import file_digest
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.manifest import Manifest, RunId, manifest_of, merged, processor_name
+from splatdag.workflow.publish import read_json, write_json
 from splatdag.workflow.stage import Job, run
+from splatdag.workflow.usage import process_seconds
+
+STAGE = "driving.evaluation.merge"
 
 
 def main(run_dir: Path, ckpt: Path, index_path: Path, scenes: tuple[str, ...], job: Job) -> None:
     """Write metrics.json, preview.jpg and, last, manifest.json of a checkpoint.
 
-    In the folder of the training that wrote the checkpoint, the manifest is that of the training; in any other it is
-    that of the evaluation, and the checkpoint is its input.
+    The manifest adds up what all processes used. In the folder of the training that wrote the checkpoint it is that of
+    the training; in any other it is that of the evaluation, and the checkpoint is its input.
 
     Args:
         run_dir: with a folder of each log, as `evaluate` left it.
@@ -25,29 +34,45 @@ def main(run_dir: Path, ckpt: Path, index_path: Path, scenes: tuple[str, ...], j
         scenes: names of the logs.
         job: how to run.
     """
+    startup, begin = process_seconds(), time.perf_counter()
     check_place(run_dir, ckpt)
     if not scenes:
         raise UserError("scenes: none; name the logs that were measured")
     measured = {scene: _read_rows(run_dir / scene / MEASURED) for scene in scenes}
-    evaluated = _evaluated(run_dir, measured, ckpt)
+    evaluations = {
+        scene: _read_manifest(run_dir / scene / MEASURED, rows["manifest"]) for scene, rows in measured.items()
+    }
+    evaluation = _common(run_dir, evaluations, ckpt)
+    meta = run_dir / "meta.json"
+    own = ckpt.resolve().parent == run_dir.resolve() and meta.is_file()
+    trained = [_read_manifest(meta, read_json(meta))] if own else []
     about = {
         "ckpt": str(ckpt),
         "index_path": str(index_path),
         "scenes": list(scenes),
-        "step": evaluated["step"],
-        "camera_name": evaluated["options"]["camera"],
+        "step": evaluation.steps,
+        "camera_name": evaluation.options["camera"],
     }
-    if ckpt.resolve().parent == run_dir.resolve() and (run_dir / "meta.json").is_file():
-        publish_run(run_dir, measured, about, job)
-    else:
-        publish_evaluation(run_dir, measured, evaluated, about, job)
+    fields = publish_run(run_dir, measured, about)
+    merge = manifest_of(
+        STAGE,
+        RunId.of(job.run_id, STAGE, run_dir),
+        {"startup": startup, "publish": time.perf_counter() - begin},
+        sample=job.sample,
+        options={},
+        inputs={},
+        device=processor_name(),
+    )
+    if not own:
+        fields["inputs"] = _of_all(evaluation)
+    whole = merged([*trained, *evaluations.values(), merge], run=merge.run, sample=merge.sample, **fields)
+    write_json(run_dir / "manifest.json", whole.model_dump(mode="json"))
 
 
 def _read_rows(path: Path) -> Row:
     try:
         rows: Row = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        if not isinstance(rows["evaluated"], dict):
-            raise KeyError("evaluated")
+        rows["manifest"]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except (ValueError, OverflowError, KeyError, TypeError) as error:
@@ -55,22 +80,38 @@ def _read_rows(path: Path) -> Row:
     return rows
 
 
-def _evaluated(run_dir: Path, measured: dict[str, Row], ckpt: Path) -> Row:
-    """Find the checkpoint, options and index that all logs were measured with.
+def _read_manifest(path: Path, values: Any) -> Manifest:
+    """Read the manifest that a file has among other values."""
+    try:
+        return Manifest.model_validate({name: values[name] for name in Manifest.model_fields if name in values})
+    except (ValidationError, TypeError) as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else "no object"
+        raise UserError(f"{path}: not what a training or an evaluation writes ({where}); make it again") from None
+
+
+def _common(run_dir: Path, evaluations: dict[str, Manifest], ckpt: Path) -> Manifest:
+    """The first evaluation, whose checkpoint, options and clips all others have.
 
     Raises:
         UserError: a log was measured with others, or with another checkpoint than this file.
     """
     if not ckpt.is_file():
         raise UserError(f"ckpt: no such file: {ckpt}")
-    first: Row = next(iter(measured.values()))["evaluated"]
-    expected = {**first, "inputs": first["inputs"] | {"ckpt": file_digest(ckpt)}}
-    for scene, rows in measured.items():
-        changed = [name for name in ("inputs", "options") if rows["evaluated"][name] != expected[name]]
-        if changed:
-            others = "another checkpoint or index" if changed[0] == "inputs" else "other options"
-            raise UserError(f"{run_dir / scene / MEASURED}: was measured with {others}; evaluate the log again")
+    first = next(iter(evaluations.values()))
+    expected = _of_all(first) | {"ckpt": file_digest(ckpt)}
+    for scene, one in evaluations.items():
+        others = {
+            "another checkpoint or index": _of_all(one) != expected,
+            "other options": one.options != first.options,
+        }
+        if wrong := [what for what, differs in others.items() if differs]:
+            raise UserError(f"{run_dir / scene / MEASURED}: was measured with {wrong[0]}; evaluate the log again")
     return first
+
+
+def _of_all(evaluation: Manifest) -> dict[str, str]:
+    """Inputs that evaluations of other logs have too."""
+    return {name: digest for name, digest in evaluation.inputs.items() if name != "log"}
 
 
 if __name__ == "__main__":

@@ -40,21 +40,49 @@ def logs_digest(
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 
+def learnt_digests(root: Path, names: Iterable[str], cameras: Iterable[str], cache: Path) -> dict[str, str]:
+    """Digests of what a training reads of some logs, by kind: `poses` (with times and intrinsics), `lidar`, `images`.
+
+    Args:
+        root: folder of the logs.
+        names: of the logs.
+        cameras: whose images are read.
+        cache: folder for remembered digests, as of `logs_digest`.
+
+    Raises:
+        UserError: a file can't be looked at.
+    """
+    kinds: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {"lidar": ("lidar", TABLES, _LISTS)}
+    kinds |= {f"camera/{camera}": ("images", IMAGES, _CAMERA_LISTS) for camera in cameras}
+    lines: dict[str, list[str]] = {"poses": [], "lidar": [], "images": []}
+    for name in names:
+        for place, (kind, suffixes, listed) in kinds.items():
+            folder = root / name / place
+            frames, lists = _files(folder, suffixes, listed)
+            lines["poses"].append(f"{name} {place} {_digest(folder, lists, 'lists', cache)}")
+            lines[kind].append(f"{name} {place} {_digest(folder, frames, 'frames', cache)}")
+    return {kind: hashlib.blake2b("\n".join(rows).encode(), digest_size=8).hexdigest() for kind, rows in lines.items()}
+
+
 def _lines(log: Path, cache: Path, cameras: tuple[str, ...], opened: bool, annotated: bool) -> Iterator[str]:
     folders: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {"lidar": (TABLES, _LISTS)}
     folders |= {f"camera/{camera}": (IMAGES, _CAMERA_LISTS) for camera in cameras}
     if annotated:
         folders |= {"meta": ((), ("gps.json",)), CUBOIDS: (TABLES, ()), SEMSEG: (TABLES, ())}
-    for name, (suffixes, lists) in folders.items():
-        folder = log / name
-        try:
-            frames = list(by_frame(folder, suffixes).values()) if suffixes else []
-            files = [(path.name, path) for path in (folder / listed for listed in lists) if path.is_file()]
-        except OSError as error:
-            raise UserError(f"{error.filename}: {error.strerror}") from None
-        key = [str(folder.absolute())]
-        yield f"{log.name} {name} {contents_digest(files, cache, [*key, 'lists'])}"
-        if opened:
-            yield contents_digest([(path.name, path) for path in frames], cache, [*key, "frames"])
-        else:
-            yield " ".join(path.name for path in frames)
+    for name, (suffixes, listed) in folders.items():
+        frames, lists = _files(log / name, suffixes, listed)
+        yield f"{log.name} {name} {_digest(log / name, lists, 'lists', cache)}"
+        yield _digest(log / name, frames, "frames", cache) if opened else " ".join(path.name for path in frames)
+
+
+def _files(folder: Path, suffixes: tuple[str, ...], listed: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
+    """Files of frames, and lists that are there."""
+    try:
+        frames = list(by_frame(folder, suffixes).values()) if suffixes else []
+        return frames, [path for path in (folder / name for name in listed) if path.is_file()]
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+
+
+def _digest(folder: Path, files: list[Path], what: str, cache: Path) -> str:
+    return contents_digest([(path.name, path) for path in files], cache, [str(folder.absolute()), what])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickletools
 import zipfile
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from splatdag.driving.network.model import Flux4D
 from splatdag.driving.training_options import LearnOptions
-from splatdag.training.checkpoint import read_tensors
+from splatdag.training.checkpoint import read_tensors, write_tensors
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import validated
 from splatdag.workflow.publish import complete
@@ -19,27 +20,45 @@ from splatdag.workflow.publish import complete
 _LARGEST_PICKLE = 1 << 24
 """Bytes of a checkpoint's names and shapes; tensors lie beside them."""
 VELOCITY_UNIT = "metres per clip time (0 to 1 over a clip); divide by clip_seconds for m/s"
+LAST = "ckpt_last.pt"
+"""Second name of a run's checkpoint of the most steps, from its first checkpoint on."""
+STEP_FILE, STEP_FILES = "ckpt_step_{:06d}.pt", "ckpt_step_*.pt"
+"""Names of the checkpoints of a run, after so many steps."""
 
 
-def save_ckpt(path: Path, state: dict[str, Any], options: LearnOptions) -> None:
-    """Write a checkpoint, complete or not at all."""
-    model = {name: tensor.detach() for name, tensor in state["model"].items()}
-    with complete(path) as temporary:
-        torch.save(
-            {
-                "model": model,
-                "moments": state["moments"],
-                "step": state["step"],
-                "options": only_learnt(options),
-                "velocity_unit": VELOCITY_UNIT,
-            },
-            temporary,
-        )
+def save_checkpoint(run_dir: Path, state: dict[str, Any], options: LearnOptions) -> None:
+    """Write a run's checkpoint after so many steps, complete or not at all, and give it the name of the last."""
+    path = run_dir / STEP_FILE.format(state["step"])
+    checkpoint = {
+        "model": {name: tensor.detach() for name, tensor in state["model"].items()},
+        "moments": state["moments"],
+        "step": state["step"],
+        "options": learnt_options(options),
+        "velocity_unit": VELOCITY_UNIT,
+    }
+    write_tensors(path, checkpoint)
+    with complete(run_dir / LAST) as temporary:
+        os.link(path, temporary)
 
 
-def only_learnt(options: LearnOptions) -> dict[str, Any]:
+def remove_older(run_dir: Path, steps: int) -> None:
+    """Remove what an older training of the run left: checkpoints of more steps, and the manifest."""
+    (run_dir / "manifest.json").unlink(missing_ok=True)
+    for path in run_dir.glob(STEP_FILES):
+        if steps_of(path) > steps:
+            path.unlink()
+    if not steps:
+        (run_dir / LAST).unlink(missing_ok=True)
+
+
+def learnt_options(options: LearnOptions) -> dict[str, Any]:
     """The options of the network and of its training, as plain values."""
     return {name: value for name, value in options.model_dump(mode="json").items() if name in LearnOptions.model_fields}
+
+
+def steps_of(path: Path) -> int:
+    """How many steps a run's checkpoint has, by its name."""
+    return int(path.stem.rpartition("_")[2])
 
 
 def load_ckpt(path: Path, device: torch.device) -> dict[str, Any]:

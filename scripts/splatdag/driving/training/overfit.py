@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from splatdag.driving.clips.clip_reader import Reader, loader
 from splatdag.driving.clips.clips import clip_at
 from splatdag.driving.evaluation.measure_and_publish import measure_scene, publish_run
-from splatdag.driving.network.model import Flux4D
 from splatdag.driving.targets import clip_folder
-from splatdag.driving.training.training_run import learn_run
+from splatdag.driving.training import training_run
+from splatdag.driving.training.checkpoints import LAST
+from splatdag.driving.training.flux4d_training import Flux4DTraining
+from splatdag.driving.training.training_run import train_run
 from splatdag.driving.training_options import OverfitOptions
+from splatdag.training.run import Run
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
+STAGE = "driving.training.overfit"
 
 
 def main(
@@ -35,7 +38,8 @@ def main(
     Args:
         index_path: index of clips.
         data_root: folder of the logs.
-        output_dir: run folder, for ckpt_step_XXXXXX.pt, ckpt_last.pt, metrics.json, pictures and, last, manifest.json.
+        output_dir: run folder, for ckpt_step_XXXXXX.pt, ckpt_last.pt, train.log, metrics.json, pictures and, last,
+            manifest.json.
         options: of the training.
         job: how to run.
         device_count: CUDA devices to use, each of which has images of its own in a step; 0 is the CPU.
@@ -50,24 +54,23 @@ def main(
     make_loader = partial(loader, reader, [clip], 1, True, job.threads)
     frames = None if frame is None else (frame,)
 
-    def measure(model: Flux4D, device: torch.device) -> None:
+    def measure(training: Flux4DTraining, run: Run) -> dict[str, Any]:
         name = clip_folder(options.clip_index)
-        rows = measure_scene(model, reader, [clip], output_dir / name, "boxes", 1, device)
-        about = {"ckpt": "ckpt_last.pt", "index_path": str(index_path), "trained_on": "the clip that is measured"}
-        publish_run(output_dir, {name: rows}, about, job)
+        with run.timed("eval"):
+            rows = measure_scene(training.model, reader, [clip], output_dir / name, "boxes", 1, run.device)
+        about = {
+            **{"ckpt": LAST, "index_path": str(index_path), "trained_on": "the clip that is measured"},
+            **{"step": training.step, "camera_name": options.camera},
+        }
+        with run.timed("publish"):
+            return publish_run(output_dir, {name: rows}, about)
 
-    learn_run(
-        "driving.training.overfit",
-        index_path,
-        make_loader,
-        frames,
-        [clip],
-        output_dir,
-        options,
-        job,
-        device_count,
-        measure,
-    )
+    train_run(STAGE, data_root, make_loader, frames, [clip], output_dir, options, job, device_count, measure)
+
+
+def input_digests(index_path: Path, data_root: Path, options: OverfitOptions) -> dict[str, str]:
+    """Digests of all that is learnt from."""
+    return training_run.input_digests(data_root, [clip_at(index_path, options.clip_index)], options)
 
 
 if __name__ == "__main__":

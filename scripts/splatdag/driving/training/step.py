@@ -1,4 +1,4 @@
-"""One step of learning from a clip, and what a trained network makes of one."""
+"""The loss of one training step on a clip, and the reconstruction of a clip by a trained network."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def feedback_of(views: list[View], size: tuple[int, int], options: LossOptions) 
     return gradient
 
 
-def learn(
+def training_step(
     model: Flux4D, given: Prepared, slot: int, options: LearnOptions, frames: tuple[int, ...]
 ) -> tuple[Tensor, Drawn, Tensor, list[View]]:
-    """The loss on some images of a clip, averaged over the model's steps.
+    """Compute the loss on some images of a clip, averaged over the model's iterations.
 
     Args:
         model: the network.
@@ -89,21 +89,21 @@ def chosen_views(scene: ClipScene, frames: tuple[int, ...], count: int, rng: np.
     return chosen + [given[index] for index in rng.permutation(len(given))[:of_given]]
 
 
-def solved(model: Flux4D, scene: ClipScene, options: LossOptions, voxels: Voxels | None = None) -> Moving:
-    """What a trained network makes of a clip that it was never shown but for its input frames."""
+def reconstruct(model: Flux4D, scene: ClipScene, options: LossOptions, voxels: Voxels | None = None) -> Moving:
+    """Reconstruct a clip with a trained network, which sees the input frames alone."""
     device = scene.start.means.device
     seen = [view.to(device) for view in scene.given]
     with torch.no_grad():
         return model(scene.start, feedback_of(seen, scene.size, options), voxels)[-1]
 
 
-def unsolved(model: Flux4D, scene: ClipScene) -> Moving:
-    """A clip's first Gaussians, standing still: what a network begins with."""
+def initial_state(model: Flux4D, scene: ClipScene) -> Moving:
+    """A clip's first Gaussians, standing still, which a network begins with."""
     start = scene.start
     return Moving(start, start.means.new_zeros((len(start), model.terms, 3)))
 
 
-def rate(step: int, options: LearnOptions) -> float:
+def learning_rate(step: int, options: LearnOptions) -> float:
     """Learning rate at a step, counted from 0: a linear rise, then an exponential fall."""
     warmup = min(options.warmup_iters, options.iters // 10)
     rising = min(1.0, (step + 1) / (warmup + 1))

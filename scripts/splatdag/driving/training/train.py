@@ -8,7 +8,8 @@ from pathlib import Path
 
 from splatdag.driving.clips.clip_reader import Reader, loader
 from splatdag.driving.clips.clips import clips_of
-from splatdag.driving.training.training_run import learn_run
+from splatdag.driving.training import training_run
+from splatdag.driving.training.training_run import train_run
 from splatdag.driving.training_options import TrainOptions
 from splatdag.workflow.stage import Job, run
 
@@ -29,7 +30,7 @@ def main(
     Args:
         index_path: index of clips.
         data_root: folder of the logs.
-        output_dir: run folder, for ckpt_step_XXXXXX.pt, ckpt_last.pt, curves.png and, last, meta.json.
+        output_dir: run folder, for ckpt_step_XXXXXX.pt, ckpt_last.pt, train.log, curves.png and, last, meta.json.
         options: of the training.
         job: how to run.
         device_count: CUDA devices to use, each of which has clips of its own in a step; 0 is the CPU.
@@ -39,7 +40,12 @@ def main(
     clips = clips_of(index_path, "train", options.max_train_clips)
     reader = Reader(data_root, options, cache_dir)
     make_loader = partial(loader, reader, clips, options.cache_max_items, options.strict, job.threads)
-    learn_run("driving.training.train", index_path, make_loader, None, clips, output_dir, options, job, device_count)
+    train_run("driving.training.train", data_root, make_loader, None, clips, output_dir, options, job, device_count)
+
+
+def input_digests(index_path: Path, data_root: Path, options: TrainOptions) -> dict[str, str]:
+    """Digests of all that is learnt from."""
+    return training_run.input_digests(data_root, clips_of(index_path, "train", options.max_train_clips), options)
 
 
 if __name__ == "__main__":

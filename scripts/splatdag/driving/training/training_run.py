@@ -1,43 +1,41 @@
-"""What trainings of Flux4D leave in their run folder, and what they continue from."""
+"""A run of Flux4D: what it is learnt from, what it continues from, and what it leaves."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
 import torch
 
 from splatdag.driving.clips.clip_loader import Loader
-from splatdag.driving.clips.clips import Clip
-from splatdag.driving.network.model import Flux4D
-from splatdag.driving.training.checkpoints import VELOCITY_UNIT
-from splatdag.driving.training.trainer import Trained, Work, train
+from splatdag.driving.clips.clips import Clip, clips_digest
+from splatdag.driving.logs.contents import learnt_digests
+from splatdag.driving.training.checkpoints import LAST, STEP_FILE, STEP_FILES, VELOCITY_UNIT, load_ckpt, steps_of
+from splatdag.driving.training.flux4d_training import ADVICE, Flux4DTraining, TrainingData, train
 from splatdag.driving.training_options import LearnOptions
-from splatdag.splats.devices import device_memory_mb, device_name, use_device
-from splatdag.training.checkpoint import Checkpoint
-from splatdag.training.curves import write_curves
-from splatdag.workflow.code_digest import code_digest
+from splatdag.splats.cuda.extension import ensure_extension
+from splatdag.training.curves import write_curves, write_extra_curves
+from splatdag.training.loop import Result
+from splatdag.training.run import Run, run_folder
 from splatdag.workflow.digests import file_digest
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.lease import lease
-from splatdag.workflow.manifest import now, package_versions, peak_resident_mb
-from splatdag.workflow.publish import complete, write_json
+from splatdag.workflow.manifest import now
+from splatdag.workflow.publish import read_json, write_json
 from splatdag.workflow.stage import Job
+from splatdag.workflow.user_cache import user_cache
 
 logger = logging.getLogger(__name__)
-_NO_EFFECT = {"log_every", "save_every", "save_ckpt_every", "checkpoint_every", "cache_max_items"}
-"""Options that change nothing of what is learnt."""
+LOG = "train.log"
 
 
-def learn_run(
+def train_run(
     stage: str,
-    index_path: Path,
+    data_root: Path,
     make_loader: Callable[[], Loader],
     frames: tuple[int, ...] | None,
     clips: list[Clip],
@@ -45,18 +43,19 @@ def learn_run(
     options: LearnOptions,
     job: Job,
     device_count: int,
-    measure: Callable[[Flux4D, torch.device], None] | None = None,
+    measure: Callable[[Flux4DTraining, Run], dict[str, Any]] | None = None,
 ) -> None:
-    """Train, and publish the network: ckpt_last.pt, curves.png, curves.json and, last, meta.json.
+    """Train, and publish the network: curves.png, curves.json and, last, meta.json; checkpoints are there before.
 
-    In meta.json `steps` are all that the network has behind it, and `steps_before` those of `resume_from`. Seconds are
-    of this training alone: `train` over all its attempts, `startup` of the last.
+    meta.json is the manifest of the training, with more that old tools read: `steps_before` are those of `resume_from`,
+    which `steps` has among them. Seconds are of this training alone: `train` over all its attempts, `startup` of the
+    last.
 
     The state of the training is kept until all is done, `measure` too: after a kill nothing is trained again.
 
     Args:
-        stage: module that trains, such as `driving.train`.
-        index_path: index of the clips.
+        stage: module that trains, such as `driving.training.train`.
+        data_root: folder of the logs.
         make_loader: gives the clips; another process can call it too.
         frames: of each clip, to learn from; None is all.
         clips: that are learnt from.
@@ -64,59 +63,88 @@ def learn_run(
         options: of the training.
         job: how to run.
         device_count: CUDA devices; 0 is the CPU.
-        measure: what else there is to do with the network, on its device.
+        measure: what else there is to do with the network; returns optional fields of the manifest, which then is the
+            whole run's.
     """
-    with lease(run_dir / "state"):
-        device = use_device(device_count, job.threads)
-        if device.type == "cpu":
+    inputs = partial(_inputs, data_root, clips, options, run_dir)
+    with run_folder(
+        stage, run_dir, options, inputs, job, device_count, advice=ADVICE, prepare=ensure_extension, log=LOG
+    ) as run:
+        if run.device.type == "cpu":
             torch.set_num_threads(job.threads)  # the network's work is torch's, the rasteriser's is numba's
-        for notice in options.notices():
-            logger.info("%s", notice)
-        chosen = {name: value for name, value in options.model_dump(mode="json").items() if name not in _NO_EFFECT}
-        inputs = {"index": file_digest(index_path)}
-        if options.resume_from is not None:
-            if not Path(options.resume_from).is_file():
-                raise UserError(
-                    f"resume_from: no such file: {options.resume_from}; of the same run give a ckpt_step_XXXXXX.pt,"
-                    " since ckpt_last.pt is made anew"
-                )
-            inputs["resume_from"] = file_digest(Path(options.resume_from))
-        key = {"options": repr(sorted(chosen.items())), "code": code_digest(stage), "device": device.type, **inputs}
-        checkpoint = Checkpoint(run_dir / "state", key)
-        startup = time.time() - psutil.Process().create_time()
         logger.info("%d clips of %d logs", len(clips), len({clip.scene_id for clip in clips}))
-        work = Work(make_loader, frames, options, checkpoint.path)
-        result = train(work, run_dir, checkpoint, device, max(1, device_count))
-        meta = {
-            "stage": stage,
-            "created_at": now(),
-            "options": options.model_dump(mode="json"),
-            "inputs": inputs,
-            "code": code_digest(stage),
-            "packages": package_versions(),
-            "device": device_name(device, max(1, device_count)),
-            "clips": len(clips),
-            "left_out": result.left_out,
-            "velocity_unit": VELOCITY_UNIT,
-            "steps": result.step,
-            "steps_before": result.before,
-            "parameters": sum(parameter.numel() for parameter in result.model.parameters()),
-            "seconds": {"startup": round(startup, 2), "train": round(result.seconds, 2)},
-            "peak_memory_mb": {
-                "host": round(peak_resident_mb(), 1),
-                **device_memory_mb(device, result.rank_memory_mb),
-            },
-        }
-        _publish(run_dir, result, meta)
+        data = TrainingData(make_loader, frames, options, _source(options, run_dir))
+        result = train(data, run_dir, run.state_file, run.device, run.ranks)
+        run.add(result)
+        _publish(run, result, clips)
         if measure is not None:
-            measure(result.model, device)
+            run.write_manifest(**measure(result.training, run))
 
 
-def _publish(run_dir: Path, result: Trained, meta: dict[str, Any]) -> None:
-    last = run_dir / f"ckpt_step_{result.step:06d}.pt"
-    with complete(run_dir / "ckpt_last.pt") as temporary:
-        os.link(last, temporary)  # the same file under a second name
-    write_curves(run_dir / "curves.png", result.curve, [], run_dir.name)
-    columns = zip(("step", "loss", "psnr"), np.array(result.curve).reshape(-1, 3).T.tolist(), strict=True)
-    write_json(run_dir / "curves.json", {"training": dict(columns), "held_out": []})
-    write_json(run_dir / "meta.json", meta)
+def input_digests(data_root: Path, clips: list[Clip], options: LearnOptions) -> dict[str, str]:
+    """Digests of all that is read of clips for learning: which frames they are, and what the logs hold of them."""
+    cameras = {options.camera, *(camera for clip in clips for camera in clip.cameras)}
+    names = sorted({clip.scene_id for clip in clips})
+    return {
+        "clips": clips_digest(clips),
+        **learnt_digests(data_root, names, sorted(cameras), user_cache() / "digests"),
+    }
+
+
+def _inputs(data_root: Path, clips: list[Clip], options: LearnOptions, run_dir: Path, cache: Path) -> dict[str, str]:
+    """All digests; `cache` is not used, since other runs learn from the same logs and need not read them again."""
+    source = _source(options, run_dir)
+    inputs = input_digests(data_root, clips, options)
+    return inputs if source is None else inputs | {"resume_from": file_digest(source)}
+
+
+def _source(options: LearnOptions, run_dir: Path) -> Path | None:
+    """Which checkpoint to begin with; None where the options name none.
+
+    The run's own ckpt_last.pt is the one of the most steps when the training with these options was first asked for:
+    it is remembered, since the training makes later ones. The file need not be there: Snakemake removes what a rule
+    makes, and it is a second name of a ckpt_step_XXXXXX.pt.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if options.resume_from is None:
+        return None
+    path = Path(options.resume_from)
+    if path.name != LAST or path.resolve().parent != run_dir.resolve():
+        if not path.is_file():
+            raise UserError(f"resume_from: no such file: {path}")
+        return path
+    memory = run_dir / "state" / "resume_from.json"
+    known = read_json(memory) if memory.is_file() else {}
+    key = hashlib.blake2b(options.training_key().encode(), digest_size=8).hexdigest()
+    if key not in known or not (run_dir / str(known[key])).is_file():
+        write_json(memory, known | {key: _last_checkpoint(run_dir, path).name})
+        return _source(options, run_dir)
+    return run_dir / str(known[key])
+
+
+def _last_checkpoint(run_dir: Path, last: Path) -> Path:
+    """The ckpt_step_XXXXXX.pt of the most steps; `last` becomes one if it is the only checkpoint."""
+    if not list(run_dir.glob(STEP_FILES)):
+        if not last.is_file():
+            raise UserError(f"resume_from: no such file: {last}, and no ckpt_step_XXXXXX.pt beside it")
+        os.link(last, run_dir / STEP_FILE.format(load_ckpt(last, torch.device("cpu"))["step"]))
+    return max(run_dir.glob(STEP_FILES), key=steps_of)
+
+
+def _publish(run: Run, result: Result[Flux4DTraining], clips: list[Clip]) -> None:
+    """Write the curves and, last, meta.json."""
+    training, curve, begun_at = result.training, result.progress.curve, result.progress.begun_at
+    write_curves(run.folder / "curves.png", curve, [], run.folder.name)
+    write_extra_curves(run.folder / "curves.json", curve, [])
+    meta = {
+        **run.manifest(steps=training.step).model_dump(mode="json"),
+        "created_at": now(),
+        "clips": len(clips),
+        "left_out": training.left_out,
+        "velocity_unit": VELOCITY_UNIT,
+        "steps_before": begun_at,
+        "parameters": sum(parameter.numel() for parameter in training.parameters),
+    }
+    write_json(run.folder / "meta.json", meta)

@@ -1,4 +1,4 @@
-"""One of the other ranks of a training: a process that takes every step with the first and leaves nothing but that."""
+"""Process of a rank other than 0: takes every step with it, and writes no file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _take_part(memory: int, rank: int, channel: IO[str]) -> None:
+def _run(memory: int, rank: int, channel: IO[str]) -> None:
     import numba
     import torch
 
-    from splatdag.splats.cuda.extension import ensure_extension
-    from splatdag.training.rank_processes import Task, join
     from splatdag.training.ranks import Ranks
+    from splatdag.training.spawn import Task, init_process_group
 
     task = torch.load(f"/proc/self/fd/{memory}", mmap=True, weights_only=False)
     assert isinstance(task, Task)
@@ -36,11 +35,11 @@ def _take_part(memory: int, rank: int, channel: IO[str]) -> None:
     numba.set_num_threads(task.threads)
     if task.device == "cuda":
         torch.cuda.set_device(rank)
-        ensure_extension()
+        task.prepare()
     _say(channel, ready="")
     device = torch.device("cuda", rank) if task.device == "cuda" else torch.device("cpu")
-    join(task, rank)
-    task.follow(task.work, device, Ranks(rank, task.count, take_turns=_wait_for_first))
+    init_process_group(task, rank)
+    task.main(task.work, device, Ranks(rank, task.count, barrier=_wait_for_first))
 
 
 def _wait_for_first() -> None:
@@ -61,7 +60,7 @@ def main() -> None:
     logging.disable()  # the first rank says it
     code = 0
     try:
-        _take_part(memory, rank, channel)
+        _run(memory, rank, channel)
     except BaseException as error:
         code = 1
         text = " ".join(str(error).split())

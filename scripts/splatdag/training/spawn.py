@@ -1,4 +1,4 @@
-"""The other ranks of a training as processes: started, watched and ended by the first, which is the stage itself."""
+"""The other ranks of a training as processes ("workers"): started, watched and ended by rank 0, the stage itself."""
 
 from __future__ import annotations
 
@@ -22,26 +22,28 @@ import numba
 import torch
 import torch.distributed as dist
 
-from splatdag.training import rank_main
+from splatdag.training import worker
 from splatdag.training.ranks import ALONE, RankFailed, Ranks
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import FAILED
 
 logger = logging.getLogger(__name__)
 TIMEOUT = timedelta(minutes=10)
-"""Of a collective: the last resort against waiting for ever. Nobody waits in one while the first rank evaluates."""
+"""Of a collective: the last resort against waiting for ever. No rank waits in one while rank 0 evaluates."""
 _PATIENCE = 30.0
 """Seconds that the first rank has to notice that another failed, before its process is ended."""
 
 
 @dataclass
 class Task:
-    """What another rank needs to take part."""
+    """What a worker needs to take part."""
 
-    follow: Callable[[Any, torch.device, Ranks], None]
-    """A function of a module: takes part in the training, with `work`, its own device and its place among the ranks."""
+    main: Callable[[Any, torch.device, Ranks], None]
+    """A module's function: takes part in the training, with `work`, its own device and its place among the ranks."""
     work: Any
     """What it needs."""
+    prepare: Callable[[], object]
+    """A module's function: makes a CUDA device ready before the ranks meet."""
     device: str
     """Kind of device: `cuda`, each rank its own; or `cpu`, for tests."""
     rendezvous: Path
@@ -52,26 +54,25 @@ class Task:
     """CPU threads of each rank."""
 
 
-def check_batch(batch_size: int, ranks: int) -> None:
-    """Stop where there are fewer views in a step than GPUs.
-
-    Raises:
-        UserError: so it is.
-    """
-    if batch_size < ranks:
-        raise UserError(
-            f"batch_size: {batch_size} can't be shared by {ranks} GPUs; make it {ranks} or more, or ask for fewer GPUs"
-        )
-
-
 @contextmanager
-def joined(
-    count: int, follow: Callable[[Any, torch.device, Ranks], None], work: Any, device: torch.device
+def spawn(
+    count: int,
+    main: Callable[[Any, torch.device, Ranks], None],
+    work: Any,
+    device: torch.device,
+    prepare: Callable[[], object],
 ) -> Iterator[Ranks]:
-    """This process as the first of `count` ranks, with the others running `follow` beside it until the block ends.
+    """Make this process rank 0 of `count` ranks, whose others run `main` until the block ends.
 
     They get their data through memory that has no name and is freed with the last process, and end with this one,
     however it ends. A failure of one of them ends the block with its error.
+
+    Args:
+        count: of all ranks; with 1 there are no others.
+        main: of the others, a function of a module.
+        work: what it gets.
+        device: of this rank; the others have devices of the same kind.
+        prepare: called by each of the others that has a CUDA device, before the ranks meet; a function of a module.
 
     Raises:
         RankFailed: a rank ended before its time.
@@ -80,23 +81,23 @@ def joined(
         yield ALONE
         return
     with tempfile.TemporaryDirectory(prefix="splatdag-ranks-") as folder:
-        task = Task(follow, work, device.type, Path(folder) / "rendezvous", count, numba.get_num_threads())
-        others = _Others(task)
+        task = Task(main, work, prepare, device.type, Path(folder) / "rendezvous", count, numba.get_num_threads())
+        workers = _Workers(task)
         try:
-            others.wait_until_ready()
-            join(task, 0)
-            yield Ranks(0, count, others.check, others.go_on)
+            workers.wait_until_ready()
+            init_process_group(task, 0)
+            yield Ranks(0, count, workers.check, workers.release)
         except Exception as error:
             # Where a rank is lost, the collectives of the others fail too, and that is often the first to be seen.
             if not isinstance(error, UserError | RankFailed | torch.OutOfMemoryError):
-                others.check(patience=3)
+                workers.check(patience=3)
             raise
         finally:
-            others.end()
-            leave()
+            workers.end()
+            _destroy_process_group()
 
 
-def join(task: Task, rank: int) -> None:
+def init_process_group(task: Task, rank: int) -> None:
     """Meet the other ranks."""
     # By default NCCL's watchdog would end this process, without a word in its log, where another rank is lost.
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
@@ -111,8 +112,8 @@ def join(task: Task, rank: int) -> None:
     )
 
 
-def leave() -> None:
-    """Part with the other ranks, whether they are there still or not."""
+def _destroy_process_group() -> None:
+    """Leave the process group, whether the other ranks are there still or not."""
     if not dist.is_initialized():
         return
     if dist.get_backend() == "nccl":
@@ -122,7 +123,7 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-class _Others:
+class _Workers:
     """The processes of all ranks but the first."""
 
     def __init__(self, task: Task) -> None:
@@ -153,8 +154,8 @@ class _Others:
             self._noticed.set()
             raise self.failure
 
-    def go_on(self) -> None:
-        """Let the others go on, which wait for the first."""
+    def release(self) -> None:
+        """Let the workers go on, which wait in `barrier`."""
         self.check()
         for process in self._processes:
             assert process.stdin is not None
@@ -222,7 +223,7 @@ def _start(task: Task) -> list[subprocess.Popen[bytes]]:
     try:
         with os.fdopen(os.dup(memory), "wb") as file:
             torch.save(task, file)
-        command = [sys.executable, "-m", rank_main.__name__, str(memory), str(os.getpid())]
+        command = [sys.executable, "-m", worker.__name__, str(memory), str(os.getpid())]
         return [
             subprocess.Popen([*command, str(rank)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(memory,))
             for rank in range(1, task.count)

@@ -1,0 +1,40 @@
+"""The command line of this process, as flags that give the same again whatever defaults and config files are then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from splatdag.workflow.options import Options, flags
+from splatdag.workflow.usage import this_attempt
+
+_OF_JOB = ("threads", "gpu_class", "run_id", "sample")
+"""How a stage runs, so far as its results depend on it."""
+
+
+def this_command(options: Options | None = None) -> list[str]:
+    """The flags of this stage, its options with all that a preset, a config file or the device decided.
+
+    Args:
+        options: in place of those that the command line gave.
+
+    Returns:
+        no flags where this process is no stage.
+    """
+    attempt = this_attempt()
+    return [] if attempt is None else command(attempt.arguments, options)
+
+
+def command(arguments: dict[str, Any], options: Options | None = None) -> list[str]:
+    """The flags that give these arguments of a stage's `main`, and `options` in place of those among them."""
+    words: list[str] = []
+    for name, value in arguments.items():
+        flag = f"--{name}".replace("_", "-")
+        if name == "job":
+            words += [f"--{key}={getattr(value, key)}".replace("_", "-", 1) for key in _OF_JOB if getattr(value, key)]
+        elif isinstance(value, Options):
+            words += flags(options or value)
+        elif isinstance(value, list | tuple):
+            words += [flag, *map(str, value)]
+        elif value is not None:
+            words.append(f"{flag}={value}")
+    return words
