@@ -45,19 +45,18 @@ def main(
     check_place(out_dir.parent, ckpt)
     device = use_device(device_count, job.threads)
     model, learn_options, step = load_model(ckpt, device)
-    clips = clips_of(index_path, "test", options.max_eval_clips)
-    own = [clip for clip in clips if clip.scene_id == scene]
-    if not own:
+    clips = [clip for clip in clips_of(index_path, "test", options.max_eval_clips) if clip.scene_id == scene]
+    if not clips:
         logger.warning("no test clip of log %s is measured", scene)
     evaluated = {
         "step": step,
         "options": only_learnt(learn_options) | options.model_dump(mode="json"),
-        "inputs": {"ckpt": file_digest(ckpt), "index": clips_digest(clips)},
+        "inputs": {"ckpt": file_digest(ckpt), f"clips_{scene}": clips_digest(clips)},
         "device": device_name(device),
     }
     saved = options.save_max_clips if options.save_renders else 0
     reader = Reader(data_root, learn_options, cache_dir)
-    measure_scene(model, reader, own, out_dir, options.dynamic_mask, saved, device, options.strict, evaluated)
+    measure_scene(model, reader, clips, out_dir, options.dynamic_mask, saved, device, options.strict, evaluated)
 
 
 if __name__ == "__main__":

@@ -56,21 +56,22 @@ def _read_rows(path: Path) -> Row:
 
 
 def _evaluated(run_dir: Path, measured: dict[str, Row], ckpt: Path) -> Row:
-    """Find the checkpoint, options and index that all logs were measured with.
+    """Find what all logs were measured with: step, options, device, and digests of the checkpoint and of their clips.
 
     Raises:
-        UserError: a log was measured with others, or with another checkpoint than this file.
+        UserError: a log was measured with another checkpoint than this file, or with other options than the others.
     """
     if not ckpt.is_file():
         raise UserError(f"ckpt: no such file: {ckpt}")
     first: Row = next(iter(measured.values()))["evaluated"]
-    expected = {**first, "inputs": first["inputs"] | {"ckpt": file_digest(ckpt)}}
+    inputs = {"ckpt": file_digest(ckpt)}
     for scene, rows in measured.items():
-        changed = [name for name in ("inputs", "options") if rows["evaluated"][name] != expected[name]]
-        if changed:
-            others = "another checkpoint or index" if changed[0] == "inputs" else "other options"
+        evaluated = rows["evaluated"]
+        others = "another checkpoint" if evaluated["inputs"]["ckpt"] != inputs["ckpt"] else "other options"
+        if evaluated["inputs"]["ckpt"] != inputs["ckpt"] or evaluated["options"] != first["options"]:
             raise UserError(f"{run_dir / scene / MEASURED}: was measured with {others}; evaluate the log again")
-    return first
+        inputs |= evaluated["inputs"]
+    return first | {"inputs": inputs}
 
 
 if __name__ == "__main__":
