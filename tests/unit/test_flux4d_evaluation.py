@@ -55,7 +55,7 @@ def test_a_checkpoint_from_anywhere_is_measured_without_the_folder_of_its_traini
     manifest = Manifest.model_validate(read_json(out / "manifest.json"))
     assert manifest.stage == "driving.evaluation.evaluate"
     assert manifest.inputs["ckpt"] == file_digest(elsewhere)
-    assert manifest.inputs.keys() == {"ckpt", "index"}
+    assert manifest.inputs.keys() == {"ckpt", "clips_001"}
     assert (manifest.steps, manifest.options["channels"], manifest.options["max_eval_clips"]) == (6, [8, 8], None)
     assert {"eval", "publish", "total"} == manifest.seconds.keys()
     assert manifest.gaussians == read_json(trained() / "manifest.json")["gaussians"]
@@ -91,7 +91,7 @@ def test_what_was_measured_of_another_checkpoint_or_with_other_options_is_not_me
     ckpt = trained() / "ckpt_last.pt"
     out = evaluated(ckpt, tmp_path / "out")
     other = stepped(ckpt, tmp_path / "other.pt", 5)
-    with pytest.raises(UserError, match=r"001.metrics\.json: was measured with another checkpoint or index; evaluate"):
+    with pytest.raises(UserError, match=r"001.metrics\.json: was measured with another checkpoint; evaluate"):
         merge.main(out, other, street() / INDEX, ("001",), Job())
     rows = read_json(out / "001" / MEASURED)
     rows["rows"]["evaluated"]["options"]["dynamic_mask"] = "points_dilated"

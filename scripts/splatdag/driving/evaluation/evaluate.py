@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from splatdag.driving.clips.clip_reader import Reader
-from splatdag.driving.clips.clips import clips_digest, clips_of
+from splatdag.driving.clips.clips import Clip, clips_digest, clips_of
 from splatdag.driving.evaluation.measure_and_publish import check_place, measure_scene
 from splatdag.driving.logs.contents import logs_digest
 from splatdag.driving.logs.folders import CAMERAS
@@ -54,9 +54,8 @@ def main(
     check_place(out_dir.parent, ckpt)
     device = use_device(device_count, job.threads)
     model, learn_options, step = load_model(ckpt, device)
-    clips = clips_of(index_path, "test", options.max_eval_clips)
-    own = [clip for clip in clips if clip.scene_id == scene]
-    if not own:
+    clips = _clips(index_path, scene, options)
+    if not clips:
         logger.warning("no test clip of log %s is measured", scene)
     inputs = input_digests(index_path, data_root, ckpt, scene, options)
     startup = process_seconds()
@@ -77,19 +76,24 @@ def main(
 
     saved = options.save_max_clips if options.save_renders else 0
     reader = Reader(data_root, learn_options, cache_dir)
-    measure_scene(model, reader, own, out_dir, options.dynamic_mask, saved, device, options.strict, manifest)
+    measure_scene(model, reader, clips, out_dir, options.dynamic_mask, saved, device, options.strict, manifest)
+
+
+def _clips(index_path: Path, scene: str, options: EvaluateOptions) -> list[Clip]:
+    """The clips of a log that are measured."""
+    return [clip for clip in clips_of(index_path, "test", options.max_eval_clips) if clip.scene_id == scene]
 
 
 def input_digests(
     index_path: Path, data_root: Path, ckpt: Path, scene: str, options: EvaluateOptions
 ) -> dict[str, str]:
-    """Digests of the checkpoint, of which clips of all logs are measured, and of what this log holds."""
-    clips = clips_of(index_path, "test", options.max_eval_clips)
+    """Digests of the checkpoint, of which clips of a log are measured, and of what the log holds."""
+    clips = _clips(index_path, scene, options)
     rendered = load_ckpt(ckpt, torch.device("cpu"))["options"].get("camera")
-    cameras = {rendered, *(camera for clip in clips if clip.scene_id == scene for camera in clip.cameras)}
+    cameras = {rendered, *(camera for clip in clips for camera in clip.cameras)}
     names = tuple(name for name in CAMERAS if name in cameras)
     log = logs_digest(data_root, [scene], user_cache() / "digests", names, opened=True, annotated=True)
-    return {"ckpt": file_digest(ckpt), "clips": clips_digest(clips), "log": log}
+    return {"ckpt": file_digest(ckpt), f"clips_{scene}": clips_digest(clips), f"log_{scene}": log}
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def main(run_dir: Path, ckpt: Path, index_path: Path, scenes: tuple[str, ...], j
         device=processor_name(),
     )
     if not own:
-        fields["inputs"] = _of_all(evaluation)
+        fields["inputs"] = {name: digest for one in evaluations.values() for name, digest in one.inputs.items()}
     whole = merged([*trained, *evaluations.values(), merge], run=merge.run, sample=merge.sample, **fields)
     write_json(run_dir / "manifest.json", whole.model_dump(mode="json"))
 
@@ -90,28 +90,23 @@ def _read_manifest(path: Path, values: Any) -> Manifest:
 
 
 def _common(run_dir: Path, evaluations: dict[str, Manifest], ckpt: Path) -> Manifest:
-    """The first evaluation, whose checkpoint, options and clips all others have.
+    """The first evaluation, whose checkpoint and options all others have.
 
     Raises:
-        UserError: a log was measured with others, or with another checkpoint than this file.
+        UserError: a log was measured with another checkpoint than this file, or with other options than the others.
     """
     if not ckpt.is_file():
         raise UserError(f"ckpt: no such file: {ckpt}")
     first = next(iter(evaluations.values()))
-    expected = _of_all(first) | {"ckpt": file_digest(ckpt)}
+    digest = file_digest(ckpt)
     for scene, one in evaluations.items():
         others = {
-            "another checkpoint or index": _of_all(one) != expected,
+            "another checkpoint": one.inputs["ckpt"] != digest,
             "other options": one.options != first.options,
         }
         if wrong := [what for what, differs in others.items() if differs]:
             raise UserError(f"{run_dir / scene / MEASURED}: was measured with {wrong[0]}; evaluate the log again")
     return first
-
-
-def _of_all(evaluation: Manifest) -> dict[str, str]:
-    """Inputs that evaluations of other logs have too."""
-    return {name: digest for name, digest in evaluation.inputs.items() if name != "log"}
 
 
 if __name__ == "__main__":
