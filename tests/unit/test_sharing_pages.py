@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from pathlib import Path, PurePosixPath
 
 import pytest
 import rerun
 import yaml
 from huggingface_hub import DatasetCard
 
-from splatdag.hub.layout import Scene, published_as
+from splatdag.hub.layout import Scene
 from splatdag.hub.options import UploadOptions
 from splatdag.hub.pages import CARD_TEXT, Place, readable_size, says_the_same, scene_page
 from splatdag.hub.rrd_files import HEADER_BYTES, Recording, read_recording, rerun_version, resolved, selected
@@ -17,29 +16,8 @@ from splatdag.hub.targets import plan_lines, uploads
 from splatdag.hub.tree import Content, FolderTree, text_content
 from splatdag.humans.results_tree import source_camera
 from splatdag.humans.scene_metrics import metrics_table
-from splatdag.recording.options import RunSelection
+from splatdag.workflow.area import PlannedRecording, PlannedRun
 from splatdag.workflow.errors import UserError
-
-RUNS = {
-    "captures/room/single": "single/room",
-    "captures/room/combined": "combined/room",
-    "static/court/cam_3": "static/court_cam_3",
-    "worlds/stylized/index_0004": "stylized/index_0004",
-    "worlds/photorealistic/index_0004/splat": "photorealistic/index_0004",
-    "driving/flux4d_flow/021": "flux4d_flow/021",
-    "humans/hi4d_pair16_jump/105_debug": "105_debug/hi4d_pair16_jump",
-}
-
-
-@pytest.mark.parametrize("run", RUNS)
-def test_every_area_has_its_experiment_and_scene(run):
-    assert str(published_as(PurePosixPath(run))) == RUNS[run]
-
-
-@pytest.mark.parametrize("run", ["samples/room", "captures/room", "elsewhere/a/b"])
-def test_another_folder_is_no_run(run):
-    with pytest.raises(UserError, match="not the folder of a run"):
-        published_as(PurePosixPath(run))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +62,22 @@ NAMES = [
 )
 def test_selections(selection, rrd_glob, left_out):
     assert selected(NAMES, selection, rrd_glob) == [name for i, name in enumerate(NAMES) if i not in left_out]
+
+
+@pytest.mark.parametrize(
+    ("selection", "rrd_glob", "epoch", "kept"),
+    [
+        ("eval_all", None, "15", {0, 2}),
+        ("eval_all", None, "epoch_0000", {0, 1, 3}),
+        ("eval_all", None, "7", {0}),
+        ("eval_latest", None, "0", {0, 1, 3}),
+        ("eval_latest", "trn_*", "16", {0, 4}),
+        ("none", "*_0015.rrd", "0", set()),
+        ("eval_latest", None, "latest", {0, 2, 3}),
+    ],
+)
+def test_one_epoch_limits_all_that_have_epochs(selection, rrd_glob, epoch, kept):
+    assert selected(NAMES, selection, rrd_glob, epoch) == [name for i, name in enumerate(NAMES) if i in kept]
 
 
 TRN = "trn_nv_generation_epoch_*.rrd"
@@ -193,27 +187,52 @@ def test_the_source_camera_is_that_of_the_scene_file_before_the_manifests(tmp_pa
         source_camera(run, "pair16", scenes)
 
 
+def run(folder, scene="pair16", variant="debug", recordings=()):
+    files = tuple(PlannedRecording(f"{folder}/rerun/{name}", "x.log", "record") for name in recordings)
+    return PlannedRun("humans", scene, variant, str(folder), str(folder), recordings=files)
+
+
+def uploaded(*runs, made=()):
+    return uploads(runs, made, UploadOptions(selection="eval_all"), "all")
+
+
 def test_one_run_by_two_ways_is_published_once(tmp_path):
     path = tmp_path / "results/humans/pair16/debug/rerun/x.rrd"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"RRF2")
     (tmp_path / "old").symlink_to("results/humans")
-    again = tmp_path / "old/pair16/debug/rerun/x.rrd"
-    found, troubles = uploads(
-        [path, again], tmp_path / "results", tmp_path / "old", UploadOptions(selection="eval_all"), RunSelection()
-    )
+    again = tmp_path / "old/pair16/debug"
+    found, troubles = uploaded(run(path.parent.parent), run(again))
     assert list(map(str, found)) == ["debug/pair16"]
     assert troubles == []
 
 
+def test_two_runs_with_one_place_are_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "rerun").mkdir(parents=True)
+        (tmp_path / name / "rerun" / "x.rrd").touch()
+    with pytest.raises(UserError, match="a and .*b would both be experiments/debug/pair16; rename one of them"):
+        uploaded(run(tmp_path / "a"), run(tmp_path / "b"))
+
+
+def test_a_run_whose_name_is_no_folder_of_the_hub_is_left_out_with_a_line(tmp_path):
+    (tmp_path / "rerun").mkdir()
+    (tmp_path / "rerun" / "x.rrd").touch()
+    found, troubles = uploaded(run(tmp_path, scene="x" * 200))
+    assert (found, len(troubles)) == ({}, 1)
+    assert "not a name for a folder of the Hub" in troubles[0]
+    assert troubles[0].endswith("; left out")
+
+
 def test_the_plan_names_what_is_still_to_be_recorded():
-    path = Path("results/captures/room/single/rerun/capture.rrd")
-    found, _ = uploads(
-        [path], Path("results"), Path("results/humans"), UploadOptions(selection="eval_all"), RunSelection()
-    )
+    room = run("results/captures/room/single", "room", "single", ["capture.rrd", "other.rrd"])
+    found, _ = uploaded(room, made=["results/captures/room/single/rerun/capture.rrd"])
     assert list(plan_lines(found, UploadOptions(repo_id="a/b", branch="x"), "hub")) == [
         "upload: 1 recording of 1 scene, 0 B, to a/b (dataset), branch x",
         "  experiments/single/room: capture.rrd (to be recorded)",
+    ]
+    assert list(plan_lines({}, UploadOptions(), "hub")) == [
+        "upload: nothing to publish: no run has recordings that are selected"
     ]
 
 

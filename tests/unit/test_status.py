@@ -1,11 +1,18 @@
 """The table of what is done and what is not."""
 
 import fcntl
+import json
+import subprocess
+import sys
 
 import pytest
-from splatdag.workflow.plan import PlannedStage
+from area_plans import plans as plans
+from area_plans import write
 
+from splatdag.areas import all_rules
 from splatdag.commands.status_table import status_lines
+from splatdag.samples.humans_options import HUMANS_RUN
+from splatdag.workflow.area import PlannedStage
 
 HEADER = "2026-02-01 10:00:00 started splatdag.scene.train (process 12)\n"
 ENDS = {
@@ -24,7 +31,7 @@ class Project:
 
     def plan(self, area, scene, stage, log=None, output=False):
         place = f"{area}/{scene}/{stage}"
-        self.planned.append(PlannedStage(area, scene, stage, f"{place}.log", f"{place}.out"))
+        self.planned.append(PlannedStage(area, scene, stage, f"{place}.log", str(self.results / f"{place}.out")))
         if log:
             self.write(self.logs / f"{place}.log", HEADER + ENDS[log])
         if output:
@@ -36,7 +43,7 @@ class Project:
         path.write_text(text)
 
     def lines(self):
-        return status_lines(self.planned, self.results, self.logs)
+        return status_lines(self.planned, self.logs)
 
 
 @pytest.fixture
@@ -119,3 +126,113 @@ def test_of_more_than_forty_scenes_only_those_not_done_are_shown(project, scenes
 
 def test_an_empty_plan_says_so(project):
     assert project.lines() == ["nothing is planned: the config names no scene"]
+
+
+# What a config plans
+
+EVERYTHING = {
+    "driving": {"data_root": "sample:street", "flow_runs": ["flux4d"]},
+    "sharing": {"results_root": "sample:humans"},
+}
+SHEET = "capture\tdata_dir\teval_dir\tresult_dir\nroom\tsample:room\nwalk\twalk.mp4\ndog\tdog\teval\tresults/dog\n"
+
+
+@pytest.fixture
+def everything(plans, tmp_path):
+    """Plan a config that has a part for every rule."""
+    from scenes import write_gaussian_scene
+
+    write("config/captures.tsv", SHEET.replace("walk.mp4", "../walk.mp4").replace("dog\teval", "../dog\t../eval"))
+    (tmp_path / "walk.mp4").touch()
+    for name in ("dog", "eval"):
+        write_gaussian_scene(tmp_path / name)
+    return lambda **more: plans(EVERYTHING | more)
+
+
+def stages(made):
+    return {stage.rule: stage for plan in made.values() for stage in plan.stages()}
+
+
+@pytest.mark.parametrize("rule", all_rules())
+def test_every_rule_that_has_a_log_is_in_the_table(everything, rule):
+    """Four of the ten rules of driving were not."""
+    _, asked = all_rules()[rule]
+    wildcards = {"sample": "room", "capture": "dog", "variant": "single", "eval_name": "eval", "run": "flux4d",
+                 "overfit": "overfit", "scene": "001", "exp": "single", "clip": "0"}  # fmt: skip
+    if rule == "record_epoch":
+        wildcards = {"scene": HUMANS_RUN[0], "exp": HUMANS_RUN[1], "recording": "evaluation_nvs", "epoch": "epoch_0000"}
+    elif rule in ("extract_frames", "upload_scene"):
+        wildcards |= {"capture": "walk", "scene": "room"}
+    log = asked.log.format(**wildcards)
+    write(f"logs/{log}", HEADER + ENDS["failed"])
+    write("results/captures/room/single/manifest.json")
+    made = [stage for plan in everything().values() for stage in plan.stages() if stage.rule == rule]
+    assert log in {stage.log for stage in made}
+
+
+def test_a_table_has_each_stage_once_and_each_with_a_log_of_its_own(everything):
+    made = [stage for plan in everything().values() for stage in plan.stages()]
+    assert len({stage.log for stage in made}) == len({stage.output for stage in made}) == len(made)
+    assert len({(stage.area, stage.scene, stage.stage) for stage in made}) == len(made)
+    assert all(stage.output.startswith("results/") for stage in made)
+
+
+def test_stages_that_are_asked_for_by_name_are_in_the_table_once_begun(everything):
+    by_name = {"make_sample", "compile_kernels", "check_pandaset", "lift_alignment", "voxelization", "upload_scene"}
+    assert by_name.isdisjoint(stages(everything()))
+    write("results/driving/check/report.json", "{}")
+    assert stages(everything()).keys() & by_name == {"check_pandaset"}
+
+
+def test_runs_of_driving_are_rows_of_their_own(plans):
+    given = {"data_root": "sample:street", "runs": {"a": {}, "b": {}}, "overfits": {"c": {}}, "flow_runs": ["b", "c"]}
+    found = [f"{stage.scene} {stage.stage}" for stage in plans({"driving": given})["driving"].stages()]
+    of_runs = [row for row in found if row[0] in "abc"]
+    assert of_runs == [
+        "c train", "b flow", "c flow", "a train", "a/001 evaluate", "a merge", "b train", "b/001 evaluate", "b merge",
+    ]  # fmt: skip
+    assert [row for row in found if row not in of_runs] == ["index index", "lift/002 lift", "lift/001 lift"]
+
+
+# The command
+
+
+def status(folder, given):
+    write(folder / "config" / "captures.tsv", "capture\tdata_dir\nroom\tsample:room\n")
+    words = ["--config-json", json.dumps(given), "--here", ".", "--results", "results", "--logs", "logs"]
+    command = [sys.executable, "-m", "splatdag.commands.status", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sharing": {"exp_name": "x"}}, "config.sharing.exp_name: there is no run of 'x'; known are single"),
+        ({"sharing": {"results_root": "gone"}}, "config.sharing.results_root: no such folder: gone"),
+        ({"driving": {"data_root": "data", "index_path": "gone.jsonl"}}, "gone.jsonl: "),
+    ],
+)
+def test_status_shows_what_it_can_before_the_line_on_what_it_cannot(tmp_path, given, message):
+    (tmp_path / "data" / "001" / "lidar").mkdir(parents=True)
+    done = status(tmp_path, given)
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[0].startswith("captures  pose     train")
+    assert done.stdout.splitlines()[1].startswith("room      waiting  waiting")
+    assert f"failed: {message}" in done.stderr
+    assert done.stderr.count(message) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_an_area_that_cannot_be_read_hides_no_other(tmp_path):
+    given = {"captures": {"sheet": "gone.tsv"}, "driving": {"data_root": "sample:street"}}
+    done = status(tmp_path, given | {"sharing": {"results_root": "sample:humans"}})
+    assert done.returncode == 2
+    assert "failed: gone.tsv: " in done.stderr
+    assert [line.split()[0] for line in done.stdout.split("\n") if line.startswith(("driving ", "humans "))] == [
+        "driving", "humans",
+    ]  # fmt: skip
+
+
+def test_status_reads_no_index_of_driving_where_no_logs_are_named(tmp_path):
+    done = status(tmp_path, {"driving": {"index_path": "gone.jsonl"}})
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "0 of 3 stages done, 3 waiting")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -164,8 +165,12 @@ class SharingPlan(Plan):
                 yield from plan.lines("recordings")
 
     def stages(self) -> Iterator[PlannedStage]:
-        """A stage for every recording; the uploads, once any of them was begun."""
-        for run in self.selected:
+        """A stage for every recording, of areas that can't be read none; the uploads, once any of them was begun.
+
+        Raises:
+            UserError: an area can't be read, after the stages of the others.
+        """
+        for run in self._readable():
             for recording in run.recordings:
                 yield self._stage(run, recording)
         rule = Sharing.rules["upload_scene"]
@@ -175,6 +180,13 @@ class SharingPlan(Plan):
         ]
         if any(map(self._context.begun, stages)):
             yield from stages
+
+    def _readable(self) -> Iterator[PlannedRun]:
+        plans = self._context.plans()
+        for name in plans:
+            if name != Sharing.name:
+                with suppress(UserError):
+                    yield from (run for run in plans[name].runs() if self.sharing.takes(run.variant, run.scene))
 
     @staticmethod
     def _stage(run: PlannedRun, recording: PlannedRecording) -> PlannedStage:

@@ -158,4 +158,6 @@ class HumansPlan(Plan):
 
 def results_root(selection: RunSelection, results: str) -> str:
     """Folder of the runs `<scene>/<experiment>/`: the user's own, or that of the bundled sample."""
-    return f"{results}/samples/humans/results" if selection.results_root == SAMPLE else selection.results_root
+    return (
+        f"{results}/samples/humans/results" if selection.results_root == SAMPLE else str(Path(selection.results_root))
+    )
