@@ -11,7 +11,8 @@ import pytest
 from scenes import arc, colmap_model, write_model
 
 from splatdag.formats.photoset import PhotoSet
-from splatdag.scene.load import Scene, load_scene
+from splatdag.scene.load import Scene
+from splatdag.scene.views import View
 
 WIDTH, HEIGHT = 200, 150
 LENSES = {
@@ -45,8 +46,13 @@ def dataset(
     return write_model(folder / "model", colmap_model(poses, camera, points, np.full((len(points), 3), 128)))
 
 
-def loaded(folder: Path, data_factor: int = 1, **options: int) -> Scene:
-    return load_scene(folder / "model", PhotoSet(folder), data_factor, threads=2, **options)
+def scene_of(folder: Path, *size: int | None) -> Scene:
+    return Scene(folder / "model", PhotoSet(folder), *size)
+
+
+def loaded(folder: Path, data_factor: int = 1, max_image_size: int | None = None) -> list[View]:
+    scene = scene_of(folder, data_factor, max_image_size)
+    return scene.load(scene.names, threads=2).views
 
 
 def white() -> np.ndarray:

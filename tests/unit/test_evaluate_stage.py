@@ -17,7 +17,7 @@ from scenes import gaussian_scene, write_gaussian_scene
 
 from splatdag.commands.runs import read_runs
 from splatdag.scene import evaluate as stage
-from splatdag.scene import train
+from splatdag.scene import evaluation, train
 from splatdag.scene.options import EvaluateOptions, TrainOptions
 from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.views import View
@@ -36,7 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write_gaussian_scene(folder / "data")
     options = TrainOptions(preset="small", max_steps=STEPS, save_steps=[9], test_every=4, antialiased=True)
     run = folder / "results" / "captures" / "dog" / "single"
-    train.main(data, data / "sparse" / "0", run, options, Job(threads=2))
+    train.main(data, data / "sparse" / "0", run, options, Job(threads=2, run_id="captures/dog/single"))
     return folder
 
 
@@ -103,7 +103,7 @@ def test_the_manifest_names_the_weights_that_it_measured_by_and_those_that_the_r
 ) -> None:
     assert json.loads((run / "manifest.json").read_text())["weights"] == []
     monkeypatch.setattr(stage, "weights_of_run", lambda folder: [weights(str(folder)), *Constant.weights])
-    monkeypatch.setattr(stage, "lpips_where_possible", lambda net, side, device: Constant())
+    monkeypatch.setattr(evaluation, "lpips_where_possible", lambda net, side, device: Constant())
     assert evaluated(run, project / "data", "measured", eval_match_string="3")["mean"]["lpips"] == 0.25
     found = json.loads((run / "eval_on_measured" / "manifest.json").read_text())["weights"]
     assert [(one["name"], one["used_for"]) for one in found] == [(str(run), "results"), ("AlexNet", "metrics")]

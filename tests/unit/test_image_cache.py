@@ -19,16 +19,15 @@ import numpy as np
 import pycolmap
 import pytest
 import torch
+from photosets import loaded, scene_of
 from scenes import arc, colmap_model, gaussian_scene, write_gaussian_scene, write_model
 from trainings import Training, assert_identical, options
 
-from splatdag.formats.photoset import PhotoSet
 from splatdag.scene import image_cache
 from splatdag.scene import train as stage
 from splatdag.scene.batches import TrainingViews
 from splatdag.scene.evaluation import evaluate, mean_color
 from splatdag.scene.image_cache import ImageCache, bytes_of
-from splatdag.scene.load import load_scene
 from splatdag.scene.views import View
 from splatdag.workflow.errors import Stopped, UserError
 from splatdag.workflow.manifest import Manifest
@@ -134,7 +133,7 @@ def test_a_run_is_the_same_from_a_file_and_continues_one_from_memory(
     for name in ("splat.ply", "metrics.json", "preview.jpg"):
         assert (other / name).read_bytes() == (reference / name).read_bytes()
     described = [Manifest.model_validate_json((run / "manifest.json").read_text()).images for run in (reference, other)]
-    assert described == ["8 photos, 0.1 MB, in host memory", "8 photos, 0.1 MB, in a scratch file"]
+    assert described == ["6 photos, 0.0 MB, in host memory", "6 photos, 0.0 MB, in a scratch file"]
     assert described[1] in caplog.messages
     assert json.loads((other / "manifest.json").read_text())["options"]["image_cache"] == "disk"
 
@@ -210,12 +209,13 @@ def test_no_photo_is_held_twice_while_loading_and_in_training(tmp_path: Path) ->
     folder, photo = dataset(tmp_path, 40, camera), 3 * 400 * 300
     before = storages()
     tracemalloc.start()
-    scene = load_scene(folder / "model", PhotoSet(folder), 1, threads=1)
+    scene = scene_of(folder)
+    photos = scene.load(scene.names, threads=1).views
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10 * photo
     frame = Training(Path("unused")).frame
-    views = TrainingViews(scene.views, frame, options(batch_size=2), CPU)
+    views = TrainingViews(photos, frame, options(batch_size=2), CPU)
     batch = views.next(0)
     assert 30 * photo < storages() - before < 52 * photo  # 40 photos, and two of them as floats
     del batch
@@ -239,7 +239,7 @@ def test_the_room_made_is_enough(
     monkeypatch.setattr(image_cache, "_PAGE", 1)
     camera = pycolmap.Camera(model="SIMPLE_RADIAL", width=201, height=150, params=[150, 100, 75, distortion])
     folder = dataset(tmp_path, 2, camera)
-    views = load_scene(folder / "model", PhotoSet(folder), data_factor, 1, max_image_size=max_image_size).views
+    views = loaded(folder, data_factor, max_image_size)
     used = sum(view.image_HW3.numel() for view in views)
     assert used == sizes[0] if not distortion else used <= sizes[0] < 2.5 * used
 

@@ -36,7 +36,7 @@ def test_a_mask_is_found_where_people_put_it(tmp_path: Path, place: str) -> None
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:, 50:] = 255
     write_mask(tmp_path / place, mask)
-    without, masked = loaded(tmp_path).views
+    without, masked = loaded(tmp_path)
     assert without.mask_HW is None
     assert masked.mask_HW is not None
     assert masked.mask_HW.dtype == torch.bool
@@ -49,7 +49,7 @@ def test_a_mask_is_undistorted_with_its_photo(tmp_path: Path, lens: str, data_fa
     disc = cv2.circle(np.zeros((HEIGHT, WIDTH), np.uint8), (90, 80), 45, 255, -1)
     dataset(tmp_path, {"a.png": np.repeat(disc[:, :, None], 3, axis=2)}, camera_of(lens))
     write_mask(tmp_path / "masks" / "a.png", disc)
-    view = loaded(tmp_path, data_factor).views[0]
+    view = loaded(tmp_path, data_factor)[0]
     assert view.mask_HW is not None
     photo = view.image_HW3.numpy()[:, :, 0] > 127
     differ = view.mask_HW.numpy() != photo
@@ -73,7 +73,7 @@ def test_transparent_pixels_lend_no_colour_to_their_neighbours(tmp_path: Path, l
     photo[:, 61:] = (40, 200, 0, 255)
     dataset(tmp_path, {"a.png": photo}, pinhole() if lens == "none" else camera_of(lens))
     for data_factor in (1, 3):
-        view = loaded(tmp_path, data_factor).views[0]
+        view = loaded(tmp_path, data_factor)[0]
         assert view.alpha_HW is not None
         assert view.alpha_HW.dtype == torch.uint8
         seen = view.alpha_HW.numpy() > 0
@@ -83,7 +83,7 @@ def test_transparent_pixels_lend_no_colour_to_their_neighbours(tmp_path: Path, l
 
 def test_a_photo_without_transparency_has_no_opacity(tmp_path: Path) -> None:
     dataset(tmp_path, {"a.png": np.dstack([white(), np.full((HEIGHT, WIDTH), 255, np.uint8)])}, pinhole())
-    assert loaded(tmp_path).views[0].alpha_HW is None
+    assert loaded(tmp_path)[0].alpha_HW is None
 
 
 def save_turned(path: Path, upright: np.ndarray) -> None:
@@ -101,7 +101,7 @@ def test_a_camera_is_turned_with_its_photo_unless_it_was_estimated_upright(tmp_p
     exif[0x0112] = 3
     Image.fromarray(other).save(tmp_path / "images" / "b.png", exif=exif)  # stored as the camera saw it
     write_mask(tmp_path / "masks" / "a.png", np.full((HEIGHT, WIDTH), 255, np.uint8))
-    first, second = loaded(tmp_path).views
+    first, second = loaded(tmp_path)
     np.testing.assert_array_equal(first.image_HW3.numpy(), upright)
     np.testing.assert_array_equal(second.image_HW3.numpy(), np.rot90(other, 2))
     np.testing.assert_allclose(first.world_to_camera, arc(2)[0], atol=1e-12)
@@ -124,7 +124,7 @@ def test_a_photo_seen_on_its_side_is_turned_upright_with_its_camera(tmp_path: Pa
     poses = {"a.png": pose, "b.png": pose}
     cv2.imwrite(str(tmp_path / "images" / "b.png"), stored)
     write_model(tmp_path / "model", colmap_model(poses, camera, DOTS, np.full((len(DOTS), 3), 255)))
-    view, plain = loaded(tmp_path).views
+    view, plain = loaded(tmp_path)
     np.testing.assert_array_equal(view.image_HW3.numpy()[:, :, 0], upright if upright.ndim == 2 else upright[:, :, 0])
     np.testing.assert_array_equal(view.mask_HW, view.image_HW3[:, :, 0] > 127)
     np.testing.assert_allclose(view.center, plain.center, atol=1e-12)

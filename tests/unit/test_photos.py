@@ -8,13 +8,11 @@ import cv2
 import numpy as np
 import pycolmap
 import pytest
-from photosets import colours, dataset, loaded, pinhole, white, write_mask
+from photosets import colours, dataset, loaded, pinhole, scene_of, white, write_mask
 from PIL import Image
 from scenes import arc, colmap_model, write_model
 
 from splatdag.formats.images import read_pixels
-from splatdag.formats.photoset import PhotoSet
-from splatdag.scene.load import load_scene
 from splatdag.workflow.errors import UserError
 
 
@@ -143,7 +141,7 @@ def test_points_seen_in_most_photos_come_first(tmp_path: Path) -> None:
     colors = np.arange(15).reshape(5, 3) * 17
     model = colmap_model(dict(zip(names, arc(5), strict=True)), pinhole(), points, colors, lengths)
     write_model(tmp_path / "model", model)
-    scene = loaded(tmp_path)
+    scene = scene_of(tmp_path)
     order = scene.points[:, 0].astype(int).tolist()
     assert [lengths[i] for i in order] == sorted(lengths, reverse=True)
     np.testing.assert_allclose(scene.colors, colors[order] / 255)
@@ -155,12 +153,12 @@ def test_views_are_in_name_order_and_only_registered_photos_count(tmp_path: Path
     model = pycolmap.Reconstruction(str(tmp_path / "model"))
     model.add_image_with_trivial_frame(pycolmap.Image(name="lost.png", camera_id=1, image_id=9))
     write_model(tmp_path / "model", model)
-    assert [view.name for view in loaded(tmp_path).views] == ["b.png", "c.png", "sub/a.png"]
+    assert [view.name for view in loaded(tmp_path)] == ["b.png", "c.png", "sub/a.png"]
 
 
 def test_scaled_photos_scale_the_intrinsics_of_their_camera(tmp_path: Path) -> None:
     dataset(tmp_path, {"a.png": colours()[:75, :100]}, pinhole())
-    view = loaded(tmp_path).views[0]
+    view = loaded(tmp_path)[0]
     assert view.image_HW3.shape == (75, 100, 3)
     np.testing.assert_allclose(view.K, [[75, 0, 50], [0, 75, 37.5], [0, 0, 1]])
 
@@ -172,7 +170,7 @@ def test_photos_that_were_scaled_down_before_are_read_in_place_of_the_large(tmp_
     (tmp_path / "images_4" / "sub").mkdir(parents=True)
     Image.fromarray(small).save(tmp_path / "images_4" / "sub" / "a.png")
     write_mask(tmp_path / "masks" / "sub" / "a.png", np.full((151, 201), 255, np.uint8))
-    view = loaded(tmp_path, 4).views[0]
+    view = loaded(tmp_path, 4)[0]
     np.testing.assert_array_equal(view.image_HW3.numpy(), small)
     np.testing.assert_allclose(view.K, np.diag([50 / 201, 38 / 151, 1]) @ camera.calibration_matrix())
     assert view.mask_HW is not None
@@ -190,7 +188,7 @@ def test_a_view_knows_the_points_seen_in_it(tmp_path: Path) -> None:
     points = np.arange(12.0).reshape(4, 3) / 10
     model = colmap_model(dict(zip(names, arc(3), strict=True)), pinhole(), points, np.zeros((4, 3)), [3, 1, 2, 2])
     write_model(tmp_path / "model", model)
-    assert loaded(tmp_path).views[0].points_M3 is None
-    views = load_scene(tmp_path / "model", PhotoSet(tmp_path), 1, threads=1, with_points=True).views
+    assert loaded(tmp_path)[0].points_M3 is None
+    views = scene_of(tmp_path).load(names, threads=1, with_points=True).views
     for view, expected in zip(views, ([0, 1, 2, 3], [0, 2, 3], [0]), strict=True):
         np.testing.assert_array_equal(view.points_M3, points[expected])

@@ -18,7 +18,7 @@ from poses import MODEL_FILES, UNRELATED, published, solve, start_cli, write_noi
 from splatdag.captures import pose
 from splatdag.formats.photoset import PhotoSet
 from splatdag.samples.room import make_room
-from splatdag.scene.load import load_scene
+from splatdag.scene.load import Scene
 from splatdag.workflow.errors import Stopped, UserError
 from splatdag.workflow.lease import lease
 
@@ -164,9 +164,9 @@ def test_photos_of_other_sizes_and_with_masks_have_their_own_cameras_and_feature
     model = tmp_path / "out" / "sparse" / "0"
     masked = pycolmap.Reconstruction(str(model)).find_image_with_name(names[0])
     assert min(point.xy[0] for point in masked.points2D) > 89
-    scene = load_scene(model, PhotoSet(photos), 1, threads=2)
-    assert [view.mask_HW is not None for view in scene.views] == [True] + [False] * 15
-    turned = [view.name for view in scene.views if view.image_HW3.shape[0] > view.image_HW3.shape[1]]
+    views = Scene(model, PhotoSet(photos)).load(names, threads=2).views
+    assert [view.mask_HW is not None for view in views] == [True] + [False] * 15
+    turned = [view.name for view in views if view.image_HW3.shape[0] > view.image_HW3.shape[1]]
     assert turned == names[8:10]
 
 

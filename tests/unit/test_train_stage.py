@@ -31,7 +31,7 @@ def test_the_manifest_says_what_ran(reference: Path) -> None:
     manifest = Manifest.model_validate_json((reference / "manifest.json").read_text())
     assert manifest.stage == "scene.train"
     assert TrainOptions(**manifest.options) == options(**FLAGS)
-    assert set(manifest.inputs) == {"photos", "model"}
+    assert set(manifest.inputs) == {"photos", "model", "held_out"}
     assert manifest.gaussians == PlyData.read(str(reference / "splat.ply"))["vertex"].count
     assert manifest.gaussians > 150
     assert (manifest.steps, manifest.offset, manifest.exit_reason) == (STEPS, [0, 0, 0], "finished")

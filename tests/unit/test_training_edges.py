@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from trainings import OPTIONS, Training, options
 from splatdag.scene import train as stage
 from splatdag.scene.appearance import FEATURES
 from splatdag.scene.evaluate import frame_warnings, last_checkpoint
-from splatdag.scene.evaluation import check_measurable, evaluate, mean_color
+from splatdag.scene.evaluation import check_views, evaluate, mean_color
 from splatdag.scene.options import TrainOptions
 from splatdag.scene.simple_trainer_files import RunFiles
 from splatdag.scene.splat_model import SplatModel
@@ -126,7 +127,8 @@ def test_a_world_that_is_not_normalised_keeps_its_origin_where_it_can() -> None:
 
 def test_random_points_lie_among_the_cameras_of_a_world_that_is_not_normalised(tmp_path: Path) -> None:
     views, points = far_scene(np.array([300.0, 0.0, 0.0]))
-    scene = stage.Scene(views, points[:0], points[:0], "")
+    centers = np.array([view.center for view in views])
+    scene: Any = SimpleNamespace(centers=centers, points=points[:0], colors=points[:0])
     chosen = TrainOptions(init_type="random", init_num_pts=500, normalize_world_space=False)
     means = stage._initial_gaussians(scene, stage._frame(scene, chosen), chosen)["means"]
     assert (means.mean(dim=0) - torch.tensor(views[0].center)).norm() < 10
@@ -217,8 +219,8 @@ def test_a_held_out_mask_that_leaves_too_little_stops_before_the_training(tmp_pa
     view = Training(tmp_path).views[0]
     mask = torch.zeros((32, 48), dtype=torch.bool)
     with pytest.raises(UserError, match=rf"{view.name}: after scaling, its mask leaves 0 pixels"):
-        check_measurable([replace(view, mask_HW=mask)])
-    check_measurable([view, replace(view, mask_HW=~mask)])
+        check_views([replace(view, mask_HW=mask)])
+    check_views([view, replace(view, mask_HW=~mask)])
     assert torch.equal(mean_color([view, replace(view, mask_HW=mask)]), mean_color([view]))
     with pytest.raises(UserError, match="leave nothing of any photo"):
         mean_color([replace(view, mask_HW=mask)])

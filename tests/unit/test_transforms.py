@@ -19,7 +19,7 @@ from splatdag.captures.options import PoseOptions
 from splatdag.formats.photoset import PhotoSet
 from splatdag.formats.transforms_model import posed_model
 from splatdag.samples.room import make_room
-from splatdag.scene.load import load_scene
+from splatdag.scene.load import Scene
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job
 
@@ -84,11 +84,11 @@ def test_points_of_the_ply_file_share_the_world_of_the_poses(tmp_path: Path) -> 
     out = tmp_path / "out" / "registration.json"
     pose.main(tmp_path, out, PoseOptions(), Job())
     assert json.loads(out.read_text())["source"] == "transforms.json"
-    scene = load_scene(out.parent / "sparse" / "0", PhotoSet(tmp_path), 1, threads=1)
+    scene = Scene(out.parent / "sparse" / "0", PhotoSet(tmp_path))
     np.testing.assert_allclose(np.sort(scene.points, axis=0), np.sort(POINTS, axis=0), atol=1e-6)
     np.testing.assert_allclose(scene.colors, np.tile([10, 20, 30], (2, 1)) / 255)
-    assert [view.name for view in scene.views] == [f"images/{index}.png" for index in range(3)]
-    np.testing.assert_allclose(scene.views[0].K, [[35, 0, 19], [0, 36, 16], [0, 0, 1]])
+    assert scene.names == [f"images/{index}.png" for index in range(3)]
+    np.testing.assert_allclose(scene.load(scene.names, threads=1).views[0].K, [[35, 0, 19], [0, 36, 16], [0, 0, 1]])
 
 
 def test_intrinsics_for_another_size_are_scaled_to_the_photos(tmp_path: Path) -> None:

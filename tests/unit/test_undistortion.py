@@ -41,7 +41,7 @@ def in_photo(pixels: np.ndarray) -> np.ndarray:
 @lenses
 def test_an_undistorted_photo_has_no_invalid_pixels(tmp_path: Path, lens: str) -> None:
     dataset(tmp_path, {"a.png": white()}, camera_of(lens))
-    assert int(loaded(tmp_path).views[0].image_HW3.min()) == 255
+    assert int(loaded(tmp_path)[0].image_HW3.min()) == 255
 
 
 def grid(left: float, top: float, right: float, bottom: float, step: float = 1.0) -> np.ndarray:
@@ -54,7 +54,7 @@ def grid(left: float, top: float, right: float, bottom: float, step: float = 1.0
 def test_an_undistorted_photo_cannot_grow_by_two_pixels_on_any_side(tmp_path: Path, lens: str) -> None:
     camera = camera_of(lens)
     dataset(tmp_path, {"a.png": white()}, camera)
-    view = loaded(tmp_path).views[0]
+    view = loaded(tmp_path)[0]
     height, width = view.image_HW3.shape[:2]
     box = np.array([0.5, 0.5, width - 0.5, height - 0.5])
     assert in_photo(distorted(camera, grid(*box), view.K)).all()
@@ -80,7 +80,7 @@ def largest_rectangle(valid: np.ndarray) -> int:
 def test_an_undistorted_photo_shows_nearly_the_largest_rectangle_there_is(tmp_path: Path, lens: str) -> None:
     camera = camera_of(lens)
     dataset(tmp_path, {"a.png": white()}, camera)
-    view = loaded(tmp_path).views[0]
+    view = loaded(tmp_path)[0]
     seen = view.image_HW3.shape[0] * view.image_HW3.shape[1] / (view.K[0, 0] * view.K[1, 1])
     K = np.array(camera.calibration_matrix())
     pixels = grid(-60.5, -60.5, WIDTH + 60.5, HEIGHT + 60.5)
@@ -103,7 +103,7 @@ def test_a_point_is_seen_where_the_view_s_camera_projects_it(tmp_path: Path, len
         tmp_path / "model",
         colmap_model(dict(zip(names, poses, strict=True)), camera, DOTS, np.full((len(DOTS), 3), 255)),
     )
-    for view, pose in zip(loaded(tmp_path, data_factor).views, poses, strict=True):
+    for view, pose in zip(loaded(tmp_path, data_factor), poses, strict=True):
         np.testing.assert_allclose(view.world_to_camera, pose, atol=1e-12)
         local = DOTS @ view.world_to_camera[:3, :3].T + view.world_to_camera[:3, 3]
         expected = (local / local[:, 2:]) @ view.K.T
@@ -115,7 +115,7 @@ def test_a_point_is_seen_where_the_view_s_camera_projects_it(tmp_path: Path, len
 def test_an_odd_size_scales_each_axis_by_what_it_really_shrank(tmp_path: Path) -> None:
     camera = pycolmap.Camera(model="PINHOLE", width=201, height=151, params=[150, 140, 99, 70])
     dataset(tmp_path, {"a.png": np.zeros((151, 201, 3), np.uint8)}, camera)
-    view = loaded(tmp_path, data_factor=4).views[0]
+    view = loaded(tmp_path, data_factor=4)[0]
     height, width = view.image_HW3.shape[:2]
     assert (width, height) == (50, 38)
     np.testing.assert_allclose(view.K, np.diag([50 / 201, 38 / 151, 1]) @ camera.calibration_matrix())

@@ -4,7 +4,7 @@ changes nothing."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -66,7 +66,7 @@ class PhotoSet:
     def __init__(self, data_dir: Path) -> None:
         """Name a folder or a video; nothing is looked at yet."""
         self.data_dir = data_dir
-        self._digests: dict[int, str] = {}
+        self._digests: dict[tuple[int, tuple[str, ...]], str] = {}
         self._beside: set[str] = set()
 
     @cached_property
@@ -231,7 +231,7 @@ class PhotoSet:
             suffixes = " ".join(sorted(PHOTO_SUFFIXES))
             raise UserError(f"{where}: no photos ({suffixes}; convert others, such as HEIC) in {self.folder}")
 
-    def digest(self, cache: Path, data_factor: int = 1) -> str:
+    def digest(self, cache: Path, data_factor: int = 1, only: Collection[str] = ()) -> str:
         """Digest of names and contents: photos, masks and cameras, or the video.
 
         A file is read again only when its size, times or inode changed since the digest in `cache` was made.
@@ -239,14 +239,16 @@ class PhotoSet:
         Args:
             cache: folder for the remembered digests.
             data_factor: with more than 1, the photos in `images_<data_factor>/` count, too.
+            only: photos that count; no other is opened. None named: all.
 
         Raises:
             UserError: a file can't be read, or `cache` not be written.
         """
-        if data_factor not in self._digests:
-            key = [str(self.data_dir.absolute()), *([str(data_factor)] if data_factor > 1 else [])]
-            self._digests[data_factor] = contents_digest(self._counted(data_factor), cache, key)
-        return self._digests[data_factor]
+        part = (data_factor, tuple(sorted(only)))
+        if part not in self._digests:
+            key = [str(self.data_dir.absolute()), *([str(data_factor)] if data_factor > 1 else []), *part[1]]
+            self._digests[part] = contents_digest(self._counted(data_factor, frozenset(only)), cache, key)
+        return self._digests[part]
 
     @cached_property
     def files(self) -> list[File]:
@@ -274,17 +276,17 @@ class PhotoSet:
         stems = ((name, _stem(name.removeprefix("images/"))) for name in self.names)
         return {name: by_stem[stem] for name, stem in stems if stem in by_stem}
 
-    def _counted(self, data_factor: int) -> Iterator[tuple[str, str | Path]]:
+    def _counted(self, data_factor: int, only: frozenset[str]) -> Iterator[tuple[str, str | Path]]:
         """All files that results depend on, by names that do not depend on where the set lies."""
         if self.is_video:
             yield "video", self.data_dir
             return
         folder = str(self.folder)
-        yield from ((name, f"{folder}/{name}") for name in self.names)
-        yield from ((f"mask/{name}", path) for name, path in self.masks.items())
+        yield from ((name, f"{folder}/{name}") for name in self.names if not only or name in only)
+        yield from ((f"mask/{name}", path) for name, path in self.masks.items() if not only or name in only)
         yield from ((f"model/{path.name}", path) for path in self._model_files())
-        scaled = self.scaled(data_factor) or {}
-        yield from ((f"images_{data_factor}/{name}", path) for name, path in scaled.items())
+        scaled = (self.scaled(data_factor) or {}).items()
+        yield from ((f"images_{data_factor}/{name}", path) for name, path in scaled if not only or name in only)
 
     def _model_files(self) -> list[Path]:
         if self.model is not None:

@@ -13,15 +13,14 @@ import psutil
 import torch
 
 from splatdag.formats.photoset import PhotoSet
-from splatdag.scene.evaluation import check_measurable, check_sizes, evaluate, least_side, mean_color, write_preview
-from splatdag.scene.load import load_scene
+from splatdag.scene.evaluation import HeldOut, evaluate, mean_color, write_preview_of
+from splatdag.scene.load import Scene
 from splatdag.scene.options import EvaluateOptions, TrainOptions
 from splatdag.scene.simple_trainer_files import LoadedRun, RunFiles, load_ckpt
 from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.split import matching
 from splatdag.scene.views import View, camera_tensors
 from splatdag.splats.devices import use_device
-from splatdag.splats.lpips import lpips_where_possible
 from splatdag.splats.normalisation import Normalisation
 from splatdag.training.devices import device_memory_mb, device_name
 from splatdag.workflow.digests import file_digest
@@ -81,8 +80,11 @@ def main(
     device = use_device(device_count, job.threads)
     loaded = load_ckpt(path, TrainOptions, device)
     chosen = _filled(options, loaded)
-    views, kept = _views(photos.model, photos, chosen, job.threads, device)
-    for warning in frame_warnings(loaded.model, views, loaded.frame):
+    scene = Scene(photos.model, photos, chosen.data_factor or 1, chosen.max_image_size)
+    names = matching(scene.names, chosen.eval_match_string, "eval_match_string")
+    held_out = HeldOut(scene, names, [], chosen.lpips_net or loaded.options.lpips_net, "auto", job.threads, device)
+    logger.info("%d of %d photos", len(names), len(scene.names))
+    for warning in frame_warnings(loaded.model, held_out.views, loaded.frame):
         logger.warning("%s", warning)
     with tempfile.TemporaryDirectory() as memory:
         inputs = {
@@ -91,7 +93,8 @@ def main(
         }
     made_with = [weights for weights in weights_of_run(path.parent.parent) if weights.used_for == "results"]
     startup = time.time() - psutil.Process().create_time()
-    _measure(loaded, views, kept, chosen, data_dir, result_dir, inputs, job, startup, made_with)
+    run_id = _run_id(job, path.parent.parent, result_dir)
+    _measure(loaded, held_out, chosen, data_dir, result_dir, inputs, job, run_id, startup, made_with)
 
 
 def last_checkpoint(run_dir: Path) -> Path:
@@ -114,6 +117,16 @@ def last_checkpoint(run_dir: Path) -> Path:
     return found.get(steps - 1, found[max(found)])
 
 
+def _run_id(job: Job, run_dir: Path, result_dir: Path) -> RunId:
+    """Who the evaluation is: a variant of the run that is evaluated, where that has a manifest."""
+    manifest = run_dir / "manifest.json"
+    if job.run_id or not manifest.is_file():
+        return RunId.of(job.run_id, "scene.evaluate", result_dir)
+    run = RunId.model_validate(read_json(manifest)["run"])
+    variant = "/".join(filter(None, (run.variant, result_dir.resolve().name)))
+    return run.model_copy(update={"variant": variant})
+
+
 def _filled(options: EvaluateOptions, loaded: LoadedRun) -> EvaluateOptions:
     """The options, with those of the training where nothing is set."""
     trained = loaded.options
@@ -124,26 +137,6 @@ def _filled(options: EvaluateOptions, loaded: LoadedRun) -> EvaluateOptions:
         if getattr(options, name) is None
     }
     return options.model_copy(update=same)
-
-
-def _views(
-    model: Path, photos: PhotoSet, options: EvaluateOptions, threads: int, device: torch.device
-) -> tuple[list[View], str]:
-    """The views to evaluate on, and where their pixels are kept."""
-    scene = load_scene(
-        model,
-        photos,
-        options.data_factor or 1,
-        threads,
-        max_image_size=options.max_image_size,
-        device=device,
-    )
-    chosen = set(matching([view.name for view in scene.views], options.eval_match_string, "eval_match_string"))
-    views = [view for view in scene.views if view.name in chosen]
-    check_sizes(views)
-    check_measurable(views)
-    logger.info("%d of %d photos", len(views), len(scene.views))
-    return views, scene.kept
 
 
 @torch.no_grad()
@@ -176,13 +169,13 @@ def _opacity(model: SplatModel, view: View, frame: Normalisation) -> float:
 
 def _measure(
     loaded: LoadedRun,
-    views: list[View],
-    kept: str,
+    held_out: HeldOut,
     options: EvaluateOptions,
     data_dir: Path,
     result_dir: Path,
     inputs: dict[str, str],
     job: Job,
+    run_id: RunId,
     startup: float,
     made_with: list[Weights],
 ) -> None:
@@ -191,34 +184,39 @@ def _measure(
     model, frame, device = loaded.model, loaded.frame, loaded.model.parameters["means"].device
     files = RunFiles(result_dir, loaded.options, frame, {"data_dir": str(data_dir), "result_dir": str(result_dir)})
     files.begin()
+    views = held_out.views
     average = mean_color(views, loaded.options.white_bg, device)
-    lpips = lpips_where_possible(options.lpips_net or loaded.options.lpips_net, least_side(views), device)
     found = evaluate(
-        model, views, frame, average, measure_lpips=lpips, render=lambda index: files.render(loaded.step, index)
+        model,
+        views,
+        frame,
+        average,
+        measure_lpips=held_out.lpips,
+        render=lambda index: files.render(loaded.step, index),
     )
     evaluated = time.perf_counter() - begin
     mean = found.figures["mean"]
     logger.info("%.2f dB PSNR, %.4f SSIM on %d photos of %s", mean["psnr"], mean["ssim"], len(views), data_dir)
     gaussians = len(model.parameters["means"])
     files.evaluated(loaded.step, mean, found.seconds_per_image, gaussians)
-    write_preview(result_dir / "preview.jpg", model, views, frame)
+    write_preview_of(result_dir / "preview.jpg", model, views, frame)
     write_json(result_dir / "metrics.json", {"step": loaded.step, **found.figures})
     seconds = {"startup": startup, "eval": evaluated, "publish": time.perf_counter() - begin - evaluated}
     write_manifest(
         result_dir / "manifest.json",
         stage="scene.evaluate",
-        run=RunId.of(job.run_id, "scene.evaluate", result_dir),
+        run=run_id,
         sample=job.sample,
         options=options.model_dump(mode="json"),
         inputs=inputs,
         device=device_name(device),
         seconds=seconds,
         device_memory_mb=device_memory_mb(device),
-        images=kept,
+        images=held_out.kept,
         gaussians=gaussians,
         steps=loaded.step,
         offset=frame.offset().tolist(),
-        weights=[*made_with, *(lpips.weights if lpips else [])],
+        weights=[*made_with, *(held_out.lpips.weights if held_out.lpips else [])],
     )
 
 

@@ -3,65 +3,85 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from splatdag.scene.preview import spread, write_pairs
+from splatdag.scene.image_cache import TierChoice
+from splatdag.scene.load import Scene
+from splatdag.scene.measure import Distance, Pair, check_mask, check_size, measure, with_pictures
+from splatdag.scene.preview import spread, write_preview
 from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.views import View, camera_tensors
-from splatdag.splats.metrics import is_measurable, psnr, ssim
+from splatdag.splats.lpips import Lpips, Net, lpips_where_possible
 from splatdag.splats.normalisation import Normalisation
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.publish import complete
 
 _CPU = torch.device("cpu")
-_LEAST_SIDE = 11
-"""Pixels; the window of SSIM."""
-_WRITERS = 4
-"""Pictures that are compressed at a time, beside the rendering of the next."""
-_DIMMED = 0.3
-"""Brightness of what is masked in pictures."""
 
 
-def least_side(views: list[View]) -> int:
-    """Pixels of the shortest side of all photos."""
-    return min(min(view.image_HW3.shape[:2]) for view in views)
-
-
-def check_sizes(views: list[View]) -> None:
-    """Stop at photos that are smaller than the window of SSIM.
+def check_views(views: list[View]) -> None:
+    """Stop at photos that can't be measured.
 
     Raises:
-        UserError: the smallest one, and its size.
+        UserError: the smallest photo is too small, or a mask leaves too little.
     """
-    height, width, name = min(((*view.image_HW3.shape[:2], view.name) for view in views), key=lambda of: min(of[:2]))
-    if min(width, height) < _LEAST_SIDE:
-        raise UserError(
-            f"{name}: only {width}×{height} pixels as it is used, at least {_LEAST_SIDE} each way are needed; leave out"
-            " such photos, lower data_factor or raise max_image_size"
-        )
-
-
-def check_measurable(views: list[View]) -> None:
-    """Stop before a training whose evaluation could not be made.
-
-    Raises:
-        UserError: the mask of a held-out view leaves too little to measure.
-    """
+    sizes = [(*view.image_HW3.shape[:2], view.name) for view in views]
+    height, width, name = min(sizes, key=lambda of: min(of[:2]))
+    check_size(name, width, height)
     for view in views:
-        if view.mask_HW is not None and not is_measurable(view.mask_HW):
-            raise UserError(
-                f"{view.name}: after scaling, its mask leaves {int(view.mask_HW.sum())} pixels, too few to measure SSIM"
-                " on (half a window of 11 × 11); enlarge the white part, or leave the photo out"
-            )
+        check_mask(view.name, view.mask_HW)
+
+
+@dataclass
+class HeldOut:
+    """Photos to evaluate on: none is opened before it is first evaluated."""
+
+    scene: Scene
+    names: list[str]
+    """Of the photos."""
+    trained_on: list[View]
+    """Loaded already; some may be evaluated, too."""
+    lpips_net: Net
+    image_cache: TierChoice
+    threads: int
+    device: torch.device
+    kept: str = field(default="", init=False)
+    """How many photos were opened, how large, and where they are kept, for people."""
+
+    @cached_property
+    def views(self) -> list[View]:
+        """The photos, opened on first use.
+
+        Raises:
+            UserError: as `Scene.load` and `check_views`.
+        """
+        known = {view.name: view for view in self.trained_on}
+        if closed := [name for name in self.names if name not in known]:
+            loaded = self.scene.load(closed, self.threads, image_cache=self.image_cache, device=self.device)
+            self.kept = loaded.kept
+            known |= {view.name: view for view in loaded.views}
+        views = [known[name] for name in self.names]
+        check_views(views)
+        return views
+
+    @cached_property
+    def lpips(self) -> Lpips | None:
+        """LPIPS, where its weights are on disk and the photos are large enough."""
+        least_side = min(min(view.image_HW3.shape[:2]) for view in self.views)
+        return lpips_where_possible(self.lpips_net, least_side, self.device)
+
+    @property
+    def with_trained(self) -> list[View]:
+        """All photos of the run, in name order."""
+        every = {view.name: view for view in (*self.trained_on, *self.views)}
+        return [every[name] for name in sorted(every)]
 
 
 @torch.no_grad()
@@ -77,8 +97,7 @@ class Evaluation:
     """How good a model is on held-out views."""
 
     figures: dict[str, Any]
-    """`mean` and `baseline` (an image of one colour) with psnr (dB), ssim and, where measured, lpips; `views` with the
-    same for each view."""
+    """As `measure`'s."""
     seconds_per_image: float
     """Wall time of rendering one view."""
 
@@ -89,62 +108,40 @@ def evaluate(
     frame: Normalisation,
     mean_color: Tensor,
     *,
-    measure_lpips: Callable[[Tensor, Tensor, Tensor | None], float] | None = None,
+    measure_lpips: Distance | None = None,
     render: Callable[[int], Path] | None = None,
 ) -> Evaluation:
-    """Measure every view and the means, where masks exist on what they leave; and the same for an image of one colour.
+    """Render views and measure them beside their photos.
 
     Args:
         model: Gaussians in the frame of training.
         views: held-out views.
         frame: from the world to the frame of training.
         mean_color: [3] mean colour of the training views, the trivial baseline.
-        measure_lpips: function of image, target and mask; None leaves LPIPS out.
+        measure_lpips: None leaves LPIPS out.
         render: where the picture of a view goes, ground truth | prediction; None writes none.
     """
-    rows, baseline, seconds = [], [], 0.0
-    with ThreadPoolExecutor(_WRITERS) as writers:
-        written = []
-        for index, view in enumerate(views):
+    seconds = 0.0
+
+    def rendered() -> Iterator[Pair]:
+        nonlocal seconds
+        for view in views:
             begin = time.perf_counter()
             image = predict(model, view, frame)
             if image.is_cuda:
                 torch.cuda.synchronize(image.device)
             seconds += time.perf_counter() - begin
-            there = view.to(image.device)
-            target, mask = there.target(model.options.white_bg), there.mask_HW
-            flat = mean_color.to(image.device).expand_as(target).contiguous()
-            rows.append({"name": view.name, **_scores(image, target, mask, measure_lpips)})
-            baseline.append(_scores(flat, target, mask, measure_lpips))
-            if render is not None:
-                pair = (torch.cat([target, image], dim=1) * 255).round().to(torch.uint8).cpu()
-                written.append(writers.submit(write_picture, render(index), pair.numpy()))
-                if len(written) > 2 * _WRITERS:  # pictures are compressed more slowly than drawn, and are large
-                    written.pop(0).result()
-        for writing in written:
-            writing.result()
-    figures = {"mean": _means(rows), "baseline": _means(baseline), "views": rows}
+            yield pair_of(image, view, model)
+
+    pairs: Iterable[Pair] = rendered() if render is None else with_pictures(rendered(), render)
+    figures = measure(pairs, mean_color, measure_lpips)
     return Evaluation(figures, seconds / max(len(views), 1))
 
 
-def _scores(
-    image: Tensor,
-    target: Tensor,
-    mask: Tensor | None,
-    measure_lpips: Callable[[Tensor, Tensor, Tensor | None], float] | None,
-) -> dict[str, float]:
-    """PSNR (100 dB stands for an image that is equal, since JSON has no infinity), SSIM, and LPIPS where it can be."""
-    scores = {
-        "psnr": round(min(float(psnr(image, target, mask)), 100.0), 4),
-        "ssim": round(float(ssim(image, target, mask)), 5),
-    }
-    if measure_lpips is not None:
-        scores["lpips"] = round(measure_lpips(image, target, mask), 5)
-    return scores
-
-
-def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
-    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "name"}
+def pair_of(image: Tensor, view: View, model: SplatModel) -> Pair:
+    """A rendered view beside its photo, on the device of the image."""
+    there = view.to(image.device)
+    return Pair(view.name, image, there.target(model.options.white_bg), there.mask_HW)
 
 
 def mean_color(views: list[View], white: bool = False, device: torch.device = _CPU) -> Tensor:
@@ -164,24 +161,9 @@ def mean_color(views: list[View], white: bool = False, device: torch.device = _C
     return torch.stack(means).mean(dim=0)
 
 
-def write_picture(path: Path, pixels: np.ndarray) -> None:
-    """Write an image [H, W, 3] uint8 as PNG."""
-    with complete(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="png")
-
-
-def write_preview(path: Path, model: SplatModel, views: list[View], frame: Normalisation) -> None:
-    """Write prediction | ground truth, one row per view, of some views spread over all; masked parts are dark."""
-    rows = []
-    for view in (view.to(_CPU) for view in spread(views)):
-        truth = view.target(model.options.white_bg)
-        if view.mask_HW is not None:
-            truth = torch.where(view.mask_HW[..., None], truth, truth * _DIMMED)
-        pictures = [
-            (tensor.cpu().numpy() * 255).round().astype(np.uint8) for tensor in (predict(model, view, frame), truth)
-        ]
-        rows.append((pictures[0], pictures[1], view.name))
-    write_pairs(path, rows)
+def write_preview_of(path: Path, model: SplatModel, views: list[View], frame: Normalisation) -> None:
+    """Write a preview of some views spread over all."""
+    write_preview(path, (pair_of(predict(model, view, frame), view, model) for view in spread(views)))
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Photos and their COLMAP model as posed views, freed of lens distortion once, when they are loaded.
 
-Their pixels go straight to where they stay, on the device, in host memory or in a file (`splats.image_cache`).
+Their pixels go straight to where they stay, on the device, in host memory or in a file (`scene.image_cache`).
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -24,99 +25,136 @@ from splatdag.formats.photoset import PhotoSet
 from splatdag.scene.image_cache import ImageCache, TierChoice, bytes_of
 from splatdag.scene.lens import Lens
 from splatdag.scene.views import View
-from splatdag.workflow.errors import UserError
+from splatdag.workflow.errors import UserError, listed
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
 class Scene:
-    """Posed photos, ready for training."""
+    """Posed photos of which none is opened before it is loaded: a photo that is held out stays closed until then."""
+
+    def __init__(
+        self, model_folder: Path, photos: PhotoSet, data_factor: int = 1, max_image_size: int | None = None
+    ) -> None:
+        """Read the cameras and points.
+
+        Args:
+            model_folder: COLMAP model.
+            photos: the set that the model is of.
+            data_factor: scale photos down by this.
+            max_image_size: scale photos down further, to this longest side (pixels).
+
+        Raises:
+            UserError: as `read_model`, a photo is not there, or an `images_<data_factor>/` lacks some.
+        """
+        self.photos = photos
+        self.max_image_size = max_image_size
+        self._model = read_model(model_folder)
+        images = [self._model.images[index] for index in self._model.reg_image_ids()]
+        self._images = {image.name: image for image in sorted(images, key=lambda image: image.name)}
+        if missing := sorted(self._images.keys() - set(photos.names)):
+            raise UserError(f"{photos.folder / missing[0]}: no such photo; {model_folder} names {listed(missing)}")
+        self._scaled = photos.scaled(data_factor)
+        self._factor = 1 if self._scaled else data_factor
+        points = sorted(self._model.points3D.values(), key=lambda point: -point.track.length())
+        self.points = np.array([point.xyz for point in points], dtype=np.float64).reshape(-1, 3)
+        """[N, 3] float64 points in the world, those seen in most photos first."""
+        self.colors = np.array([point.color for point in points], dtype=np.float64).reshape(-1, 3) / 255
+        """[N, 3] their colours in [0, 1]."""
+
+    @property
+    def names(self) -> list[str]:
+        """Of the photos that have a camera, sorted."""
+        return list(self._images)
+
+    @cached_property
+    def world_to_camera(self) -> np.ndarray:
+        """[V, 4, 4] float64 poses of the cameras as the model has them, in the order of `names`."""
+        return np.array([_pose(image) for image in self._images.values()])
+
+    @property
+    def centers(self) -> np.ndarray:
+        """[V, 3] positions of the cameras in the world."""
+        return np.array([-pose[:3, :3].T @ pose[:3, 3] for pose in self.world_to_camera])
+
+    def load(
+        self,
+        names: Iterable[str],
+        threads: int,
+        with_points: bool = False,
+        image_cache: TierChoice = "auto",
+        device: torch.device | None = None,
+        shared: bool = False,
+    ) -> LoadedPhotos:
+        """Load photos, undistorted and scaled down, with their masks.
+
+        Photos that their cameras saw lying on their side are turned upright, and their cameras with them, so that
+        nobody has to look at renders and videos askew.
+
+        Args:
+            names: of the photos, some of `names`.
+            threads: photos to decode at a time.
+            with_points: also give each view the points seen in it.
+            image_cache: where to keep the pixels.
+            device: that they are for; None is the CPU.
+            shared: whether other processes read them, too.
+
+        Raises:
+            UserError: a photo or mask is missing or unreadable, does not fit its camera, or there is no room for the
+                pixels.
+        """
+        # Few lenses are kept: a model may have a camera for every photo, and a lens is as large as its photo.
+        lens_of = functools.lru_cache(maxsize=2 * threads)(Lens)
+        cv2.setNumThreads(1)
+        images = [self._images[name] for name in names]
+        with ThreadPoolExecutor(threads) as pool:
+            room = sum(pool.map(self._room_for, images))
+            cache = ImageCache(room, image_cache, device or torch.device("cpu"), shared)
+            views = list(pool.map(lambda image: cache.keep(self._view(image, lens_of, with_points)), images))
+        kept = cache.text(len(views))
+        logger.info("%s", kept)
+        return LoadedPhotos(views, kept)
+
+    def _path_of(self, image: pycolmap.Image) -> Path:
+        return (self._scaled or {}).get(image.name, self.photos.folder / image.name)
+
+    def _room_for(self, image: pycolmap.Image) -> int:
+        """Bytes that a photo takes at most."""
+        header = read_header(self._path_of(image))
+        distorted = any(distortion(self._model.cameras[image.camera_id]))
+        most = _most_pixels(header, distorted, self._factor, self.max_image_size)
+        return bytes_of(most, header.transparent, image.name in self.photos.masks)
+
+    def _view(self, image: pycolmap.Image, lens_of: Callable[..., Lens], with_points: bool) -> View:
+        camera, path = self._model.cameras[image.camera_id], self._path_of(image)
+        pixels = _as_camera_saw(read_pixels(path), camera, path)
+        mask = None
+        if image.name in self.photos.masks:
+            of_size = _mask_of_scaled if self._scaled else read_mask
+            mask = of_size(self.photos.masks[image.name], pixels.size, image.name)
+        lens = lens_of(camera.model.name, (camera.width, camera.height), tuple(camera.params), pixels.size)
+        points = _points_seen(image, self._model) if with_points else None
+        view = _view(image, pixels, mask, lens, self._factor, self.max_image_size, points)
+        for _ in range(pixels.quarter_turns):
+            view = _rolled(view)
+        return view
+
+
+@dataclass
+class LoadedPhotos:
+    """Photos of a scene as views."""
 
     views: list[View]
-    """In name order."""
-    points: np.ndarray
-    """[N, 3] float64 points in the world, those seen in most photos first."""
-    colors: np.ndarray
-    """[N, 3] their colours in [0, 1]."""
+    """In the order that was asked for."""
     kept: str
     """How many photos, how large, and where they are kept, for people."""
 
 
-def load_scene(
-    model_folder: Path,
-    photos: PhotoSet,
-    data_factor: int,
-    threads: int,
-    max_image_size: int | None = None,
-    with_points: bool = False,
-    image_cache: TierChoice = "auto",
-    device: torch.device | None = None,
-    shared: bool = False,
-) -> Scene:
-    """Load all registered photos, undistorted and scaled down, with their masks, and the model's points.
-
-    Photos that their cameras saw lying on their side are turned upright, and their cameras with them, so that nobody
-    has to look at renders and videos askew.
-
-    Args:
-        model_folder: COLMAP model.
-        photos: the set that the model is of.
-        data_factor: scale photos down by this.
-        threads: photos to decode at a time.
-        max_image_size: scale photos down further, to this longest side (pixels).
-        with_points: also give each view the points seen in it.
-        image_cache: where to keep the pixels.
-        device: that they are for; None is the CPU.
-        shared: whether other processes read them, too.
-
-    Raises:
-        UserError: a photo or mask is missing or unreadable, does not fit its camera, a camera can't be used, or there
-            is no room for the pixels.
-    """
-    model = read_model(model_folder)
-    images = sorted((model.images[index] for index in model.reg_image_ids()), key=lambda image: image.name)
-    masks, scaled = photos.masks, photos.scaled(data_factor)
-    factor = 1 if scaled else data_factor
-    # Few lenses are kept: a model may have a camera for every photo, and a lens is as large as its photo.
-    lens_of = functools.lru_cache(maxsize=2 * threads)(Lens)
-    cv2.setNumThreads(1)
-
-    def path_of(image: pycolmap.Image) -> Path:
-        return (scaled or {}).get(image.name, photos.folder / image.name)
-
-    def room_for(image: pycolmap.Image) -> int:
-        header = read_header(path_of(image))
-        most = _most_pixels(header, any(distortion(model.cameras[image.camera_id])), factor, max_image_size)
-        return bytes_of(most, header.transparent, image.name in masks)
-
-    def load(image: pycolmap.Image) -> View:
-        camera, path = model.cameras[image.camera_id], path_of(image)
-        pixels = _as_camera_saw(read_pixels(path), camera, path)
-        mask = None
-        if image.name in masks:
-            of_size = _mask_of_scaled if scaled else read_mask
-            mask = of_size(masks[image.name], pixels.size, image.name)
-        lens = lens_of(camera.model.name, (camera.width, camera.height), tuple(camera.params), pixels.size)
-        points = _points_seen(image, model) if with_points else None
-        view = _view(image, pixels, mask, lens, factor, max_image_size, points)
-        for _ in range(pixels.quarter_turns):
-            view = _rolled(view)
-        return cache.keep(view)
-
-    with ThreadPoolExecutor(threads) as pool:
-        room = sum(pool.map(room_for, images))
-        cache = ImageCache(room, image_cache, device or torch.device("cpu"), shared)
-        views = list(pool.map(load, images))
-    kept = cache.text(len(views))
-    logger.info("%s", kept)
-    points = sorted(model.points3D.values(), key=lambda point: -point.track.length())
-    return Scene(
-        views,
-        np.array([point.xyz for point in points], dtype=np.float64).reshape(-1, 3),
-        np.array([point.color for point in points], dtype=np.float64).reshape(-1, 3) / 255,
-        kept,
-    )
+def _pose(image: pycolmap.Image) -> np.ndarray:
+    """World-to-camera matrix [4, 4]."""
+    pose = np.eye(4)
+    pose[:3] = image.cam_from_world().matrix()
+    return pose
 
 
 def _most_pixels(header: Header, distorted: bool, data_factor: int, max_image_size: int | None) -> int:
@@ -182,8 +220,6 @@ def _view(
     max_image_size: int | None,
     points: np.ndarray | None,
 ) -> View:
-    pose = np.eye(4)
-    pose[:3] = image.cam_from_world().matrix()
     K = lens.intrinsics()
     height, width = (lens.maps[0] if lens.distortion.any() else pixels.rgb).shape[:2]
     size, factor = _scaled_size(width, height, data_factor, max_image_size)
@@ -204,7 +240,7 @@ def _view(
     return View(
         image.name,
         torch.from_numpy(np.ascontiguousarray(rgb)),
-        pose,
+        _pose(image),
         K,
         mask_HW=None if mask is None else torch.from_numpy(mask > 0),
         alpha_HW=None if alpha is None else torch.from_numpy(np.ascontiguousarray(alpha)),

@@ -8,9 +8,12 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from splatdag.formats.images import encoded
+from splatdag.scene.measure import Pair
 from splatdag.workflow.publish import write_bytes
 from splatdag.workflow.sequences import evenly
 
@@ -18,11 +21,28 @@ T = TypeVar("T")
 _ROWS = 6
 _WIDTH = 480
 _GAP = 6
+_DIMMED = 0.3
+"""Brightness of what is masked."""
 
 
 def spread(items: Sequence[T]) -> list[T]:
     """As many of some items as a preview has rows."""
     return [items[index] for index in evenly(len(items), _ROWS)]
+
+
+def write_preview(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write prediction | ground truth, one row per pair; masked parts of the photo are dark."""
+
+    def pixels(image: Tensor) -> np.ndarray:
+        return (image.cpu().numpy() * 255).round().astype(np.uint8)
+
+    rows = []
+    for pair in pairs:
+        truth = pair.truth
+        if pair.mask is not None:
+            truth = torch.where(pair.mask[..., None], truth, truth * _DIMMED)
+        rows.append((pixels(pair.prediction), pixels(truth), pair.name))
+    write_pairs(path, rows)
 
 
 def write_pairs(path: Path, pairs: Iterable[tuple[np.ndarray, np.ndarray, str]]) -> None:

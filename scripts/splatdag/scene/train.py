@@ -13,15 +13,14 @@ import torch
 
 from splatdag.formats.photoset import PhotoSet
 from splatdag.scene.evaluation import (
-    check_measurable,
-    check_sizes,
+    HeldOut,
+    check_views,
     evaluate,
-    least_side,
     mean_color,
     write_flythrough,
-    write_preview,
+    write_preview_of,
 )
-from splatdag.scene.load import Scene, load_scene
+from splatdag.scene.load import Scene
 from splatdag.scene.options import TrainOptions
 from splatdag.scene.simple_trainer_files import RunFiles
 from splatdag.scene.splat_model import SplatModel
@@ -31,7 +30,6 @@ from splatdag.scene.views import View
 from splatdag.splats.cuda.extension import ensure_extension
 from splatdag.splats.cuda.warm_up import warm_up
 from splatdag.splats.gaussians import Parameters, from_points, random_points
-from splatdag.splats.lpips import lpips_where_possible
 from splatdag.splats.normalisation import Normalisation, normalisation
 from splatdag.splats.ply import write_ply
 from splatdag.training.curves import write_curves, write_extra_curves
@@ -63,53 +61,69 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
         raise UserError(f"model: no such file or folder: {model}")
     model = model if model.is_dir() else model.parent
     check_batch(options.batch_size, max(1, device_count))
-    inputs = partial(_digests, photos, model, options)
+    scene = Scene(model, photos, options.data_factor, options.max_image_size)
+    train_names, held_out = _split(scene, options)
+    inputs = partial(_digests_of_learnt, scene, train_names, model, options)
     with run_folder(
         "scene.train", result_dir, options, inputs, job, device_count, advice=ADVICE, prepare=ensure_extension
     ) as run:
-        _train(run, photos, model, options)
+        _train(run, scene, train_names, held_out, options)
 
 
 def input_digests(data_dir: Path, model: Path, options: TrainOptions, cache: Path) -> dict[str, str]:
-    """Digests of all that is learnt from: photos, their COLMAP model, and the list of those that are held out."""
-    return _digests(PhotoSet(data_dir), model if model.is_dir() else model.parent, options, cache)
+    """Digests of all that a run is made from: what is learnt from, and the photos that it is evaluated on."""
+    model = model if model.is_dir() else model.parent
+    scene = Scene(model, PhotoSet(data_dir), options.data_factor)
+    train_names, held_out = _split(scene, options)
+    learnt = _digests_of_learnt(scene, train_names, model, options, cache)
+    return {**learnt, "held_out": scene.photos.digest(cache, options.data_factor, only=held_out)}
 
 
-def _digests(photos: PhotoSet, model: Path, options: TrainOptions, cache: Path) -> dict[str, str]:
-    inputs = {"photos": photos.digest(cache, options.data_factor), "model": digest_of_folder(model)}
-    listed = list_file(options.split, photos.data_dir)
+def _digests_of_learnt(
+    scene: Scene, train_names: list[str], model: Path, options: TrainOptions, cache: Path
+) -> dict[str, str]:
+    """Digests of photos, their COLMAP model, and the list of those that are held out; these stay closed."""
+    inputs = {
+        "photos": scene.photos.digest(cache, options.data_factor, only=train_names),
+        "model": digest_of_folder(model),
+    }
+    listed = list_file(options.split, scene.photos.data_dir)
     if listed is not None and listed.is_file():
         inputs["split"] = file_digest(listed)
     return inputs
 
 
-def _train(run: Run, photos: PhotoSet, model: Path, options: TrainOptions) -> None:
+def _train(run: Run, scene: Scene, train_names: list[str], held_out_names: list[str], options: TrainOptions) -> None:
     wait_until_warm = warm_up(run.device)
-    scene = load_scene(
-        model,
-        photos,
-        options.data_factor,
+    loaded = scene.load(
+        train_names,
         run.job.threads,
-        max_image_size=options.max_image_size,
         with_points=options.depth_loss,
         image_cache=options.image_cache,
         device=run.device,
         shared=run.ranks > 1,
     )
-    views, held_out = _split(scene, photos.data_dir, options)
+    views = loaded.views
+    check_views(views)
     frame = _frame(scene, options)
     chosen = options.scaled()
-    files = RunFiles(run.folder, chosen, frame, {"data_dir": str(photos.data_dir), "result_dir": str(run.folder)})
+    inputs = {"data_dir": str(scene.photos.data_dir), "result_dir": str(run.folder)}
+    files = RunFiles(run.folder, chosen, frame, inputs)
     average = mean_color(views, chosen.white_bg, run.device)
-    lpips = lpips_where_possible(chosen.lpips_net, least_side(held_out), run.device)
+    held_out = HeldOut(scene, held_out_names, views, chosen.lpips_net, options.image_cache, run.job.threads, run.device)
 
     def measure(model: SplatModel, step: int) -> dict[str, Any]:
         found = evaluate(
-            model, held_out, frame, average, measure_lpips=lpips, render=lambda index: files.render(step, index)
+            model,
+            held_out.views,
+            frame,
+            average,
+            measure_lpips=held_out.lpips,
+            render=lambda index: files.render(step, index),
         )
         files.evaluated(step, found.figures["mean"], found.seconds_per_image, len(model.parameters["means"]))
         if not chosen.disable_video:
-            write_flythrough(files.video(step), model, scene.views, frame, scene.points)
+            write_flythrough(files.video(step), model, held_out.with_trained, frame, scene.points)
         return found.figures
 
     initial = _initial_gaussians(scene, frame, chosen)
@@ -119,50 +133,46 @@ def _train(run: Run, photos: PhotoSet, model: Path, options: TrainOptions) -> No
     run.seconds["eval"] = result.training.eval_seconds
     logger.info("held out: %(psnr).2f dB PSNR, %(ssim).4f SSIM", result.training.evaluations[-1]["mean"])
     with run.timed("publish"):
-        _publish(run.folder, result, held_out, frame, options.antialiased)
+        _publish(run.folder, result, held_out.views, frame, options.antialiased)
+    run.inputs["held_out"] = scene.photos.digest(run.folder / "state", options.data_factor, only=held_out_names)
     run.write_manifest(
-        images=scene.kept,
+        images=loaded.kept,
         gaussians=result.training.gaussians,
         steps=result.training.step,
         offset=frame.offset().tolist(),
-        weights=lpips.weights if lpips else [],
+        weights=held_out.lpips.weights if held_out.lpips else [],
     )
 
 
-def _split(scene: Scene, data_dir: Path, options: TrainOptions) -> tuple[list[View], list[View]]:
-    """Views to train on and views to evaluate on."""
-    if len(scene.views) < 2:
-        raise UserError(f"only {len(scene.views)} registered photo; training needs at least two")
+def _split(scene: Scene, options: TrainOptions) -> tuple[list[str], list[str]]:
+    """Names of the photos to train on and of those to evaluate on."""
+    if len(scene.names) < 2:
+        raise UserError(f"only {len(scene.names)} registered photo; training needs at least two")
     if not len(scene.points) and options.init_type == "sfm":
         raise UserError("the COLMAP model has no points to start from; init_type random starts without")
-    check_sizes(scene.views)
-    by_name = {view.name: view for view in scene.views}
-    sides = split_photos(
-        list(by_name),
+    train, held_out = split_photos(
+        scene.names,
         split=options.split,
         test_every=options.test_every,
         match_string=options.match_string,
         eval_match_string=options.eval_match_string,
-        data_dir=data_dir,
+        data_dir=scene.photos.data_dir,
     )
-    views, held_out = ([by_name[name] for name in side] for side in sides)
-    check_measurable(held_out)
-    logger.info("%d photos to train on, %d held out, %d points", len(views), len(held_out), len(scene.points))
-    if set(sides[0]) & set(sides[1]):
+    logger.info("%d photos to train on, %d held out, %d points", len(train), len(held_out), len(scene.points))
+    if set(train) & set(held_out):
         logger.info("photos are evaluated that are trained on; the figures say nothing about new views")
-    return views, held_out
+    return train, held_out
 
 
 def _frame(scene: Scene, options: TrainOptions) -> Normalisation:
-    centers = np.array([view.center for view in scene.views])
-    frame = normalisation(centers, scene.points, options.normalize_world_space)
+    frame = normalisation(scene.centers, scene.points, options.normalize_world_space)
     return replace(frame, extent=frame.extent * options.global_scale)
 
 
 def _initial_gaussians(scene: Scene, frame: Normalisation, options: TrainOptions) -> Parameters:
     generator = torch.Generator().manual_seed(options.seed)
     if options.init_type == "random":
-        middle = frame.points(np.mean([view.center for view in scene.views], axis=0))
+        middle = frame.points(np.mean(scene.centers, axis=0))
         points, colors = random_points(options.init_num_pts, middle, options.init_extent * frame.extent, generator)
     else:
         points = frame.points(scene.points[: options.max_init_points])
@@ -184,7 +194,7 @@ def _publish(
     model, curve, evaluations = result.training.model, result.progress.curve, result.training.evaluations
     (run_dir / "manifest.json").unlink(missing_ok=True)  # of an older run, whose files are now replaced
     write_ply(run_dir / "splat.ply", model.published(), frame, antialiased)
-    write_preview(run_dir / "preview.jpg", model, held_out, frame)
+    write_preview_of(run_dir / "preview.jpg", model, held_out, frame)
     write_curves(run_dir / "curves.png", curve, evaluations, f"{run_dir.parent.name} / {run_dir.name}")
     write_json(run_dir / "metrics.json", evaluations[-1])
     held_out_rows = [{"step": evaluation["step"], **evaluation["mean"]} for evaluation in evaluations]
