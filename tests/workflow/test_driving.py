@@ -165,9 +165,9 @@ def test_measured_logs_and_files_are_those_of_the_config(data, snakemake, projec
     assert len(jobs["lift_log"]) == 2, "both runs read the same"
     mine, still = sorted(jobs["train_flux4d"])
     assert "--output-dir results/driving/mine --run-id driving/logs/mine " in mine
-    assert mine.endswith("/mine/train.log --preset=default --iters=9")
+    assert mine.endswith("/mine/train.log --preset=auto --iters=9")
     assert "--output-dir results/driving/still --run-id driving/logs/still " in still
-    assert still.endswith("/still/train.log --preset=default --flow-lambda=0.0 --iters=7")
+    assert still.endswith("/still/train.log --preset=auto --flow-lambda=0.0 --iters=7")
 
 
 def test_a_training_runs_again_for_what_it_reads_alone(data, snakemake, project):

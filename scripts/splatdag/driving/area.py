@@ -238,8 +238,9 @@ class DrivingPlan(Plan):
             return
         train, test = self.split
         learnt = train if self.driving.runs else []
-        for split in [] if self.driving.index_path else ["train"] * bool(learnt) + ["test"]:
-            yield self._stage("index_split", f"index/{split}", split=split)
+        for split, logs in (("train", learnt), ("test", test)):
+            if logs and not self.driving.index_path:
+                yield self._stage("index_split", f"index/{split}", split=split)
         for scene in dict.fromkeys((*learnt, *test)):
             yield self._stage("lift_log", f"lift/{scene}", scene=scene)
         for name in self.driving.runs:
