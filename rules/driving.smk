@@ -2,13 +2,17 @@
 
 Needs a folder of logs (config: driving.data_root), in PandaSet's layout. Makes below results/driving
 - index/: which frames of which logs are given and which are predicted, of all logs and of a few (tiny), as pickle and
-  as JSON lines, and report.json, which says what was left out and why
+  as JSON lines, and report.json, which says what was left out and why; the same of the logs to train on, and of those to
+  measure on
 - check/: report.json, report.txt and a picture of each log, of all that can be measured
 - lift_alignment/<clip>/ and voxelization/<clip>/: pictures and figures of one clip of the index
 - lift/: lidar points of frames with their colours, kept for trainings
+
+A training reads an index of the logs to train on, not that of all logs as `ancient`: beside a job that makes an ancient
+input anew, Snakemake 9.27 plans no job that only other inputs, parameters or missing outputs ask for.
 """
 
-from splatdag.driving.targets import alignment_files, full_index, lines_of, tiny_index
+from splatdag.driving.targets import alignment_files, full_index, lines_of, split_index, tiny_index
 
 driving = RULES["driving"]
 INDEX_FULL, INDEX_TINY = full_index(CONFIG.driving), tiny_index(CONFIG.driving)
@@ -49,6 +53,37 @@ rule index_pandaset:
     shell:
         "exec python -m splatdag.driving.clips.index --data-root {params.data_root:q} --out-full {output.full:q}"
         " --out-tiny {output.tiny:q} --report {output.report:q} --threads {threads} --log {log:q} {params.flags:q}"
+
+
+rule index_split:
+    """Cut the clips of the logs to train on, or of those to measure on: an edit of one of these trains nothing again."""
+    input:
+        logs=driving.data,
+    output:
+        index=split_index("{split}"),
+        lines=lines_of(split_index("{split}")),
+        report=driving.output("index_split"),
+    log:
+        driving.log("index_split"),
+    benchmark:
+        driving.benchmark("index_split")
+    wildcard_constraints:
+        split="train|test",
+    conda:
+        "../envs/core.yaml"
+    threads: driving.threads("index_split")
+    resources:
+        **driving.resources("index_split"),
+    params:
+        data_root=folder_of("logs"),
+        data=driving.split_digest,
+        scenes=driving.split_logs,
+        flags=driving.split_flags,
+        code=driving.code("index_split"),
+    shell:
+        "exec python -m splatdag.driving.clips.index_split --data-root {params.data_root:q} --split {wildcards.split}"
+        " --out {output.index:q} --report {output.report:q} --threads {threads} --log {log:q} --scenes {params.scenes:q}"
+        " {params.flags:q}"
 
 
 rule check_pandaset:
@@ -102,7 +137,7 @@ rule lift_alignment:
     params:
         data_root=folder_of("logs"),
         data=driving.alignment_digest,
-        clips=driving.clips_of_few,
+        clips=driving.clips,
         flags=driving.alignment_flags,
         code=driving.code("lift_alignment"),
         out=subpath(output.facts, parent=True),
@@ -131,7 +166,7 @@ rule voxelization:
     params:
         data_root=folder_of("logs"),
         data=driving.clips_digest,
-        clips=driving.clips_of_few,
+        clips=driving.clips,
         flags=driving.voxelization_flags,
         code=driving.code("voxelization"),
         out=subpath(output.facts, parent=True),
@@ -145,7 +180,7 @@ rule lift_log:
     """Lift the frames of one log that clips of the index are given, for trainings; the receipt says what is kept."""
     input:
         logs=driving.data,
-        index=driving.index,
+        index=driving.index_of_log,
     output:
         receipt=driving.output("lift_log"),
     log:

@@ -68,7 +68,7 @@ rule overfit_flux4d:
     params:
         data_root=folder_of("logs"),
         data=driving.overfit_digest,
-        clips=driving.clips_of_few,
+        clips=driving.clips,
         sample=driving.sample,
         run_id=driving.run_id,
         flags=driving.overfit_flags,
@@ -104,7 +104,7 @@ rule draw_flow:
     params:
         data_root=folder_of("logs"),
         data=driving.overfit_digest,
-        clips=driving.flow_clips,
+        clips=driving.clips,
         flags=driving.flow_flags,
         code=driving.code("draw_flow"),
         run=subpath(input.ckpt, parent=True),
@@ -121,7 +121,7 @@ rule train_flux4d:
     """Train Flux4D on the clips of all logs but those to measure on; resumes after a kill."""
     input:
         logs=driving.data,
-        index=driving.index,
+        index=driving.training_index,
         points=driving.training_points,
     output:
         ckpt="<results>/driving/{run}/ckpt_last.pt",
@@ -159,7 +159,7 @@ rule evaluate_flux4d:
     """Measure a run of Flux4D on the test clips of one log."""
     input:
         logs=driving.data,
-        index=driving.index,
+        index=driving.test_index,
         points=rules.lift_log.output.receipt,
         ckpt=driving.measured_ckpt,
     output:
@@ -197,7 +197,7 @@ rule evaluate_flux4d:
 rule merge_flux4d:
     """Make one run of what was measured of its logs."""
     input:
-        index=driving.index,
+        index=driving.test_index,
         of_run=driving.merged_with,
         measured=driving.measured_rows,
     output:

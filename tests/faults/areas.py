@@ -14,6 +14,7 @@ import cv2
 from flux4d import TINY
 from scenes import write_gaussian_scene
 
+import splatdag.areas
 from splatdag.samples.room import make_room
 
 EVERY = 5
@@ -40,6 +41,8 @@ class Area:
     """What is asked for."""
     interrupted: str
     """Rule in whose work Snakemake is interrupted; a training, if there is one, and it is the one killed most often."""
+    folder: str
+    """Folder that the job of this rule makes which is interrupted."""
     rules: tuple[str, ...]
     """Of these a job each meets every fault; together with those of `every_job` all that write."""
     every_job: tuple[str, ...] = ()
@@ -71,12 +74,12 @@ def _write_captures(folder: Path) -> None:
     )
 
 
-SAMPLES = ("room/sample.json", "humans/sample.json", "street/sample.json")
+SAMPLES = tuple(f"results/samples/{name}/sample.json" for area in splatdag.areas.AREAS for name in area.samples)
 _FLUX4D_STEP = "splatdag.driving.training.flux4d_training:Flux4DTraining.optimise"
 LEARN = TINY | {"checkpoint_every": EVERY, "iters": 20, "log_every": 5}
 
 AREAS = {
-    "engine": Area(
+    "house": Area(
         config={
             "samples": {
                 "room": {"photos": 8, "width": 64, "height": 48},
@@ -84,14 +87,12 @@ AREAS = {
                 "street": {"logs": 2, "frames": 16, "width": 96, "points": 1500, "cameras": ["front_camera"]},
             }
         },
-        targets=(*(f"results/samples/{receipt}" for receipt in SAMPLES), "compare"),
-        interrupted="make_sample_street",
-        rules=("make_sample_room", "make_sample_humans", "make_sample_street", "compile_kernels", "compare"),
-        repeats={
-            "make_sample_room": "samples/room/**/*.*",
-            "make_sample_humans": "samples/humans/**/*.*",
-            "make_sample_street": "samples/street/**/*.*",
-        },
+        targets=(*SAMPLES, "compare"),
+        interrupted="make_sample",
+        folder="results/samples/street",
+        rules=("compile_kernels", "compare"),
+        every_job=("make_sample",),
+        repeats={"make_sample": "samples/*/**/*.*"},
     ),
     "captures": Area(
         config={
@@ -102,6 +103,7 @@ AREAS = {
         },
         targets=("captures",),
         interrupted="train_capture",
+        folder="results/captures/apple/single",
         rules=("extract_frames", "train_capture", "evaluate_capture", "link_run"),
         every_job=("pose_capture",),
         write_inputs=_write_captures,
@@ -121,20 +123,22 @@ AREAS = {
         },
         targets=("driving", "check_pandaset", "lift_alignment", "voxelization"),
         interrupted="train_flux4d",
+        folder="results/driving/flux4d",
         rules=(
-            *("index_pandaset", "check_pandaset", "lift_alignment", "voxelization", "lift_log"),
-            *("flux4d_overfit", "flux4d_flow", "train_flux4d", "evaluate_flux4d", "flux4d"),
+            *("index_pandaset", "index_split", "check_pandaset", "lift_alignment", "voxelization", "lift_log"),
+            *("overfit_flux4d", "draw_flow", "train_flux4d", "evaluate_flux4d", "merge_flux4d"),
         ),
         trainings={
-            "flux4d_overfit": Training("results/driving/overfit", _FLUX4D_STEP),
+            "overfit_flux4d": Training("results/driving/overfit", _FLUX4D_STEP),
             "train_flux4d": Training("results/driving/flux4d", _FLUX4D_STEP),
         },
-        repeats={"flux4d_overfit": "driving/overfit/**/*.*", "train_flux4d": "driving/flux4d/*.*"},
+        repeats={"overfit_flux4d": "driving/overfit/**/*.*", "train_flux4d": "driving/flux4d/*.*"},
     ),
     "sharing": Area(
         config={"sharing": {"results_root": "sample:humans", "epoch": "latest"}},
         targets=("recordings", "upload"),
         interrupted="record_capture",
+        folder="results/captures/apple/single/rerun",
         rules=("record_capture", "record_drive", "upload_scene"),
         every_job=("record_epoch",),
     ),
@@ -145,6 +149,13 @@ RULES = [rule for area in AREAS.values() for rule in (*area.rules, *area.every_j
 TRAININGS = {rule: training for area in AREAS.values() for rule, training in area.trainings.items()}
 KILLED_OFTEN = [area.interrupted for area in AREAS.values() if area.trainings]
 REPEATS = {rule: pattern for area in AREAS.values() for rule, pattern in area.repeats.items()}
+
+
+def uncovered() -> list[str]:
+    """Rules of the list of areas whose stage meets no fault here."""
+    rules = {name: rule.module for name, (_, rule) in splatdag.areas.all_rules().items()}
+    covered = {rules.get(rule) for rule in RULES}
+    return sorted(name for name, module in rules.items() if module not in covered)
 
 
 def write_project(folder: Path) -> None:

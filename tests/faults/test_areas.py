@@ -2,10 +2,10 @@
 
 import re
 
-from areas import RULES
+from areas import RULES, uncovered
 
 
 def test_the_jobs_of_every_rule_meet_the_faults(repository):
     text = "".join(path.read_text() for path in (repository / "rules").glob("*.smk"))
-    rules = re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", text, re.MULTILINE)
-    assert sorted(RULES) == sorted(name for name, body in rules if "    output:" in body)
+    assert uncovered() == []
+    assert set(RULES) <= set(re.findall(r"^rule (\w+):", text, re.MULTILINE))

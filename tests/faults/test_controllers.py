@@ -21,7 +21,6 @@ from jobs import Count, Job, jobs_of
 from test_kills import check_finished, check_outputs
 
 pytestmark = pytest.mark.faults
-INTERRUPTED = {name: area.interrupted for name, area in AREAS.items()}
 TRAINED = [name for name, area in AREAS.items() if area.trainings]
 
 
@@ -86,9 +85,17 @@ def _wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
+def interrupted(finished: Path, area: str) -> Job:
+    """The job of an area in whose work Snakemake is interrupted."""
+    rule, folder = AREAS[area].interrupted, f"{AREAS[area].folder}/"
+    jobs = jobs_of((finished / "dry_run.txt").read_text())
+    [job] = [job for job in jobs if job.rule == rule and job.outputs[-1].startswith(folder)]
+    return job
+
+
 @pytest.fixture
 def runs(finished: Path, copy: Path, area: str) -> Iterator[Runs]:
-    job = next(job for job in jobs_of((finished / "dry_run.txt").read_text()) if job.rule == INTERRUPTED[area])
+    job = interrupted(finished, area)
     job.remove_outputs(copy)
     runs = Runs(copy, job)
     yield runs

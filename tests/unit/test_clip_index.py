@@ -12,6 +12,7 @@ import pytest
 import yaml
 from pandaset_logs import all_names, write_json, write_metadata
 
+from splatdag.driving.clips import index_split
 from splatdag.driving.clips.clips import Clip, read_index
 from splatdag.driving.clips.index import main
 from splatdag.driving.options import IndexOptions
@@ -236,3 +237,14 @@ def test_the_command_line_takes_the_old_flags(tmp_path, two_logs):
     subprocess.run([*command, "--camera-names", "front_camera,back_camera"], check=True)
     assert {clip.cameras for clip in read_index(tmp_path / "t.pkl")} == {("front_camera", "back_camera")}
     assert {clip.scene_id for clip in read_index(tmp_path / "t.pkl")} == {"002"}
+
+
+def test_the_clips_of_a_split_are_those_of_the_whole_index(tmp_path, two_logs):
+    full, _, _ = indexed(tmp_path)
+    for split, scene in (("train", "002"), ("test", "001")):
+        out, report = tmp_path / f"{split}.pkl", tmp_path / f"{split}.json"
+        index_split.main(tmp_path / "data", split, (scene,), out, report, IndexOptions(), Job())
+        assert read_index(out) == [clip for clip in read_index(full) if clip.split == split]
+        assert json.loads(report.read_text())["clips"] == len(read_index(out))
+    with pytest.raises(UserError, match="no test log; driving.index.val_scenes names the logs to measure on"):
+        index_split.main(tmp_path / "data", "test", (), out, report, IndexOptions(), Job())

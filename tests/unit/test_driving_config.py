@@ -131,10 +131,10 @@ def test_each_run_has_its_own_flags_checkpoint_and_name(plans: MakePlans) -> Non
         "flow": {"frame_ref": 2},
     }
     plan = plans({"driving": config})["driving"]
-    assert plan.train_flags(job(run="flux4d")) == ["--preset=default", "--iters=9"]
-    assert set(plan.train_flags(job(run="still"))) == {"--preset=default", "--iters=9", "--flow-lambda=0.0"}
+    assert plan.train_flags(job(run="flux4d")) == ["--preset=auto", "--iters=9"]
+    assert set(plan.train_flags(job(run="still"))) == {"--preset=auto", "--iters=9", "--flow-lambda=0.0"}
     assert (plan.evaluate_flags(job(run="flux4d")), plan.evaluate_flags(job(run="still"))) == ([], ["--strict"])
-    assert set(plan.overfit_flags(job(overfit="fourth"))) == {"--preset=default", "--iters=5", "--clip-index=3"}
+    assert set(plan.overfit_flags(job(overfit="fourth"))) == {"--preset=auto", "--iters=5", "--clip-index=3"}
     assert plan.flow_flags(job(run="still")) == plan.flow_flags(job(run="fourth")) == ["--frame-ref=2"]
     assert (plan.ckpt(job(run="still")), plan.ckpt(job(run="fourth"))) == ("ckpt_last.pt", "ckpt_step_000005.pt")
     assert plan.run_id(job(run="still")) == "driving/logs/still"

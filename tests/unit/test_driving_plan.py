@@ -17,16 +17,18 @@ TEST, TRAIN, OTHER = "001", "002", "003"
 """The first is one of the paper's test logs."""
 JOBS: dict[str, tuple[tuple[str, str], dict[str, str]]] = {
     "index": (("lists_digest", "index_flags"), {}),
+    "index test": (("split_digest", "split_logs", "split_flags"), {"split": "test"}),
+    "index train": (("split_digest", "split_logs", "split_flags"), {"split": "train"}),
     "train": (("training_digest", "training_clips"), {"run": "flux4d"}),
     "measure": (("measured_digest", "measured_clips"), {"run": "flux4d", "scene": TEST}),
     "lift test": (("log_digest", "clips_of_log"), {"scene": TEST}),
     "lift train": (("log_digest", "clips_of_log"), {"scene": TRAIN}),
-    "overfit": (("overfit_digest", "clips_of_few"), {"overfit": "overfit"}),
-    "flow": (("overfit_digest", "flow_clips"), {"run": "overfit"}),
-    "flow of all": (("overfit_digest", "flow_clips"), {"run": "flux4d"}),
+    "overfit": (("overfit_digest", "clips"), {"overfit": "overfit"}),
+    "flow": (("overfit_digest", "clips"), {"run": "overfit"}),
+    "flow of all": (("overfit_digest", "clips"), {"run": "flux4d"}),
     "check": (("checked_digest", "check_flags"), {}),
-    "alignment": (("alignment_digest", "clips_of_few"), {}),
-    "voxels": (("clips_digest", "clips_of_few"), {}),
+    "alignment": (("alignment_digest", "clips"), {}),
+    "voxels": (("clips_digest", "clips"), {}),
 }
 """What tells each job of its data and clips."""
 OF_TEST = {"measure", "lift test", "flow of all", "check"}
@@ -63,7 +65,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], set[str], set[str]]] = {
     "lidar of equal size and time": (lambda log: swapped(log / "lidar" / "00.pkl.gz"), OF_TEST, OF_TRAIN),
     "a list": (
         lambda log: changed_list(log / "lidar" / "timestamps.json", lambda times: [time + 1 for time in times]),
-        OF_TEST | {"index"}, OF_TRAIN | {"index"},
+        OF_TEST | {"index", "index test"}, OF_TRAIN | {"index", "index train"},
     ),
     "boxes": (
         lambda log: write(log / "annotations" / "cuboids" / "00.pkl"),
@@ -88,14 +90,12 @@ def test_a_job_is_told_of_a_change_in_the_logs_that_it_reads_alone(
     assert changed(between, told()) == of_train
 
 
-def test_a_new_test_log_leaves_the_training_and_what_is_measured_of_others_alone(
-    told: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
+def test_a_new_test_log_leaves_the_training_alone(told: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     before = told()
     write_metadata(tmp_path / "data", "011", frames=80)
-    assert changed(before, told()) == {"index", "check", "flow of all"}
+    assert changed(before, told()) == {"index", "index test", "check", "flow of all"}
     write_metadata(tmp_path / "data", "012", frames=80)
-    assert "train" in changed(before, told())
+    assert {"train", "index train"} <= changed(before, told())
 
 
 def test_options_that_only_say_which_logs_are_measured_leave_the_clips_of_others_alone(
@@ -104,20 +104,9 @@ def test_options_that_only_say_which_logs_are_measured_leave_the_clips_of_others
     both = told(index={"tiny_scenes": [TRAIN], "val_scenes": [TEST]})
     assert changed(told(), both) == {"index"}, "the same test logs, by name"
     fewer = told(index={"tiny_scenes": [TRAIN], "val_scenes": [TEST, OTHER]})
-    assert changed(both, fewer) == {"index", "train"}
+    assert changed(both, fewer) == {"index", "index test", "index train", "train"}
     cut = told(index={"tiny_scenes": [TRAIN], "preset": "debug"})
-    assert changed(told(), cut) == set(JOBS) - {"check"}
-
-
-def test_where_only_so_many_clips_are_measured_those_of_other_test_logs_count(
-    told: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    index = {"tiny_scenes": [TRAIN], "val_scenes": [TEST, OTHER]}
-    few, all_of_them = ({"index": index, "evaluate": {"max_eval_clips": most}} for most in (2, None))
-    before = told(**few), told(**all_of_them)
-    changed_list(tmp_path / "data" / OTHER / "lidar" / "timestamps.json", lambda times: [time + 1 for time in times])
-    assert "measure" in changed(before[0], told(**few))
-    assert "measure" not in changed(before[1], told(**all_of_them))
+    assert changed(told(), cut) == {"index", "index test", "index train"}, "and what reads these"
 
 
 def test_an_index_of_ones_own_tells_each_job_of_its_clips(told: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
@@ -153,8 +142,12 @@ def test_an_index_of_ones_own_tells_each_job_of_its_clips(told: Callable[..., di
         "alignment",
         "voxels",
     }
-    more = told(**index(train, test, (OTHER, "test", 10)))
-    assert {"train", "measure", "lift train"}.isdisjoint(changed(before, more))
+    more = index(train, test, (OTHER, "test", 10))
+    assert {"train", "measure", "lift train"}.isdisjoint(changed(before, told(**more)))
+    few = {"evaluate": {"max_eval_clips": 5}}
+    assert "measure" in changed(
+        told(**index(train, test), **few), told(**index(train, test, (OTHER, "test", 10)), **few)
+    )
 
 
 def test_the_bundled_logs_are_what_they_are_made_by(plans: MakePlans) -> None:

@@ -9,7 +9,7 @@ import re
 
 import pytest
 from pandaset_logs import changed_list, write_lines, write_metadata
-from plans import planned
+from plans import planned, write_stand_ins
 
 CHECKS = ("lift_alignment", "voxelization")
 
@@ -36,7 +36,7 @@ def rules(done):
 
 def test_the_sample_is_planned_before_it_is_there(snakemake):
     jobs = planned(snakemake("-n", "-p", "check_pandaset", *CHECKS).stdout)
-    assert sorted(jobs) == ["check_pandaset", "index_pandaset", *CHECKS[:1], "make_sample_street", *CHECKS[1:]]
+    assert sorted(jobs) == ["check_pandaset", "index_pandaset", *CHECKS[:1], "make_sample", *CHECKS[1:]]
     tiny = "--index-path results/driving/index/pandaset_tiny_clips.pkl --data-root results/samples/street"
     assert all(tiny in jobs[name][0] for name in CHECKS)
 
@@ -75,7 +75,9 @@ def test_edited_points_rerun_what_reads_them(data, snakemake, project):
     assert rules(snakemake("-n", receipts[1])) == ["lift_log"]
     snakemake("--touch", "--cores", "1", receipts[1])
     index.write_text(index.read_text().replace('"frame_end": 3', '"frame_end":  3'))
-    assert rules(snakemake("-n", receipts[1])) == ["lift_log"]
+    assert rules(snakemake("-n", receipts[1])) == [], "the same clips"
+    index.write_text(index.read_text() + write_lines(project / "more.jsonl", "002", 4, [0]).read_text())
+    assert rules(snakemake("-n", receipts[1])) == ["lift_log"], "a clip of this log"
 
 
 def test_an_index_of_the_old_scripts_is_accepted(data, snakemake, project):
@@ -127,13 +129,13 @@ def test_logs_that_are_not_there_cost_no_other_area(snakemake, project):
 
 def test_without_logs_nothing_of_driving_is_asked_for(snakemake, project):
     write_config(project)
-    assert not {"train_flux4d", "make_sample_street", "record_drive"} & set(rules(snakemake("-n", "all")))
+    assert not {"train_flux4d", "index_pandaset", "record_drive"} & set(rules(snakemake("-n", "all")))
 
 
 RUNS = {
-    "reserved": ({"run": "index"}, "'index' is no name for a run: results/driving/index holds something else"),
-    "the same": ({"run": "overfit"}, "run and overfit_run are both 'overfit'"),
-    "another": ({"flow_run": "old"}, "flow_run is 'old', but the runs are 'flux4d' and 'overfit'"),
+    "reserved": ({"runs": {"index": {}}}, "'index' is no name for a run: results/driving/index holds something else"),
+    "the same": ({"runs": {"overfit": {}}}, "runs and overfits both have 'overfit'"),
+    "another": ({"flow_runs": ["old"]}, "flow_runs names 'old', but the runs are flux4d, overfit"),
 }
 
 
@@ -148,10 +150,53 @@ def test_names_that_can_be_no_run_are_refused(snakemake, project, case):
 
 def test_measured_logs_and_files_are_those_of_the_config(data, snakemake, project):
     write_config(
-        project, data_root=str(data), run="mine", index={"val_scenes": "002"}, ckpt="ckpt_step_000500.pt", gpus=2
+        project,
+        data_root=str(data),
+        runs={"mine": {"ckpt": "ckpt_step_000500.pt"}, "still": {"train": {"flow_lambda": 0, "iters": 7}}},
+        train={"iters": 9},
+        index={"val_scenes": "002"},
     )
     jobs = planned(snakemake("-n", "-p", "flux4d").stdout)
-    [command] = jobs["evaluate_flux4d"]
-    assert "--ckpt results/driving/mine/ckpt_step_000500.pt --scene 002 " in command
-    assert len(jobs["lift_log"]) == 2
-    assert "--scenes 002" in jobs["flux4d"][0]
+    for run, ckpt in (("mine", "ckpt_step_000500.pt"), ("still", "ckpt_last.pt")):
+        [command] = [command for command in jobs["evaluate_flux4d"] if f"results/driving/{run}/" in command]
+        assert f"--ckpt results/driving/{run}/{ckpt} --scene 002 " in command
+        assert any(f"--run-dir results/driving/{run} " in command for command in jobs["merge_flux4d"])
+    assert all(command.endswith("--scenes 002") for command in jobs["merge_flux4d"])
+    assert len(jobs["lift_log"]) == 2, "both runs read the same"
+    mine, still = sorted(jobs["train_flux4d"])
+    assert "--output-dir results/driving/mine --run-id driving/logs/mine " in mine
+    assert mine.endswith("/mine/train.log --preset=auto --iters=9")
+    assert "--output-dir results/driving/still --run-id driving/logs/still " in still
+    assert still.endswith("/still/train.log --preset=auto --flow-lambda=0.0 --iters=7")
+
+
+def test_a_training_runs_again_for_what_it_reads_alone(data, snakemake, project):
+    """001 is measured on, 002 is learnt from."""
+    runs = {"flux4d": {}, "still": {"train": {"flow_lambda": 0}}}
+    write_config(project, data_root=str(data), runs=runs)
+    write_stand_ins(project, snakemake("-n", "-p", "--forceall", "flux4d").stdout)
+    assert snakemake("--touch", "--forceall", "--cores", "1", "flux4d").returncode == 0
+
+    def reran():
+        return sorted(set(rules(snakemake("-n", "flux4d"))) - {"flux4d"})
+
+    def edit_list(log):
+        changed_list(data / log / "lidar" / "timestamps.json", lambda times: [time + 1 for time in times])
+
+    measured = ["evaluate_flux4d", "lift_log", "merge_flux4d"]
+    assert reran() == []
+    (data / "001" / "camera" / "front_camera" / "07.jpg").write_bytes(b"another image")
+    assert reran() == measured, "an image of a log to measure on"
+    edit_list("001")
+    assert reran() == ["evaluate_flux4d", "index_split", "lift_log", "merge_flux4d"], "its clips"
+    write_metadata(data, "011")
+    assert reran() == ["evaluate_flux4d", "index_split", "lift_log", "merge_flux4d"], "another such log"
+    write_config(project, data_root=str(data), runs=runs | {"still": {"train": {"flow_lambda": 1}}})
+    done = snakemake("-n", "-p", "flux4d")
+    [command] = planned(done.stdout)["train_flux4d"]
+    assert "--output-dir results/driving/still " in command, "an option of one run, beside the index that is made anew"
+    assert len(planned(done.stdout)["evaluate_flux4d"]) == 4
+    write_config(project, data_root=str(data), runs=runs)
+    (data / "002" / "camera" / "front_camera" / "07.jpg").write_bytes(b"another image")
+    [*commands] = planned(snakemake("-n", "-p", "flux4d").stdout)["train_flux4d"]
+    assert len(commands) == 2, "an image of a log that both learn from"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +14,9 @@ from typing import Any
 import pytest
 from areas import AREAS, TARGETS, write_project
 from jobs import copied, jobs_of
+from plans import write_stand_ins
 
 ASKED = [target for target in TARGETS if target != "compare"]  # that is made anew after every run
-LARGE = 1_500_000
-"""Bytes of stand-ins: more than Snakemake by itself compares the contents of."""
 YEAR = 365 * 86_400
 Change = Callable[[Path], object]
 
@@ -47,16 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, new_project: Callable[[Path],
     folder.mkdir()
     write_project(new_project(folder))
     said = snakemake(folder, "-n", "-p", "--forceall", *ASKED)
-    for output in [
-        *(name for job in jobs_of(said) for name in job.outputs),
-        *re.findall(r"^    benchmark: (.*)", said, re.M),
-    ]:
-        path = folder / output
-        (path if path.suffix else path / "file").parent.mkdir(parents=True, exist_ok=True)
-        stand_in = path if path.suffix else path / "file"
-        stand_in.write_text(json.dumps(output))
-        if path.suffix not in (".json", ".txt", ".tsv"):
-            os.truncate(stand_in, LARGE)
+    write_stand_ins(folder, said)
     for measured in folder.glob("results/driving/*/*/metrics.json"):  # with a clip that is kept, which is recorded
         (measured.parent / "clip").mkdir()
         (measured.parent / "clip" / "motion.npz").touch()
@@ -146,7 +135,7 @@ def stray_files(folder: Path) -> None:
 
 
 def edit_docstring(folder: Path) -> None:
-    edit_code(folder, "captures/train", lambda text: text.replace('"""Train', '"""Learn', 1))
+    edit_code(folder, "scene/train", lambda text: text.replace('"""Train', '"""Learn', 1))
 
 
 HARMLESS: dict[str, Change] = {
@@ -161,39 +150,39 @@ HARMLESS: dict[str, Change] = {
     "a new clone with another docstring": edit_docstring,
 }
 SINGLE = {"train_capture", "evaluate_capture", "link_run", "record_capture", "upload_scene"}
-MEASURED = {"evaluate_flux4d", "flux4d", "record_drive", "upload_scene"}
+MEASURED = {"evaluate_flux4d", "merge_flux4d", "record_drive", "upload_scene"}
 CASES: dict[str, tuple[Change, set[str]]] = {
     "an edited photo": (edit_photo, SINGLE | {"pose_capture"}),
     "code of a sample": (
         edited("samples/street"),
-        {*AREAS["driving"].rules, "make_sample_street", "compile_kernels", "record_drive", "upload_scene"},
+        {*AREAS["driving"].rules, "make_sample", "compile_kernels", "record_drive", "upload_scene"},
     ),
     "a sample's option": (
         configured("samples.humans.width", 50),
-        {"make_sample_humans", "record_epoch", "upload_scene"},
+        {"make_sample", "record_epoch", "upload_scene"},
     ),
     "code of a first stage": (
         edited("captures/frames"),
         {"extract_frames", "pose_capture", "train_capture", "record_capture", "upload_scene"},
     ),
-    "code of a last stage": (edited("driving/flow"), {"flux4d_flow"}),
-    "code of recordings": (edited("sharing/drive"), {"record_drive", "upload_scene"}),
+    "code of a last stage": (edited("driving/evaluation/flow"), {"draw_flow"}),
+    "code of recordings": (edited("driving/record_drive"), {"record_drive", "upload_scene"}),
     "code of splats": (
         edited("splats/losses"),
-        SINGLE | MEASURED | {"compile_kernels", "flux4d_overfit", "flux4d_flow", "train_flux4d"},
+        SINGLE | MEASURED | {"compile_kernels", "overfit_flux4d", "draw_flow", "train_flux4d"},
     ),
     "code of the engine": (edited("workflow/publish"), set()),
     "a learning rate of captures": (configured("captures.train.means_lr", 1e-4), SINGLE),
     "a learning rate of driving": (
         configured("driving.overfit.lr", 0.02),
-        {"flux4d_overfit", "flux4d_flow", "record_drive", "upload_scene"},
+        {"overfit_flux4d", "draw_flow", "record_drive", "upload_scene"},
     ),
     "another repository to upload to": (configured("sharing.upload.repo_id", "lab/other"), {"upload_scene"}),
     "smaller pictures in recordings": (
         configured("sharing.recordings.downscale", 2),
         {"record_capture", "record_drive", "record_epoch", "upload_scene"},
     ),
-    "a result deleted": (remove("results/driving/overfit/flow/summary.json"), {"flux4d_flow"}),
+    "a result deleted": (remove("results/driving/overfit/flow/summary.json"), {"draw_flow"}),
     "results from a clock that is an hour slow": (another_clock(-3600, "*/captures/**/*"), set()),
 }
 

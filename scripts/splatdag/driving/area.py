@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -20,6 +19,7 @@ from splatdag.driving.targets import (
     clip_folder,
     driving_logs,
     full_index,
+    split_index,
     split_logs,
     tiny_index,
 )
@@ -39,7 +39,6 @@ from splatdag.workflow.area import (
     sample_receipt,
     touchable,
 )
-from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.digests import contents_digest
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import Options, flags, only
@@ -57,6 +56,12 @@ class Driving(Area):
     samples: ClassVar[Mapping[str, type[Options]]] = {"street": StreetOptions}
     rules: ClassVar[Mapping[str, StageRule]] = {
         "index_pandaset": StageRule("index", "driving.clips.index", "driving/index.log", "driving/index/report.json"),
+        "index_split": StageRule(
+            "index",
+            "driving.clips.index_split",
+            "driving/index_{split}.log",
+            "driving/index/{split}.json",
+        ),
         "check_pandaset": StageRule(
             "check",
             "driving.checks.check",
@@ -218,17 +223,25 @@ class DrivingPlan(Plan):
             "lift_alignment": str(self.driving.alignment.clip_index),
             "voxelization": str(self.driving.voxelization.clip_index),
         }
-        yield self._stage("index_pandaset", "index")
-        for rule, row in (("check_pandaset", "check"), ("lift_alignment", "check"), ("voxelization", "check")):
-            stage = self._stage(rule, row, clip=clip.get(rule, ""))
+        index = self._stage("index_pandaset", "index")
+        if (self.driving.overfits and not self.driving.index_path) or self._context.begun(index):
+            yield index
+        for rule in ("check_pandaset", "lift_alignment", "voxelization"):
+            stage = self._stage(rule, "check", clip=clip.get(rule, ""))
             if self._context.begun(stage):
                 yield stage
         for name in self.driving.overfits:
             yield self._stage("overfit_flux4d", name, overfit=name)
         for name in self.flow_runs:
             yield self._stage("draw_flow", name, run=name)
+        if not self._measured:
+            return
         train, test = self.split
-        for scene in dict.fromkeys((*train, *test)):
+        learnt = train if self.driving.runs else []
+        for split, logs in (("train", learnt), ("test", test)):
+            if logs and not self.driving.index_path:
+                yield self._stage("index_split", f"index/{split}", split=split)
+        for scene in dict.fromkeys((*learnt, *test)):
             yield self._stage("lift_log", f"lift/{scene}", scene=scene)
         for name in self.driving.runs:
             yield self._stage("train_flux4d", name, run=name)
@@ -425,14 +438,12 @@ class DrivingPlan(Plan):
         return {}
 
     def index(self, wildcards: Any) -> Any:
-        """The index of all logs, made or the user's own; parameters say what of it counts for a job.
+        """The index of all logs, or the user's own.
 
         Raises:
             UserError: the user's own is not there.
         """
-        return touchable(
-            checked_index(self.driving.index_path) if self.driving.index_path else full_index(self.driving)
-        )
+        return self._own_index or full_index(self.driving)
 
     def tiny(self, wildcards: Any) -> Any:
         """The index of a few logs, or the user's own.
@@ -440,58 +451,81 @@ class DrivingPlan(Plan):
         Raises:
             UserError: the user's own is not there.
         """
-        return touchable(
-            checked_index(self.driving.index_path) if self.driving.index_path else tiny_index(self.driving)
-        )
+        return self._own_index or tiny_index(self.driving)
 
     def flow_index(self, wildcards: Any) -> Any:
         """The index that the clip of pictures of motion is taken from."""
         return self.index(wildcards) if wildcards.run in self.driving.runs else self.tiny(wildcards)
 
-    def clips_of_all(self, wildcards: Any) -> str:
-        """What decides which clips the index of all logs has."""
-        return self._clips(self.logs.names, ("train", "test"))
+    def training_index(self, wildcards: Any) -> Any:
+        """The index of the logs to train on, or the user's own.
 
-    def clips_of_few(self, wildcards: Any) -> str:
-        """What decides which clips the index of a few logs has."""
-        return self._clips(self._first_logs, ("train", "test"))
+        Raises:
+            UserError: the user's own is not there.
+        """
+        return self._own_index or split_index("train")
 
-    def flow_clips(self, wildcards: Any) -> str:
-        """What decides which clips the index has that pictures of motion are drawn of."""
-        return self.clips_of_all(wildcards) if wildcards.run in self.driving.runs else self.clips_of_few(wildcards)
+    def test_index(self, wildcards: Any) -> Any:
+        """The index of the logs to measure on, or the user's own.
+
+        Raises:
+            UserError: the user's own is not there.
+        """
+        return self._own_index or split_index("test")
+
+    def index_of_log(self, wildcards: Any) -> Any:
+        """The index that has a log's clips."""
+        return self.test_index(wildcards) if wildcards.scene in self.split[1] else self.training_index(wildcards)
+
+    @property
+    def _own_index(self) -> Any:
+        """The user's own index, which may be touched freely: parameters say what of it counts for a job."""
+        path = self.driving.index_path
+        return None if path is None else touchable(checked_index(path))
+
+    def clips(self, wildcards: Any) -> str:
+        """The clips of the user's own index; empty where a rule makes it, whose files then say when to run again."""
+        return self._clips()
 
     def clips_of_log(self, wildcards: Any) -> str:
-        """What decides which clips of a log there are."""
-        return self._clips((wildcards.scene,), ("train", "test"))
+        """The same of one log."""
+        return self._clips([wildcards.scene])
 
     def training_clips(self, wildcards: Any) -> str:
-        """What decides which clips are learnt from; nothing of the logs that are measured on."""
-        return self._clips(tuple(self.split[0]), ("train",))
+        """The same of what is learnt from; nothing of the logs that are measured on."""
+        return self._clips(self.split[0], "train")
 
     def measured_clips(self, wildcards: Any) -> str:
-        """What decides which clips of a log are measured: those of the log, or, if only so many are, of all."""
+        """The same of what is measured of a log, or, if only so many clips are, of all."""
         most = self._measured[wildcards.run].evaluate.max_eval_clips
-        return self._clips((wildcards.scene,) if most is None else tuple(self.split[1]), ("test",))
+        return self._clips([wildcards.scene] if most is None else self.split[1], "test")
 
-    def _clips(self, names: tuple[str, ...], splits: tuple[str, ...]) -> str:
-        if self.driving.index_path is not None:
-            path = Path(checked_index(self.driving.index_path))
-            of_file = contents_digest([("index", path)], self._context.cache, ["index", str(path)])
-            return self._own_clips(path, of_file, names, splits)
-        index = self.driving.index.model_copy(update=_OF_NO_CLIP)
-        return shlex.join(
-            [self._digest(names, index.camera_names, False, False), code_digest("driving.clips.index"), *flags(index)]
-        )
-
-    def _own_clips(self, path: Path, of_file: str, names: tuple[str, ...], splits: tuple[str, ...]) -> str:
+    def _clips(self, names: list[str] | None = None, split: str | None = None) -> str:
+        if self.driving.index_path is None:
+            return ""
         from splatdag.driving.clips.clips import read_index  # it needs pandas, which most runs of Snakemake do not
 
+        path = Path(checked_index(self.driving.index_path))
+        of_file = contents_digest([("index", path)], self._context.cache, ["index", str(path)])
         if self._read is None or self._read[0] != of_file:
             self._read = of_file, read_index(path)
-        chosen = [clip for clip in self._read[1] if clip.split in splits and clip.scene_id in names]
+        of_logs = [clip for clip in self._read[1] if names is None or clip.scene_id in names]
+        chosen = [clip for clip in of_logs if split in (None, clip.split)]
         return hashlib.blake2b(repr(chosen).encode(), digest_size=8).hexdigest()
 
     _read: tuple[str, list[Any]] | None = None
+
+    def split_logs(self, wildcards: Any) -> list[str]:
+        """Logs to train on, or those to measure on."""
+        return self.split[wildcards.split == "test"]
+
+    def split_digest(self, wildcards: Any) -> str:
+        """What the index of these is made from."""
+        return self._digest(tuple(self.split_logs(wildcards)), self.driving.index.camera_names, False, False)
+
+    def split_flags(self, wildcards: Any) -> list[str]:
+        """Options of the index of these."""
+        return flags(self.driving.index.model_copy(update=_OF_NO_CLIP))
 
     def training_points(self, wildcards: Any) -> list[str]:
         """Lifted frames of the logs to train on."""
@@ -596,6 +630,6 @@ class DrivingPlan(Plan):
 
 _OF_NO_CLIP: dict[str, Any] = {
     name: IndexOptions.model_fields[name].default
-    for name in ("tiny_scenes", "tiny_num_scenes", "val_scenes", "val_num_scenes", "max_scenes", "strict")
+    for name in ("tiny_scenes", "tiny_num_scenes", "val_scenes", "val_num_scenes", "max_scenes")
 }
-"""Options of the index that only say which logs it has, and of which kind they are."""
+"""Options of the index that say which logs it has, and which of them are measured on."""

@@ -89,6 +89,11 @@ def tiny_index(driving: DrivingConfig) -> str:
     return driving.out_tiny or "<results>/driving/index/pandaset_tiny_clips.pkl"
 
 
+def split_index(split: str) -> str:
+    """Where the index of the logs to train on, or of those to measure on, is written."""
+    return f"<results>/driving/index/{split}_clips.pkl"
+
+
 def lines_of(index: str) -> str:
     """The JSON lines beside a pickled index."""
     return str(Path(index).with_suffix(".jsonl"))

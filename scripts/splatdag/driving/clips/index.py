@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,25 +40,46 @@ def main(data_root: Path, out_full: Path, out_tiny: Path, report: Path, options:
         missing = [name for name in chosen if name not in names]
         if missing:
             raise UserError(f"{key}: {data_root} has no log {missing[0]}")
-    with ThreadPoolExecutor(job.threads) as pool:
-        logs = list(pool.map(_log, folders))
-    index = _Index(options, tests)
-    for folder, log in zip(folders, logs, strict=True):
-        index.add(folder.name, log)
+    index = cut_clips(folders, tests, options, job.threads)
     if not index.clips:
         raise UserError(f"{data_root}: no clip can be used: {index.most_frequent()}")
     few = [clip for clip in index.clips if clip["scene_id"] in tiny]
-    clips.write_index(out_full, _meta(data_root, names, tests, options, len(index.clips)), index.clips)
-    clips.write_index(out_tiny, _meta(data_root, sorted(tiny), tests, options, len(few)), few)
+    clips.write_index(out_full, meta_of(data_root, names, tests, options, len(index.clips)), index.clips)
+    clips.write_index(out_tiny, meta_of(data_root, sorted(tiny), tests, options, len(few)), few)
+    write_report(report, len(names), index, {"tiny_clips": len(few)})
+
+
+def cut_clips(folders: Sequence[Path], tests: Sequence[str], options: IndexOptions, threads: int) -> Index:
+    """Cut the clips of logs.
+
+    Args:
+        folders: of the logs.
+        tests: names of those to measure on; all others are to train on.
+        options: which clips.
+        threads: to read with.
+
+    Raises:
+        UserError: a log or clip can't be used, and `strict` is set.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        logs = list(pool.map(_log, folders))
+    index = Index(options, tests)
+    for folder, log in zip(folders, logs, strict=True):
+        index.add(folder.name, log)
+    return index
+
+
+def write_report(path: Path, logs: int, index: Index, more: Mapping[str, int]) -> None:
+    """Write and log how many clips there are of so many logs, and what was left out for which reason."""
     by_setting = dict(Counter(clip["setting"] for clip in index.clips))
     write_json(
-        report,
-        {"logs": len(names), "clips": len(index.clips), "tiny_clips": len(few), "by_setting": by_setting}
+        path,
+        {"logs": logs, "clips": len(index.clips), **more, "by_setting": by_setting}
         | {"left_out": index.left_out, "reasons": dict(Counter(left["reason"] for left in index.left_out))},
     )
-    logger.info("%d logs, %d clips (%s), %d in the tiny index", len(names), len(index.clips), by_setting, len(few))
+    logger.info("%d logs, %d clips (%s)", logs, len(index.clips), by_setting)
     if index.left_out:
-        logger.warning("%d left out, most often: %s; all in %s", len(index.left_out), index.most_frequent(), report)
+        logger.warning("%d left out, most often: %s; all in %s", len(index.left_out), index.most_frequent(), path)
 
 
 def _log(folder: Path) -> Log | UserError:
@@ -67,10 +89,10 @@ def _log(folder: Path) -> Log | UserError:
         return error
 
 
-class _Index:
+class Index:
     """The clips of the logs so far, and what was left out."""
 
-    def __init__(self, options: IndexOptions, tests: list[str]) -> None:
+    def __init__(self, options: IndexOptions, tests: Sequence[str]) -> None:
         self.options, self.tests = options, tests
         self.clips: list[dict[str, Any]] = []
         self.left_out: list[dict[str, str]] = []
@@ -120,7 +142,9 @@ def _settings(split: str, options: IndexOptions, rate: float) -> tuple[clips.Set
     return (clips.plain_setting(name, options.clip_len_s, options.stride_s, rate),)
 
 
-def _meta(data_root: Path, names: list[str], tests: list[str], options: IndexOptions, count: int) -> dict[str, Any]:
+def meta_of(
+    data_root: Path, names: Sequence[str], tests: Sequence[str], options: IndexOptions, count: int
+) -> dict[str, Any]:
     """Describe an index of so many clips of some logs."""
     rate = options.target_fps or clips.RATE
     return {
@@ -128,7 +152,7 @@ def _meta(data_root: Path, names: list[str], tests: list[str], options: IndexOpt
         "preset": options.preset,
         "target_fps": options.target_fps or None,
         "created_at": now(),
-        "scene_ids": names,
+        "scene_ids": list(names),
         "test_scenes": [name for name in tests if name in names],
         "camera_names": list(options.camera_names),
         "coord": {"lidar_points_frame": "world", "pose_convention": "sensor_to_world", "ego0_frame_index": 0},
