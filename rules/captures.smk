@@ -11,10 +11,12 @@ from splatdag.workflow.sheets import any_of
 
 captures = RULES["captures"]
 VARIANT = any_of(VARIANTS)
+CKPT = any_of(CONFIG.captures.ckpts)
 
 
 localrules:
     link_run,
+    link_ckpt_evaluation,
 
 
 rule captures:
@@ -27,6 +29,12 @@ rule captures_dual:
     """Two splats of each capture: of all its photos (combined), and of those with its match string (filtered)."""
     input:
         captures.target("captures_dual"),
+
+
+rule captures_ckpts:
+    """Checkpoint files of gsplat's simple_trainer, or of runs, measured wherever they come from."""
+    input:
+        captures.target("captures_ckpts"),
 
 
 rule extract_frames:
@@ -155,6 +163,58 @@ rule evaluate_capture:
         " --run-id captures/{wildcards.capture}/{wildcards.variant}/eval_on_{wildcards.eval_name}"
         " --sample={params.sample} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
         " --threads {threads} --log {log:q} {params.flags:q}"
+
+
+rule evaluate_ckpt:
+    """Evaluate a checkpoint file from anywhere on the dataset that it was trained on."""
+    input:
+        data=captures.ckpt_data,
+        ckpt=captures.ckpt_file,
+    output:
+        metrics="<results>/captures/{ckpt}/ckpt/metrics.json",
+        preview="<results>/captures/{ckpt}/ckpt/preview.jpg",
+        manifest=captures.output("evaluate_ckpt"),
+    log:
+        captures.log("evaluate_ckpt"),
+    benchmark:
+        captures.benchmark("evaluate_ckpt")
+    wildcard_constraints:
+        ckpt=CKPT,
+    conda:
+        "../envs/core.yaml"
+    threads: captures.threads("evaluate_ckpt")
+    resources:
+        **captures.resources("evaluate_ckpt"),
+    params:
+        data=captures.ckpt_data_digest,
+        digest=captures.ckpt_digest,
+        flags=captures.ckpt_flags,
+        code=captures.code("evaluate_ckpt"),
+        out=subpath(output.manifest, parent=True),
+    shell:
+        "exec python -m splatdag.scene.evaluate --ckpt {input.ckpt:q} --data-dir {input.data:q}"
+        " --result-dir {params.out:q} --run-id captures/{wildcards.ckpt}/ckpt --device-count {resources.devices}"
+        " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
+
+
+rule link_ckpt_evaluation:
+    """Let the evaluation of a checkpoint appear where the config wants it too (out_dir), as a link."""
+    input:
+        manifest=rules.evaluate_ckpt.output.manifest,
+    output:
+        receipt=captures.output("link_ckpt_evaluation"),
+    log:
+        captures.log("link_ckpt_evaluation"),
+    wildcard_constraints:
+        ckpt=CKPT,
+    conda:
+        "../envs/core.yaml"
+    params:
+        link=captures.ckpt_link,
+        run=subpath(input.manifest, parent=True),
+    shell:
+        "exec python -m splatdag.workflow.link --run-dir {params.run:q} --link {params.link:q}"
+        " --receipt {output.receipt:q} --log {log:q}"
 
 
 rule link_run:

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from splatdag.captures.config import CapturesConfig
+from splatdag.captures.config import CapturesConfig, CkptRun
 from splatdag.captures.sheet import DUAL_VARIANTS, Capture, Stages, read_captures, row_notices
+from splatdag.formats.photoset import PhotoSet
 from splatdag.samples.options import RoomOptions
 from splatdag.scene.split import list_file
 from splatdag.workflow.area import (
@@ -29,10 +30,10 @@ from splatdag.workflow.area import (
     touchable,
 )
 from splatdag.workflow.code_digest import code_digest
-from splatdag.workflow.digests import digest_of_files
+from splatdag.workflow.digests import contents_digest, digest_of_files
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.options import Options, flags
-from splatdag.workflow.result_dirs import link_of
+from splatdag.workflow.result_dirs import check_result_dir, link_of
 
 if TYPE_CHECKING:
     from splatdag.workflow.backend import Backend
@@ -41,6 +42,7 @@ VARIANTS = ("single", *DUAL_VARIANTS)
 """The runs of a capture: as the sheet says, on all photos, and on those that match."""
 _CAPTURE = "captures/{capture}"
 _RUN = "captures/{capture}/{variant}"
+_CKPT = "captures/{ckpt}/ckpt"
 _NAMED = 5
 """Captures that a message names at most."""
 
@@ -82,6 +84,21 @@ class Captures(Area):
             f"{_RUN}/eval_on_{{eval_name}}/manifest.json",
             GpuResources(mem_mb=16_000, runtime=120),
         ),
+        "evaluate_ckpt": StageRule(
+            "evaluate",
+            "scene.evaluate",
+            f"{_CKPT}/evaluate.log",
+            f"{_CKPT}/manifest.json",
+            GpuResources(mem_mb=16_000, runtime=120),
+        ),
+        "link_ckpt_evaluation": StageRule(
+            "link",
+            "workflow.link",
+            f"{_CKPT}/link.log",
+            "captures/{ckpt}/out_dir.txt",
+            CpuResources(threads=1),
+            throttled=False,
+        ),
         "link_run": StageRule(
             "link",
             "workflow.link",
@@ -112,20 +129,34 @@ class CapturesPlan(Plan):
         captures: CapturesConfig = config.captures
         self._config, self._context = config, context
         self.stages_of_config = Stages(captures.frames, captures.pose, captures.train)
+        self.ckpts: dict[str, CkptRun] = captures.ckpts
         self.sheet = context.found(captures.sheet)
         self.rows = read_captures(self.sheet, self.stages_of_config, Path(context.results), files=context.files)
 
     def targets(self) -> dict[str, Callable[[], list[str]]]:
         """`captures` asks for a run of each row, `captures_dual` for pairs."""
-        return {"captures": self.single_files, "captures_dual": self.dual_files}
+        return {
+            "captures": self.single_files,
+            "captures_dual": self.dual_files,
+            "captures_ckpts": self.ckpt_files,
+        }
 
     def asked(self) -> list[str]:
         """Pairs are asked for by name."""
-        return self.single_files()
+        return [*self.single_files(), *self.ckpt_files()]
 
     def single_files(self) -> list[str]:
         """A run of each row, with its evaluations and links."""
         return [file for capture in self.rows.values() for file in self._run_files(capture, ["single"])]
+
+    def ckpt_files(self) -> list[str]:
+        """Evaluations of checkpoint files, and their links."""
+        folder = f"{self._context.results}/captures"
+        links = [name for name, of_ckpt in self.ckpts.items() if of_ckpt.out_dir]
+        return [
+            *(f"{folder}/{name}/ckpt/manifest.json" for name in self.ckpts),
+            *(f"{folder}/{name}/out_dir.txt" for name in links),
+        ]
 
     def dual_files(self) -> list[str]:
         """The pairs, or what rows want of them."""
@@ -158,6 +189,11 @@ class CapturesPlan(Plan):
                 own = list(self._of_run(capture, variant))
                 if variant == "single" or any(self._context.begun(stage) for stage in own):
                     yield from own
+
+        for name, of_ckpt in self.ckpts.items():
+            yield self._stage("evaluate_ckpt", f"{name}/ckpt", ckpt=name)
+            if of_ckpt.out_dir:
+                yield self._stage("link_ckpt_evaluation", f"{name}/ckpt", ckpt=name)
 
     def _of_run(self, capture: Capture, variant: str) -> Iterator[PlannedStage]:
         row = _row(capture.name, variant)
@@ -205,13 +241,15 @@ class CapturesPlan(Plan):
             yield lpips_backend(net, ("train_capture", "evaluate_capture"))
 
     def own_resources(self, rule: str, wildcards: Any) -> OwnResources | None:
-        """As the columns resources.<stage>.<name> of the capture's row say."""
-        resources = self.row(wildcards).resources
+        """As the columns resources.<stage>.<name> of the capture's row say, or the entry of the checkpoint."""
+        of_ckpt = hasattr(wildcards, "ckpt")
+        resources = self._ckpt(wildcards).resources if of_ckpt else self.row(wildcards).resources
         return getattr(resources, Captures.rules[rule].stage, None)
 
     @cached_property
     def _with_own_resources(self) -> set[str]:
-        found = [c.resources for c in self.rows.values()]
+        found: list[Options] = [c.resources for c in self.rows.values()]
+        found += [of_ckpt.resources for of_ckpt in self.ckpts.values()]
         return {stage for own in found for stage in type(own).model_fields if getattr(own, stage).model_fields_set}
 
     def has_own_resources(self, rule: str) -> bool:
@@ -219,6 +257,57 @@ class CapturesPlan(Plan):
         return Captures.rules[rule].stage in self._with_own_resources
 
     # what rules ask for, job by job
+
+    def _ckpt(self, wildcards: Any) -> CkptRun:
+        return self.ckpts[wildcards.ckpt]
+
+    def ckpt_file(self, wildcards: Any) -> Any:
+        """A checkpoint file from anywhere.
+
+        Raises:
+            UserError: it is not there.
+        """
+        path = self._ckpt(wildcards).ckpt
+        if not Path(path).is_file():
+            raise UserError(f"config.captures.ckpts.{wildcards.ckpt}.ckpt: no such file: {path}")
+        return touchable(path)
+
+    def ckpt_digest(self, wildcards: Any) -> str:
+        """What a checkpoint file holds."""
+        path = self._ckpt(wildcards).ckpt
+        return contents_digest([("ckpt", Path(path))], self._context.cache, ["ckpt", path])
+
+    def ckpt_data(self, wildcards: Any) -> Any:
+        """The dataset that a checkpoint is evaluated on.
+
+        Raises:
+            UserError: there is none.
+        """
+        data_dir = Path(self._ckpt(wildcards).data_dir)
+        PhotoSet(data_dir).check(f"config.captures.ckpts.{wildcards.ckpt}.data_dir")
+        return touchable(data_dir)
+
+    def ckpt_data_digest(self, wildcards: Any) -> str:
+        """What that dataset holds."""
+        of_ckpt = self._ckpt(wildcards)
+        return PhotoSet(Path(of_ckpt.data_dir)).digest(self._context.cache, of_ckpt.evaluate.data_factor or 1)
+
+    def ckpt_flags(self, wildcards: Any) -> list[str]:
+        """Options of the evaluation of a checkpoint."""
+        return flags(self._ckpt(wildcards).evaluate)
+
+    def ckpt_link(self, wildcards: Any) -> str:
+        """Where the evaluation of a checkpoint appears too.
+
+        Raises:
+            UserError: nowhere, or something is in the way.
+        """
+        where, out_dir = f"config.captures.ckpts.{wildcards.ckpt}.out_dir", self._ckpt(wildcards).out_dir
+        if out_dir is None:
+            raise UserError(f"{where}: not set, so there is no link to make")
+        area = Path(self._context.results, "captures")
+        check_result_dir(Path(out_dir), area / wildcards.ckpt / "ckpt", area, where)
+        return out_dir
 
     def row(self, wildcards: Any) -> Capture:
         """The row of a job's capture.

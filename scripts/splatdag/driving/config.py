@@ -10,13 +10,12 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from splatdag.driving.network_options import VoxelizationOptions
 from splatdag.driving.options import AlignmentOptions, CheckOptions, IndexOptions
 from splatdag.driving.training_options import EvaluateOptions, FlowOptions, OverfitOptions, TrainOptions
-from splatdag.workflow.area import OwnGpuResources
+from splatdag.workflow.area import OwnGpuResources, RunName
 from splatdag.workflow.options import Options, is_null, merged
 
 RESERVED = ("index", "check", "lift", "lift_alignment", "voxelization")
 """Folders below results/driving that are no runs."""
 _INDEX = r"^[^{}]+\.(pkl|pickle)$"
-RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]
 Checkpoint = Annotated[str, StringConstraints(pattern=r"^ckpt_(last|step_\d{6,})\.pt$")]
 
 

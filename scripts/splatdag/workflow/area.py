@@ -13,9 +13,9 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.options import Options, flags
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 RECEIPT = "sample.json"
 """Last file of a bundled sample."""
+RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=100)]
+"""Name of a run that a config gives, and of its folder."""
 GpuClassName = Literal["any", "h100"]
 
 
