@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pycolmap
 import torch
+from torch import Tensor
 
 from splatdag.formats.colmap import distortion, read_model
 from splatdag.formats.images import Header, Pixels, read_header, read_mask, read_pixels, text
@@ -115,6 +116,18 @@ class Scene:
         logger.info("%s", kept)
         return LoadedPhotos(views, kept)
 
+    def view(self, name: str) -> View:
+        """Load one photo, as `load` does, into memory.
+
+        Raises:
+            UserError: as `load`.
+        """
+        return self._view(self._images[name], self._last_lens, with_points=False)
+
+    @cached_property
+    def _last_lens(self) -> Callable[..., Lens]:
+        return functools.lru_cache(maxsize=1)(Lens)
+
     def _path_of(self, image: pycolmap.Image) -> Path:
         return (self._scaled or {}).get(image.name, self.photos.folder / image.name)
 
@@ -148,6 +161,39 @@ class LoadedPhotos:
     """In the order that was asked for."""
     kept: str
     """How many photos, how large, and where they are kept, for people."""
+
+
+def photo_without_camera(photos: PhotoSet, name: str, data_factor: int = 1) -> View:
+    """Load a photo that nobody knows the camera of, upright and with its mask, as it is or from its `images_<k>/`.
+
+    Raises:
+        UserError: the photo or mask is missing or unreadable, or they do not fit each other.
+    """
+    scaled = photos.scaled(data_factor)
+    pixels = read_pixels(scaled[name] if scaled else photos.folder / name)
+    mask = None
+    if name in photos.masks:
+        mask = torch.from_numpy((_mask_of_scaled if scaled else read_mask)(photos.masks[name], pixels.size, name))
+    alpha = None if pixels.alpha is None else torch.from_numpy(pixels.alpha)
+    view = View(name, torch.from_numpy(pixels.rgb), np.eye(4), np.eye(3), mask_HW=mask, alpha_HW=alpha)
+    for _ in range(pixels.quarter_turns):
+        view = _rolled(view)
+    return view
+
+
+def scaled_to(view: View, size: tuple[int, int]) -> View:
+    """A view whose photo is scaled down to a width and height; its camera is left as it is."""
+
+    def resized(plane: Tensor, interpolation: int) -> Tensor:
+        return torch.from_numpy(cv2.resize(plane.numpy(), size, interpolation=interpolation))
+
+    mask, alpha = view.mask_HW, view.alpha_HW
+    return replace(
+        view,
+        image_HW3=resized(view.image_HW3, cv2.INTER_AREA),
+        mask_HW=None if mask is None else resized(mask.to(torch.uint8), cv2.INTER_NEAREST_EXACT) > 0,
+        alpha_HW=None if alpha is None else resized(alpha, cv2.INTER_AREA),
+    )
 
 
 def _pose(image: pycolmap.Image) -> np.ndarray:
@@ -185,14 +231,14 @@ def _as_camera_saw(pixels: Pixels, camera: pycolmap.Camera, path: Path) -> Pixel
     """
     size = (camera.width, camera.height)
     turned = pixels.turned() if pixels.orientation >= 5 else pixels
-    for fits in (tuple.__eq__, _same_shape):
+    for fits in (tuple.__eq__, same_shape):
         for candidate in (pixels, turned):
             if fits(candidate.size, size):
                 return candidate
     raise UserError(f"{path}: the photo is {text(pixels.size)} pixels, but its COLMAP camera is {text(size)}")
 
 
-def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether one size is a scaled version of the other, to the rounding of the smaller one's sides."""
     small, large = sorted((size, other))
     scales = [s / b for s, b in zip(small, large, strict=True)]
@@ -202,7 +248,7 @@ def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
 def _mask_of_scaled(path: Path, size: tuple[int, int], name: str) -> np.ndarray:
     """The mask of a photo from `images_<k>/`, drawn on it or on the large one."""
     drawn = read_header(path).size
-    mask = read_mask(path, drawn if _same_shape(drawn, size) else size, name)
+    mask = read_mask(path, drawn if same_shape(drawn, size) else size, name)
     return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
 
 

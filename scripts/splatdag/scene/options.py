@@ -274,3 +274,24 @@ class EvaluateOptions(Options):
     """Network of LPIPS, which is measured where its weights are on disk."""
     eval_match_string: str | None = None
     """Evaluate only on photos with this word in their names; unset or empty: on all."""
+
+
+class RendersOptions(Options):
+    """Evaluation of pictures that any program rendered."""
+
+    may_be_empty: ClassVar[tuple[str, ...]] = ("eval_match_string",)
+
+    data_factor: int = Field(1, ge=1)
+    """Photos are taken from `images_<factor>/` where that is there; larger ones are scaled to their renders anyway."""
+    white_bg: bool = False
+    """Transparent photos and pictures show white in place of black."""
+    lpips_net: Literal["alex", "vgg"] = "alex"
+    """Network of LPIPS, which is measured where its weights are on disk."""
+    split: str = "test_every"
+    """What was held out, for pictures `val_step…`, which are numbered: `test_every`, `all`, or a list file's path."""
+    test_every: int = Field(8, ge=1)
+    """Every n-th photo was held out."""
+    match_string: str | None = None
+    """The training was of photos with this word in their names."""
+    eval_match_string: str | None = None
+    """The evaluation was of photos with this word in their names; unset: as match_string; empty: of all held out."""

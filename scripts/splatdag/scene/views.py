@@ -81,11 +81,16 @@ class View:
 
     def target(self, white: bool = False) -> Tensor:
         """Colours [H, W, 3] in [0, 1]; what is transparent shows black, or white."""
-        image = self.image_HW3.float() / 255
-        if self.alpha_HW is None:
-            return image
-        alpha = self.alpha_HW[..., None].float() / 255
-        return image * alpha + (1 - alpha) if white else image * alpha
+        return composed(self.image_HW3, self.alpha_HW, white)
+
+
+def composed(image_HW3: Tensor, alpha_HW: Tensor | None, white: bool = False) -> Tensor:
+    """Colours [H, W, 3] in [0, 1] of 8-bit pixels; what is transparent shows black, or white."""
+    image = image_HW3.float() / 255
+    if alpha_HW is None:
+        return image
+    alpha = alpha_HW[..., None].float() / 255
+    return image * alpha + (1 - alpha) if white else image * alpha
 
 
 def camera_tensors(view: View, frame: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
