@@ -55,9 +55,9 @@ def test_a_checkpoint_from_anywhere_is_measured_without_the_folder_of_its_traini
     manifest = Manifest.model_validate(read_json(out / "manifest.json"))
     assert manifest.stage == "driving.evaluation.evaluate"
     assert manifest.inputs["ckpt"] == file_digest(elsewhere)
-    assert manifest.inputs.keys() == {"ckpt", "clips_001"}
+    assert manifest.inputs.keys() == {"ckpt", "clips_001", "log_001"}
     assert (manifest.steps, manifest.options["channels"], manifest.options["max_eval_clips"]) == (6, [8, 8], None)
-    assert {"eval", "publish", "total"} == manifest.seconds.keys()
+    assert {"startup", "eval", "publish", "total"} == manifest.seconds.keys()
     assert manifest.gaussians == read_json(trained() / "manifest.json")["gaussians"]
     assert [(run.name, run.fault) for run in read_runs(tmp_path / "results")] == [("driving/theirs", "")]
 
@@ -94,15 +94,15 @@ def test_what_was_measured_of_another_checkpoint_or_with_other_options_is_not_me
     with pytest.raises(UserError, match=r"001.metrics\.json: was measured with another checkpoint; evaluate"):
         merge.main(out, other, street() / INDEX, ("001",), Job())
     rows = read_json(out / "001" / MEASURED)
-    rows["rows"]["evaluated"]["options"]["dynamic_mask"] = "points_dilated"
+    rows["rows"]["manifest"]["options"]["dynamic_mask"] = "points_dilated"
     (out / "002").mkdir()
     (out / "002" / MEASURED).write_text(json.dumps(rows))
     with pytest.raises(UserError, match=r"002.metrics\.json: was measured with other options; evaluate"):
         merge.main(out, ckpt, street() / INDEX, ("001", "002"), Job())
     with pytest.raises(UserError, match="ckpt: no such file"):
         merge.main(out, tmp_path / "none.pt", street() / INDEX, ("001",), Job())
-    (out / "001" / MEASURED).write_text('{"rows": {"evaluated": null}}')
-    with pytest.raises(UserError, match=r"001.metrics\.json: not what an evaluation writes"):
+    (out / "001" / MEASURED).write_text('{"rows": {"manifest": null}}')
+    with pytest.raises(UserError, match=r"001.metrics\.json: not what .*an evaluation writes"):
         merge.main(out, ckpt, street() / INDEX, ("001",), Job())
     with pytest.raises(UserError, match="scenes: none"):
         merge.main(out, ckpt, street() / INDEX, (), Job())

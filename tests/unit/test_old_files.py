@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from flux4d import INDEX, street, trained
+from flux4d import INDEX, overfitted, street, trained
 
 from splatdag.driving.checks import voxelization
 from splatdag.driving.clips.clips import Clip, clips_digest, read_index
@@ -62,8 +63,9 @@ def assert_has(content: Any, form: Any, where: str = "") -> None:
         assert not isinstance(content, bool), where
 
 
-def test_metrics_have_every_old_key_of_its_old_type() -> None:
-    metrics = json.loads((trained() / "metrics.json").read_text())
+@pytest.mark.parametrize("made", [trained, overfitted])
+def test_metrics_have_every_old_key_of_its_old_type(made: Callable[[], Path]) -> None:
+    metrics = json.loads((made() / "metrics.json").read_text())
     assert_has(metrics, METRICS)
     found = metrics["scene_flow"]
     points = sum(found["epe_3way_count"].values())
