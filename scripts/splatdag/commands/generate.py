@@ -8,8 +8,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from splatdag.areas import all_rules
 from splatdag.config import Config, schema
@@ -113,15 +116,29 @@ def conda_environment(pins: str) -> str:
 def pinned(pins: str) -> str:
     """The pins with their second part, what the first pulls in, made anew from what is installed."""
     head, marker, _ = pins.partition("# what the packages above pull in (make pins)\n")
-    wanted = {_name(line) for line in head.splitlines() if "==" in line}
-    installed = {_name(d.name): f"{d.name}=={d.version.partition('+')[0]}" for d in distributions()}
-    beside = wanted | {"splatdag", "pip", "setuptools", "wheel"}
-    pulled = [line for name, line in sorted(installed.items()) if name not in beside and not _of_cuda(name)]
-    return head + marker + "\n".join(pulled) + "\n"
+    installed = {_name(distribution.name): distribution for distribution in distributions()}
+    wanted = {_name(line.partition("==")[0]) for line in head.splitlines() if "==" in line}
+    names = sorted(_pulled_in(wanted, installed) - wanted - {"setuptools"})
+    lines = [f"{installed[name].name}=={installed[name].version.partition('+')[0]}" for name in names]
+    return head + marker + "\n".join(lines) + "\n"
 
 
-def _name(requirement: str) -> str:
-    return re.sub(r"[-_.]+", "-", requirement.partition("==")[0].strip()).lower()
+def _pulled_in(wanted: set[str], installed: dict[str, Distribution]) -> set[str]:
+    """Names of installed packages that some packages need here, and of those that these need."""
+    found, left = set[tuple[str, str]](), [(name, "") for name in wanted]  # with the extra that is asked for
+    while left:
+        name, extra = package = left.pop()
+        if package in found or name not in installed or _of_cuda(name):
+            continue
+        found.add(package)
+        for requirement in map(Requirement, installed[name].requires or ()):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                left += [(_name(requirement.name), inner) for inner in ("", *requirement.extras)]
+    return {name for name, _ in found}
+
+
+def _name(name: str) -> str:
+    return str(canonicalize_name(name))
 
 
 def _of_cuda(name: str) -> bool:
