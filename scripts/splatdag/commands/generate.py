@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from splatdag.areas import all_rules
 from splatdag.config import Config, schema
 from splatdag.workflow.area import GpuResources
-from splatdag.workflow.options import documented
+from splatdag.workflow.options import documented, documented_presets, with_presets
 from splatdag.workflow.publish import write_text
 
 
@@ -33,7 +33,8 @@ def generated(root: Path) -> dict[Path, str]:
         readme: _between("rule graph").sub(lambda _: rule_graph(root), readme.read_text(encoding="utf-8")),
         root / "config" / "config.schema.json": schema(),
         config_readme: _filled(
-            config_readme.read_text(encoding="utf-8"), {"options": options_table, "resources": resources_table}
+            config_readme.read_text(encoding="utf-8"),
+            {"presets": presets_tables, "options": options_table, "resources": resources_table},
         ),
         root / "envs" / "core.yaml": conda_environment((root / "envs" / "core.txt").read_text(encoding="utf-8")),
     }
@@ -85,6 +86,16 @@ def options_table() -> str:
             continue
         rows.append(f"| `{key}` | {kind} | {default} | {meaning.replace('|', chr(92) + '|')} |")
     return "\n" + "\n".join(rows) + "\n\n"
+
+
+def presets_tables() -> str:
+    """What every preset sets, as a Markdown table for each section of the config that has presets."""
+    tables = []
+    for key, options in with_presets(Config):
+        rows = [f"| `{key}.preset` | what it is | what it sets |", "|---|---|---|"]
+        rows += [f"| `{name}` | {meaning} | {values or '–'} |" for name, meaning, values in documented_presets(options)]
+        tables.append("\n".join(rows))
+    return "\n" + "\n\n".join(tables) + "\n\n"
 
 
 def resources_table() -> str:
