@@ -12,17 +12,19 @@ from snakemake.cli import parse_config
 from snakemake.common import dict_to_key_value_args
 
 from splatdag.commands.generate import conda_environment, generated
-from splatdag.config import read_config
+from splatdag.config import Config, read_config
 from splatdag.scene.options import TrainOptions
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import (
     Options,
     differences,
     documented,
+    documented_presets,
     flags,
     notices_of,
     overridden,
     validated,
+    with_presets,
     with_unset,
 )
 
@@ -46,6 +48,7 @@ class Outer(Options):
         "fast": {"steps": 10, "inner": {"rate": 0.9, "on": True}},
         "tiny": {"steps": 3, "cap": 4},
     }
+    preset_meanings: ClassVar = {"plain": "as it is", "fast": "soon done", "tiny": "small"}
     auto: ClassVar = {"cpu": "tiny", "gpu": "fast"}
 
     preset: Literal["auto", "plain", "fast", "tiny"] = "plain"
@@ -251,11 +254,22 @@ def test_every_problem_has_its_own_line():
 
 
 def test_every_option_has_its_meaning_written_down():
-    from splatdag.config import Config
-
     rows = list(documented(Config))
     assert len(rows) > 40
     assert [key for key, _, _, meaning in rows if len(meaning) < 5] == []
+
+
+def test_every_preset_is_described_and_listed_with_all_that_it_sets() -> None:
+    found = dict(with_presets(Config))
+    assert found.keys() >= {"captures.train", "driving.train", "driving.overfit"}
+    for options in found.values():
+        assert options.preset_meanings.keys() == options.presets.keys()
+    assert list(documented_presets(Outer)) == [
+        ("auto", "`tiny` on a CPU, `fast` on a GPU", ""),
+        ("plain", "as it is", ""),
+        ("fast", "soon done", "steps 10, inner.rate 0.9, inner.on true"),
+        ("tiny", "small", "steps 3, cap 4"),
+    ]
 
 
 def test_the_small_preset_is_a_set_of_valid_training_options():

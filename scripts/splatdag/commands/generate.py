@@ -8,13 +8,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from splatdag.areas import all_rules
 from splatdag.config import Config, schema
 from splatdag.workflow.area import GpuResources
-from splatdag.workflow.options import documented
+from splatdag.workflow.options import documented, documented_presets, with_presets
 from splatdag.workflow.publish import write_text
 
 
@@ -30,7 +33,8 @@ def generated(root: Path) -> dict[Path, str]:
         readme: _between("rule graph").sub(lambda _: rule_graph(root), readme.read_text(encoding="utf-8")),
         root / "config" / "config.schema.json": schema(),
         config_readme: _filled(
-            config_readme.read_text(encoding="utf-8"), {"options": options_table, "resources": resources_table}
+            config_readme.read_text(encoding="utf-8"),
+            {"presets": presets_tables, "options": options_table, "resources": resources_table},
         ),
         root / "envs" / "core.yaml": conda_environment((root / "envs" / "core.txt").read_text(encoding="utf-8")),
     }
@@ -84,6 +88,16 @@ def options_table() -> str:
     return "\n" + "\n".join(rows) + "\n\n"
 
 
+def presets_tables() -> str:
+    """What every preset sets, as a Markdown table for each section of the config that has presets."""
+    tables = []
+    for key, options in with_presets(Config):
+        rows = [f"| `{key}.preset` | what it is | what it sets |", "|---|---|---|"]
+        rows += [f"| `{name}` | {meaning} | {values or '–'} |" for name, meaning, values in documented_presets(options)]
+        tables.append("\n".join(rows))
+    return "\n" + "\n\n".join(tables) + "\n\n"
+
+
 def resources_table() -> str:
     """What the jobs of each rule ask a node for, and which area a rule is of, as a Markdown table."""
     names = list(GpuResources.model_fields)
@@ -113,15 +127,29 @@ def conda_environment(pins: str) -> str:
 def pinned(pins: str) -> str:
     """The pins with their second part, what the first pulls in, made anew from what is installed."""
     head, marker, _ = pins.partition("# what the packages above pull in (make pins)\n")
-    wanted = {_name(line) for line in head.splitlines() if "==" in line}
-    installed = {_name(d.name): f"{d.name}=={d.version.partition('+')[0]}" for d in distributions()}
-    beside = wanted | {"splatdag", "pip", "setuptools", "wheel"}
-    pulled = [line for name, line in sorted(installed.items()) if name not in beside and not _of_cuda(name)]
-    return head + marker + "\n".join(pulled) + "\n"
+    installed = {_name(distribution.name): distribution for distribution in distributions()}
+    wanted = {_name(line.partition("==")[0]) for line in head.splitlines() if "==" in line}
+    names = sorted(_pulled_in(wanted, installed) - wanted - {"setuptools"})
+    lines = [f"{installed[name].name}=={installed[name].version.partition('+')[0]}" for name in names]
+    return head + marker + "\n".join(lines) + "\n"
 
 
-def _name(requirement: str) -> str:
-    return re.sub(r"[-_.]+", "-", requirement.partition("==")[0].strip()).lower()
+def _pulled_in(wanted: set[str], installed: dict[str, Distribution]) -> set[str]:
+    """Names of installed packages that some packages need here, and of those that these need."""
+    found, left = set[tuple[str, str]](), [(name, "") for name in wanted]  # with the extra that is asked for
+    while left:
+        name, extra = package = left.pop()
+        if package in found or name not in installed or _of_cuda(name):
+            continue
+        found.add(package)
+        for requirement in map(Requirement, installed[name].requires or ()):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                left += [(_name(requirement.name), inner) for inner in ("", *requirement.extras)]
+    return {name for name, _ in found}
+
+
+def _name(name: str) -> str:
+    return str(canonicalize_name(name))
 
 
 def _of_cuda(name: str) -> bool:

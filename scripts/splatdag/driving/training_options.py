@@ -105,9 +105,10 @@ SMALL: dict[str, Any] = {
     "log_every": 2,
     "save_ckpt_every": 80,
 }
-"""A network and a schedule that suit a CPU and the sample logs."""
-AUTO = {"cpu": "small", "gpu": "default"}
-"""What the preset `auto` stands for."""
+_MEANINGS = {
+    "default": "the paper's sizes, and what the reproduction has for the rest",
+    "small": "a network and a schedule that suit a CPU and the bundled logs",
+}
 
 
 class OverfitOptions(LearnOptions):
@@ -116,7 +117,8 @@ class OverfitOptions(LearnOptions):
     section: ClassVar[str] = "driving.overfit"
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "small": SMALL}
-    auto: ClassVar[dict[str, str]] = AUTO
+    preset_meanings: ClassVar[dict[str, str]] = _MEANINGS
+    auto: ClassVar[dict[str, str]] = {"cpu": "small", "gpu": "default"}
 
     preset: Literal["auto", "default", "small"] = "auto"
     """default: the reproduction's; small: for a CPU and the sample logs; auto: `small` on a CPU, `default` on a GPU."""
@@ -134,7 +136,8 @@ class TrainOptions(LearnOptions):
     section: ClassVar[str] = "driving.train"
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "small": {**SMALL, "cache_max_items": 16}}
-    auto: ClassVar[dict[str, str]] = AUTO
+    preset_meanings: ClassVar[dict[str, str]] = _MEANINGS
+    auto: ClassVar[dict[str, str]] = {"cpu": "small", "gpu": "default"}
     not_in_key: ClassVar[Set[str]] = {*LearnOptions.not_in_key, "cache_max_items"}
 
     preset: Literal["auto", "default", "small"] = "auto"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from splatdag.scene.notices import WITHOUT_EFFECT, notices
-from splatdag.scene.presets import PRESETS
+from splatdag.scene.presets import MEANINGS, PRESETS
 from splatdag.splats.strategies.options import StrategyOptions
 from splatdag.training.options import TrainingOptions
 from splatdag.workflow.options import Options
@@ -18,6 +18,7 @@ class SplatOptions(TrainingOptions):
     """Training of one scene. Steps are counted from 1."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    preset_meanings: ClassVar[dict[str, str]] = MEANINGS
     auto: ClassVar[dict[str, str]] = {"cpu": "small", "gpu": "fast"}
     not_in_key: ClassVar[Set[str]] = {*WITHOUT_EFFECT, "checkpoint_every", "image_cache"}
     refused: ClassVar[dict[str, str]] = {

@@ -11,7 +11,6 @@ MCMC: dict[str, Any] = {
     "scale_reg": 0.01,
     "strategy": {"kind": "mcmc", "refine_stop_iter": 25_000, "cap_max": 1_000_000},
 }
-"""`simple_trainer.py mcmc`."""
 
 TUNED: dict[str, Any] = {
     "save_ply": True,
@@ -34,7 +33,6 @@ TUNED: dict[str, Any] = {
         "refine_scale2d_stop_iter": 26_000,
     },
 }
-"""The hyper-parameters of the old training scripts."""
 
 FAST: dict[str, Any] = {
     "max_steps": 1_000,
@@ -54,7 +52,6 @@ FAST: dict[str, Any] = {
         "reset_every": 100_000,
     },
 }
-"""Four views a step, coarse first, no opacity reset, little decay and the mean of the last steps in its place."""
 
 FAST_FINE: dict[str, Any] = {
     **FAST,
@@ -63,7 +60,6 @@ FAST_FINE: dict[str, Any] = {
     "average_steps": 336,
     "strategy": {**FAST["strategy"], "refine_stop_iter": 1_050},
 }
-"""`fast`, with time for more Gaussians."""
 
 FAST_MCMC: dict[str, Any] = {
     **MCMC,
@@ -81,7 +77,6 @@ FAST_MCMC: dict[str, Any] = {
         "refine_every": 25,
     },
 }
-"""`mcmc` in the same way: for few photos, on which densification by gradients adds far too many Gaussians."""
 
 SMALL: dict[str, Any] = {
     "max_steps": 1_500,
@@ -106,7 +101,6 @@ SMALL: dict[str, Any] = {
         "cap_max": 16_000,
     },
 }
-"""A budget that suits a CPU."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -117,3 +111,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast_mcmc": FAST_MCMC,
     "small": SMALL,
 }
+
+MEANINGS = {
+    "default": "the defaults of gsplat 1.5.3's `simple_trainer.py default`, but `data_factor` is 1",
+    "mcmc": "those of `simple_trainer.py mcmc`: a fixed number of Gaussians, moved to where they are needed",
+    "tuned": "the hyper-parameters of the old training scripts",
+    "fast": "four views a step, coarse first, no opacity reset, little decay but the mean of the last steps",
+    "fast_fine": "`fast`, with time for more Gaussians",
+    "fast_mcmc": "`mcmc` in the way of `fast`: for few photos, where growing by gradients adds too many Gaussians",
+    "small": "a budget that suits a CPU: small photos, few Gaussians, large steps",
+}
+"""What each is, for the table in config/README.md."""

@@ -53,6 +53,7 @@ class Options(BaseModel):
         defer_build=True,  # most classes are only bases of others, or parts of them
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    preset_meanings: ClassVar[dict[str, str]] = {}
     auto: ClassVar[dict[str, str]] = {}
     """`cpu` and `gpu`: the presets that `auto` stands for."""
     refused: ClassVar[dict[str, str]] = {}
@@ -341,6 +342,30 @@ def _unset_by_flag(kinds: Sequence[type[Options]], flag: str, value: str) -> boo
     *path, name = flag.removeprefix("--").replace("-", "_").split(".")
     sections = [section for kind in kinds if (section := _section(kind, path)) is not None]
     return any(section.unsets(name, value) for section in sections)
+
+
+def with_presets(options: type[Options], prefix: str = "") -> Iterator[tuple[str, type[Options]]]:
+    """Key and class of all options below some that have presets."""
+    if options.presets:
+        yield prefix.removesuffix("."), options
+    for name in _sections(options):
+        yield from with_presets(typing.cast(type[Options], options.model_fields[name].annotation), f"{prefix}{name}.")
+
+
+def documented_presets(options: type[Options]) -> Iterator[tuple[str, str, str]]:
+    """Rows of the docs table of a class's presets: name, meaning, and the values that it sets."""
+    if options.auto:
+        yield AUTO, f"`{options.auto['cpu']}` on a CPU, `{options.auto['gpu']}` on a GPU", ""
+    for name, values in options.presets.items():
+        yield name, options.preset_meanings[name], ", ".join(_written(values))
+
+
+def _written(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _written(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key} {_shown(value)}"
 
 
 def documented(options: type[Options], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
