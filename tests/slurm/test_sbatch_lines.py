@@ -11,9 +11,11 @@ import json
 import re
 import shlex
 import subprocess
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
+import yaml
 
 RECORD = Path(__file__).with_name("sbatch_lines.json")
 NO_EXPORT = 'sharing={"export": false, "upload": {"repo_id": "lab/x"}}'
@@ -28,8 +30,8 @@ gpu_classes: {any: {slurm_partition: gpu, gpu_model: a100, constraint: fast, max
 """,
 }
 TARGETS = {
-    "make_sample_room": "samples/room/sample.json",
-    "make_sample_street": "samples/street/sample.json",
+    "make_sample room": "samples/room/sample.json",
+    "make_sample street": "samples/street/sample.json",
     "extract_frames": "captures/walk/images/frames.json",
     "pose_capture": "captures/dog/registration.json",
     "train_capture single": "captures/cat/single/splat.ply",
@@ -39,11 +41,12 @@ TARGETS = {
     "upload_scene": "sharing/single/owl.json",
     "record_capture": "captures/emu/single/rerun/capture.rrd",
     "index_pandaset": "driving/index/report.json",
+    "index_split": "driving/index/train.json",
     "check_pandaset": "driving/check/report.json",
     "lift_alignment": "driving/lift_alignment/0/alignment.json",
     "voxelization": "driving/voxelization/0/voxelization.json",
     "lift_log": "driving/lift/003.json",
-    "flux4d_flow": "driving/overfit/flow/summary.json",
+    "draw_flow": "driving/overfit/flow/summary.json",
     "evaluate_flux4d": "driving/flux4d/001/metrics.json",
     "record_drive": "driving/other/001/rerun/driving.rrd",
     "record_epoch": "samples/humans/results/hi4d_pair00_greet/sample/rerun/evaluation_nvs_epoch_0000.rrd",
@@ -51,12 +54,12 @@ TARGETS = {
 """One job of each kind, of captures that do not depend on each other."""
 SHARED = {
     "compile_kernels": "kernels/any.json",
-    "make_sample_humans": "samples/humans/sample.json",
-    "flux4d_overfit": "driving/overfit/ckpt_last.pt",
+    "make_sample humans": "samples/humans/sample.json",
+    "overfit_flux4d": "driving/overfit/ckpt_last.pt",
     "train_flux4d": "driving/flux4d/ckpt_last.pt",
 }
 """Jobs that others wait for, with the file that each makes: they are asked for before."""
-LAST = {"flux4d": "driving/flux4d/manifest.json"}
+LAST = {"merge_flux4d": "driving/flux4d/manifest.json"}
 """Jobs that wait for some of TARGETS, and are asked for after them."""
 FINISHED = {
     "dog": [],
@@ -151,6 +154,58 @@ def test_every_rule_asks_slurm_for_what_is_on_record(project, fake_slurm, reques
         record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
         RECORD.write_text(json.dumps(record | {site: found}, indent=1) + "\n")
     assert found == json.loads(RECORD.read_text())[site]
+
+
+LINE = re.compile(r" -p (\w+) -t (\d+) --mem (\d+) .*--cpus-per-task=(\d+) .*--gpus=(\S+)")
+"""Partition, minutes, memory, CPUs and GPUs of a line of sbatch."""
+TOLD = re.compile(
+    r"resources:.* (\w+_slots)=(\d+).*\nShell command: .*--run-id \w+/(?:logs/)?(\w+).* --device-count (\d)"
+    r" --gpu-class (\w+) .*--threads (\d+) "
+)
+"""Of a training as Snakemake tells it: what limits its GPUs, and how many, the run, and the flags of its stage."""
+
+
+def test_what_the_config_a_row_a_run_and_the_command_line_ask_for_reaches_sbatch(project, fake_slurm):
+    """The class is submitted, counted against its limit and billed alike."""
+    prepare(project)
+    path = project / "config" / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    of_rule = {"gpu_class": "h100", "gpus": 2, "mem_mb": 50_000, "runtime": 100, "threads": 3}
+    config["resources"] = {"train_capture": of_rule}
+    own = {"gpu_class": "any", "gpus": 4, "threads": 12}
+    config["driving"]["runs"] = {"flux4d": {}, "other": {"resources": {"train": own}}}
+    path.write_text(json.dumps(config))
+
+    def asked(*arguments):
+        """Run → class, GPUs, minutes, memory and CPUs; sbatch, the limits and the stage are told the same."""
+        done, calls = fake_slurm(*arguments, "--force", "--retries", "0")
+        lines, found = sbatch_lines(project, calls), {}
+        for slots, count, run, devices, name, threads in TOLD.findall(done.stdout + done.stderr):
+            [line] = [lines[job][-1] for job in lines if f"wildcards_{run}" in job]
+            partition, minutes, memory, cpus, gpus = LINE.search(line).groups()
+            assert (partition, slots) == {"any": ("gpu", "gpu_slots"), "h100": ("h100", "h100_slots")}[name]
+            assert gpus.removeprefix("h100:") == count == devices
+            assert cpus == threads
+            found[run] = (name, *map(int, (count, minutes, memory, cpus)))
+        return found, calls[-1][-1]
+
+    captures = [f"results/captures/{name}/single/splat.ply" for name in ("cat", "ape")]
+    trainings = [f"results/driving/{name}/ckpt_last.pt" for name in ("flux4d", "other")]
+    assert asked(*captures, *trainings)[0] == {
+        "cat": ("h100", 2, 100, 50_000, 3),
+        "ape": ("h100", 2, 60, 64_000, 8),
+        "flux4d": ("h100", 1, 720, 48_000, 8),
+        "other": ("any", 4, 720, 48_000, 12),
+    }
+    for name in ("any", "h100"):
+        given = f"train_flux4d:gpu_class={name}"
+        found, command = asked(*trainings, "--set-resources", given)
+        assert found == {"flux4d": (name, 1, 720, 48_000, 8), "other": (name, 4, 720, 48_000, 12)}
+        assert b64encode(given.encode()).decode() in command, "the job's own process is told, too"
+    done, _ = fake_slurm(*trainings, "--set-resources", "train_flux4d:gpu_class=a100")
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("splatdag: ")]
+    assert line.startswith("splatdag: config.resources.train_flux4d.gpu_class: input should be 'any' or 'h100'")
 
 
 def test_the_token_of_the_hub_reaches_jobs_by_the_environment_alone(project, fake_slurm, monkeypatch):

@@ -72,24 +72,39 @@ def test_a_scene_that_fails_costs_no_other_and_touching_reruns_nothing(results, 
     assert OTHER not in snakemake("status", *only).stdout
 
 
-def test_the_sample_is_planned_before_it_is_there(snakemake):
-    jobs = planned(snakemake("-n", "-p", "recordings").stdout)
+def test_what_is_there_or_asked_for_beside_it_is_recorded_and_nothing_else_is_trained(snakemake, project):
+    done = snakemake("-n", "-p", "recordings")
+    assert set(planned(done.stdout)) == {"make_sample", "record_epoch", "recordings"}
+    assert [line for line in done.stderr.splitlines() if line.startswith("splatdag: recordings: ")] == [
+        "splatdag: recordings: room, flux4d/001, overfit/clip_0: not there yet, so not recorded; ask for them, too, to"
+        " make them first: snakemake all"
+    ]
     run = f"results/samples/humans/results/{SCENE}/{EXP}"
+    jobs = planned(snakemake("-n", "-p", "captures", "recordings").stdout)
     assert len(jobs["record_epoch"]) == 5
-    assert jobs["record_capture"] == [
+    [command] = [line for line in jobs["record_epoch"] if "trn_nv_generation" in line]
+    assert f"--run-dir {run} --task trn_nv_generation --epoch epoch_0016" in command
+    assert f"--out {run}/rerun/trn_nv_generation_epoch_0016.rrd" in command
+    of_capture = [
         "exec python -m splatdag.captures.record_capture --run-dir results/captures/room/single"
         " --model results/captures/room/sparse/0/points3D.bin --out results/captures/room/single/rerun/capture.rrd"
         " --threads 2 --log logs/captures/room/single/recording.log"
     ]
-    [command] = [line for line in jobs["record_epoch"] if "trn_nv_generation" in line]
-    assert f"--run-dir {run} --task trn_nv_generation --epoch epoch_0016" in command
-    assert f"--out {run}/rerun/trn_nv_generation_epoch_0016.rrd" in command
-    assert "train_capture" in jobs, "what is missing is trained"
+    assert jobs["record_capture"] == of_capture
+    assert "train_capture" in jobs
+    assert "train_flux4d" not in jobs
+    assert "record_drive" not in jobs
+    by_file = ("results/driving/overfit/manifest.json", "recordings")
+    assert len(planned(snakemake("-n", "-p", *by_file).stdout)["record_drive"]) == 1, "a run that a file asks for"
+    manifest = project / "results/captures/room/single/manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    assert planned(snakemake("-n", "-p", "recordings").stdout)["record_capture"] == of_capture, "a run that is there"
 
 
 def test_options_of_pictures_are_flags_and_selection_is_none(snakemake):
     given = '{"epoch": 15, "tasks": "nvs", "recordings": {"downscale": 2, "gaussians": false}}'
-    jobs = planned(snakemake("-n", "-p", "recordings", "--config", f"sharing={given}").stdout)
+    jobs = planned(snakemake("-n", "-p", "captures", "recordings", "--config", f"sharing={given}").stdout)
     [command] = jobs["record_epoch"]
     assert command.endswith("/evaluation_nvs_epoch_0015.log --downscale=2")
     assert jobs["record_capture"][0].endswith("/recording.log --downscale=2 --no-gaussians")

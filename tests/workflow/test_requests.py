@@ -7,30 +7,40 @@ import re
 import pytest
 from plans import SHEET, planned
 
+from splatdag.areas import all_rules
+from splatdag.workflow.area import GpuResources
 
-def can_use_gpus(repository, rule):
-    """Whether the stage that a rule runs takes `--device-count`."""
-    module = re.search(r"exec python -m ([\w.]+)", rule)
-    if module is None:
-        return False
-    tree = ast.parse((repository / "scripts" / f"{module[1].replace('.', '/')}.py").read_text())
+
+def can_use_gpus(repository, module):
+    """Whether a stage takes `--device-count`."""
+    tree = ast.parse((repository / "scripts" / "splatdag" / f"{module.replace('.', '/')}.py").read_text())
     [main] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
     return "device_count" in {argument.arg for argument in main.args.args}
 
 
-def test_every_gpu_rule_has_a_class_and_threads(repository):
-    """Also one that would stay on the CPU because it forgot to say how many."""
-    found = set()
-    for path in (repository / "rules").glob("*.smk"):
-        for rule in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
-            asks = re.search(r'\*\*site\(\s*"(any|h100)"', rule)
-            if asks or "--device-count" in rule or can_use_gpus(repository, rule):
-                assert asks, rule[:60]
-                assert "--device-count {resources.devices}" in rule, rule[:60]
-                assert "--gpu-class {resources.gpu_class}" in rule, rule[:60]
-                assert "threads:" in rule, rule[:60]
-                found.add(rule.partition(":")[0])
-    assert {"compile_kernels", "train_capture", "train_flux4d", "evaluate_flux4d"} <= found
+def test_rules_take_what_the_list_of_areas_says_of_them(repository):
+    """What a stage that can use GPUs is asked for, too: else it would stay on the CPU."""
+    texts = [path.read_text() for path in (repository / "rules").glob("*.smk")]
+    bodies = {
+        text.partition(":")[0]: text for rules in texts for text in re.split(r"^rule ", rules, flags=re.MULTILINE)[1:]
+    }
+    with_gpus = set()
+    for name, (_, rule) in all_rules().items():
+        body = bodies[name]
+        named = re.findall(r'\.(log|benchmark|output|threads|resources|code)\(\s*"(\w+)"', body)
+        assert {what for _, what in named} == {name}, name
+        assert ("resources", name) in named or rule.module == "workflow.link", name
+        if "{" in rule.module:
+            continue
+        assert f"python -m splatdag.{rule.module} " in body
+        asked = "--device-count {resources.devices}" in body, "--gpu-class {resources.gpu_class}" in body
+        if can_use_gpus(repository, rule.module):
+            assert isinstance(rule.resources, GpuResources), name
+            assert asked == (True, True), name
+            with_gpus.add(name)
+        else:
+            assert asked == (False, False), name
+    assert {"compile_kernels", "train_capture", "train_flux4d", "evaluate_flux4d"} <= with_gpus
 
 
 def test_slurm_gets_the_partition_of_the_site(snakemake, project):
@@ -79,7 +89,7 @@ def test_a_row_may_ask_for_several_gpus(snakemake, project, style):
 def test_more_gpus_switch_the_device_and_nothing_else_that_is_asked_of_a_training(snakemake):
     targets = ("captures", "flux4d_overfit", "flux4d")
     on_cpu, on_gpu = (planned(snakemake("-n", "-p", *targets, "--resources", f"gpu={gpu}").stdout) for gpu in (0, 1))
-    for rule in ("train_capture", "flux4d_overfit", "train_flux4d"):
+    for rule in ("train_capture", "overfit_flux4d", "train_flux4d"):
         assert "--device-count 1 " in on_gpu[rule][0]
         assert on_gpu[rule][0].replace("--device-count 1 ", "--device-count 0 ") == on_cpu[rule][0]
 
