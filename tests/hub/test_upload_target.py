@@ -17,7 +17,7 @@ def runs(project):
     config = project / "config" / "config.yaml"
     text = config.read_text()
     assert SHIPPED in text
-    config.write_text(text.replace(SHIPPED, "  export: false\n  results_root: nowhere\n  #"))
+    config.write_text(text.replace(SHIPPED, "  export: false\n  results_root: results/humans\n  #"))
     for run, name in (
         ("captures/room/single", "capture"),
         ("captures/room/filtered", "capture"),
@@ -169,7 +169,7 @@ def test_a_name_that_is_no_folder_of_the_hub_is_left_out_and_told(snakemake, run
     record(runs / "old" / "hi4d_pair17" / "105_debug" / "rerun" / "x?.rrd")
     lines = said(snakemake("-n", "upload", "--config", 'sharing={"results_root": "old"}'))
     assert [line for line in lines if line.endswith("left out")] == [
-        "upload: scene 'a b': not a name for a folder of the Hub; letters, digits, _, - and single dots inside, at most"
+        "upload: old/a b/105_debug: scene 'a b': not a name for a folder of the Hub; letters, digits, _, - and single dots inside, at most"
         " 150; left out",
         "upload: old/hi4d_pair17/105_debug/rerun/x?.rrd: not a name for a file of the Hub; letters, digits, _, - and ."
         " only; left out",
@@ -194,26 +194,35 @@ def test_a_wrong_repository_is_refused_before_anything_is_planned(snakemake, run
 
 
 def test_what_is_missing_is_recorded_first_and_what_no_rule_makes_is_taken_as_it_is(snakemake, runs):
-    sharing = 'sharing={"export": true, "results_root": "results/humans", "exp_name": "single"}'
+    sharing = 'sharing={"export": true, "exp_name": "single"}'
     record(runs / "results/captures/room/single/rerun/notes.rrd")
     (runs / "results/captures/room/single/rerun/capture.rrd").unlink()
+    made = {"compile_kernels", "train_capture", "record_capture", "record_epoch"}
     done = snakemake("-n", "-p", "upload", "--config", sharing)
     assert done.returncode == 0, done.stderr
+    assert not planned(done.stdout).keys() & made, "what is neither there nor asked for is not trained"
+    done = snakemake("-n", "-p", "upload", "captures", "--config", sharing)
     assert "  experiments/single/room: capture.rrd (to be recorded), notes.rrd (5.0 kB)" in said(done)
     assert "  experiments/single/hall: capture.rrd (5.0 kB)" in said(done), "though no row of the sheet is `hall`"
     jobs = planned(done.stdout)
     assert len(jobs["record_capture"]) == len(jobs["train_capture"]) == len(jobs["compile_kernels"]) == 1
     (runs / "results/captures/room/single/manifest.json").write_text("{}")
     again = planned(snakemake("-n", "-p", "upload", "--config", sharing).stdout)
+    assert "record_capture" in again
     assert "compile_kernels" not in again, "what is trained is recorded without kernels"
     [room] = [command for command in jobs["upload_scene"] if "--scene room" in command]
     folder = "results/captures/room/single/rerun"
     assert f"--recordings {folder}/capture.rrd {folder}/notes.rrd " in room
-    made = {"compile_kernels", "train_capture", "record_capture", "record_epoch"}
     assert not planned(snakemake("-n", "-p", "upload").stdout).keys() & made, "nothing is made without export"
     elsewhere = 'sharing={"export": true, "results_root": "sample:humans", "exp_name": "sample"}'
     jobs = planned(snakemake("-n", "-p", "upload", "--config", elsewhere).stdout)
     assert jobs.keys() & made == {"record_epoch"}, "no captures, no kernels"
+
+
+def test_a_folder_of_results_that_is_not_there_is_told(snakemake, runs):
+    done = snakemake("-n", "upload", "--config", 'sharing={"results_root": "nowhere"}')
+    assert done.returncode == 2
+    assert said(done) == ["config.sharing.results_root: no such folder: nowhere"]
 
 
 def test_a_project_without_recordings_has_nothing_to_publish(snakemake, runs):

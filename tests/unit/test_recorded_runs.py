@@ -90,6 +90,7 @@ def test_what_is_there_is_recorded(sharing: MakeSharing) -> None:
         ("flux4d_overfit", ["driving/overfit/clip_0"]),
         ("results/captures/hall/single/manifest.json", ["captures/hall/single"]),
         ("results/captures/hall/single/rerun/capture.rrd", ["captures/hall/single"]),
+        ("results/captures/hall/filtered/manifest.json", ["captures/hall/filtered"]),
         ("results/driving/flux4d/manifest.json", ["driving/flux4d/001"]),
         ("results/driving/flux4d/001/metrics.json", ["driving/flux4d/001"]),
         ("compare", []),
@@ -178,15 +179,16 @@ def test_an_upload_makes_what_recordings_makes_and_takes_what_is_there(sharing: 
 def test_what_was_recorded_earlier_is_published_where_it_cannot_be_made_again(sharing: MakeSharing) -> None:
     for run in ("captures/old/single", "driving/flux4d/001", "driving/older/003", "driving/gone/004"):
         write(f"results/{run}/rerun/{'driving' if run.startswith('driving') else 'capture'}.rrd")
+    write("results/captures/hall/combined/rerun/notes.rrd")
     for run in ("flux4d/001", "older/003"):
         measured(run, kept=False)
     plan = sharing("upload", driving={"evaluate": {"save_renders": False}})
-    assert list(uploaded(plan)) == ["flux4d/001", "gone/004", "older/003", "single/old"]
+    assert sorted(uploaded(plan)) == ["combined/hall", "flux4d/001", "gone/004", "older/003", "single/old"]
     for scene in plan.uploads[0]:
         assert plan.scene_made(job(exp=scene.exp, scene=scene.name)) == []
     assert recorded(plan) == []
     said = " ".join(plan.lines("recordings"))
-    assert not any(run in said for run in ("old ", "old,", "gone/004")), "these are not to be made"
+    assert not any(run in said for run in ("old ", "old,", "gone/004", "hall/combined")), "these are not to be made"
 
 
 def test_an_upload_asks_for_a_receipt_and_without_a_repository_for_a_page(sharing: MakeSharing) -> None:
@@ -206,7 +208,7 @@ def test_a_recording_whose_name_the_hub_does_not_take_is_left_out_with_a_line(sh
     plan = sharing("upload")
     assert [str(scene) for scene in plan.uploads[0]] == ["single/hall"]
     first, *rest = plan.lines("upload")
-    assert first.startswith("upload: results/captures/room/single: ")
+    assert first.startswith(f"upload: results/captures/room/single/rerun/{name}: ")
     assert first.endswith("not a name for a file of the Hub; letters, digits, _, - and . only; left out")
     assert rest[0].startswith("upload: 1 recording of 1 scene")
 

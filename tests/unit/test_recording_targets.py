@@ -173,6 +173,17 @@ def test_an_oddly_written_folder_is_the_same(plans, odd):
     assert sharing.recording_files() == sharing.scene_made(job(exp="e", scene="s")) == [recording]
 
 
+def test_runs_of_which_only_recordings_are_left_are_published(plans):
+    for run in ("a/old", "a/.trash", "b c/old"):
+        write(f"people/{run}/rerun/x.rrd")
+    write("people/a/new/rerun/.x.rrd")
+    sharing = plans({"sharing": {"results_root": "people"}}, targets=["upload"])["sharing"]
+    found, troubles = sharing.uploads
+    assert [str(scene) for scene in found] == ["old/a"]
+    assert [line.split(": ")[1] for line in troubles] == ["people/a/.trash", "people/b c/old"]
+    assert (sharing.recording_files(), sharing.scene_made(job(exp="old", scene="a"))) == ([], [])
+
+
 # One epoch is published
 
 

@@ -208,17 +208,20 @@ class CapturesPlan(Plan):
         return self._context.stage(Captures.name, rule, Captures.rules[rule], row, **wildcards)
 
     def runs(self) -> Iterator[PlannedRun]:
-        """The run `single` of every row, and pairs that are asked for or there."""
+        """The run `single` of every row, pairs that are asked for or there, and others that were recorded."""
         asked = self._context.targets()
+        found = dict.fromkeys(
+            (path["capture"], path["variant"]) for path in found_like(self._context.results, f"{_RUN}/rerun/{{file}}")
+        )
         for capture in self.rows.values():
             for variant in VARIANTS:
                 run = self._run(capture.name, variant)
-                wanted = variant == "single" or ("captures_dual" in asked and variant in capture.dual_variants)
-                if wanted or Path(run.done).is_file():
+                by_name = "captures_dual" in asked and variant in capture.dual_variants
+                if variant == "single" or by_name or run.done in asked or Path(run.done).is_file():
+                    found.pop((capture.name, variant), None)
                     yield run
-        for found in found_like(self._context.results, f"{_RUN}/rerun/capture.rrd"):
-            if found["capture"] not in self.rows:  # recorded earlier; it can't be made again
-                yield replace(self._run(found["capture"], found["variant"]), recordings=())
+        for name, variant in found:  # recorded earlier; it can't be made again
+            yield replace(self._run(name, variant), recordings=())
 
     def _run(self, capture: str, variant: str) -> PlannedRun:
         rule = Captures.rules["record_capture"]

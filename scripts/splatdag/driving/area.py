@@ -280,7 +280,7 @@ class DrivingPlan(Plan):
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         line = f"recordings: {', '.join(names[:_NAMED])}{more}: no clip was measured and kept, so nothing is recorded"
         kept = {run.folder: run for run in runs if run not in bare}
-        for found in found_like(self._context.results, Driving.rules["record_drive"].output):
+        for found in found_like(self._context.results, "driving/{run}/{scene}/rerun/{file}"):
             earlier = replace(self._run(found["run"], found["scene"]), recordings=())  # it can't be made again
             kept.setdefault(earlier.folder, earlier)
         return list(kept.values()), [line] if bare else []

@@ -58,10 +58,10 @@ def uploads(
         if not paths:
             continue
         try:
-            scene = Scene(run.variant, run.scene)
+            scene = _scene(run)
             _check_names(paths)
         except UserError as error:
-            troubles.append(f"upload: {run.folder}: {error}; left out")
+            troubles.append(f"upload: {error}; left out")
             continue
         chosen = set(selected([path.name for path in paths], options.selection, options.rrd_glob, epoch))
         kept = tuple(path for path in paths if path.name in chosen)
@@ -97,6 +97,13 @@ def upload_of(scene: Scene, found: Mapping[Scene, Upload]) -> Upload:
     if scene not in found:
         raise UserError(f"upload: {scene}: no run of that experiment and scene has recordings that are selected")
     return found[scene]
+
+
+def _scene(run: PlannedRun) -> Scene:
+    try:
+        return Scene(run.variant, run.scene)
+    except UserError as error:
+        raise UserError(f"{run.folder}: {error}") from None
 
 
 def _check_names(paths: Iterable[Path]) -> None:

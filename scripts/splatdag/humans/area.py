@@ -66,23 +66,30 @@ class HumansPlan(Plan):
         self.scenes_dir = self.selection.scenes_dir or scenes
 
     def runs(self) -> Iterator[PlannedRun]:
-        """Every run of the tree, with a recording for each task and epoch that is selected.
+        """Every run of the tree, with a recording for each task and epoch that is selected, and what else is recorded.
 
         Raises:
             UserError: there is no such tree.
         """
         for scene, exp in self._runs:
-            yield PlannedRun(
-                Humans.name,
-                scene,
-                exp,
-                f"{self.root}/{scene}/{exp}",
-                f"{self.root}/{scene}/{exp}",
-                recordings=tuple(self._recordings(scene, exp)),
-                trained=False,
-                upload_flags=(f"--scenes-dir={self.scenes_dir}",),
-                made=self.is_sample,
-            )
+            yield self._run(scene, exp, tuple(self._recordings(scene, exp)))
+        recorded = {path.parts[-4:-2] for path in Path(self.root).glob("*/*/rerun/[!.]*.rrd")}
+        for scene, exp in sorted(recorded - set(self._runs)):
+            yield self._run(scene, exp, ())
+
+    def _run(self, scene: str, exp: str, recordings: tuple[PlannedRecording, ...]) -> PlannedRun:
+        folder = f"{self.root}/{scene}/{exp}"
+        return PlannedRun(
+            Humans.name,
+            scene,
+            exp,
+            folder,
+            folder,
+            recordings=recordings,
+            trained=False,
+            upload_flags=(f"--scenes-dir={self.scenes_dir}",),
+            made=self.is_sample,
+        )
 
     @cached_property
     def _runs(self) -> list[tuple[str, str]]:
