@@ -40,12 +40,13 @@ def main(run_dir: Path, ckpt: Path, index_path: Path, scenes: tuple[str, ...], j
         raise UserError("scenes: none; name the logs that were measured")
     measured = {scene: _read_rows(run_dir / scene / MEASURED) for scene in scenes}
     evaluations = {
-        scene: _read_manifest(run_dir / scene / MEASURED, rows["manifest"]) for scene, rows in measured.items()
+        scene: _read_manifest(run_dir / scene / MEASURED, rows["manifest"], "an evaluation")
+        for scene, rows in measured.items()
     }
     evaluation = _common(run_dir, evaluations, ckpt)
     meta = run_dir / "meta.json"
     own = ckpt.resolve().parent == run_dir.resolve() and meta.is_file()
-    trained = [_read_manifest(meta, read_json(meta))] if own else []
+    trained = [_read_manifest(meta, read_json(meta), "a training")] if own else []
     about = {
         "ckpt": str(ckpt),
         "index_path": str(index_path),
@@ -80,13 +81,13 @@ def _read_rows(path: Path) -> Row:
     return rows
 
 
-def _read_manifest(path: Path, values: Any) -> Manifest:
+def _read_manifest(path: Path, values: Any, writer: str) -> Manifest:
     """Read the manifest that a file has among other values."""
     try:
         return Manifest.model_validate({name: values[name] for name in Manifest.model_fields if name in values})
     except (ValidationError, TypeError) as error:
         where = ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else "no object"
-        raise UserError(f"{path}: not what a training or an evaluation writes ({where}); make it again") from None
+        raise UserError(f"{path}: not what {writer} writes ({where}); make it again") from None
 
 
 def _common(run_dir: Path, evaluations: dict[str, Manifest], ckpt: Path) -> Manifest:
