@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A process that compiles kernels gets other last bits than one that finds them compiled, and tests compare bits.
 use_kernel_cache()
 ensure_kernels()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_working_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working directory for all tests, in which nothing lies and none leaves anything.
+
+    In the repository there may be results, logs and caches, of a demo for one.
+    """
+    folder, before = tmp_path_factory.mktemp("empty"), Path.cwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+    assert not list(folder.iterdir()), "a test wrote into the working directory"
 
 
 @pytest.fixture

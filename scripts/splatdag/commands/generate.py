@@ -48,11 +48,12 @@ def _filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
 
 def rule_graph(root: Path) -> str:
     """The rules behind all targets as a Mermaid graph, which GitHub draws."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:  # where no results lie that a plan may depend on
         captures = json.dumps({"sheet": str(_sheet_of_all_kinds(Path(folder)))})
         config = ["--config", f"captures={captures}", "--"]
-        targets = re.findall(r"^(\w+) \(", _snakemake(root, "--list-target-rules"), re.MULTILINE)
-        graph = _snakemake(root, "--rulegraph", "mermaid-js", *config, *targets)
+        snakemake = [sys.executable, "-m", "snakemake", "-s", str(root / "Snakefile"), "--cores", "1"]
+        targets = re.findall(r"^(\w+) \(", _said([*snakemake, "--list-target-rules"], folder), re.MULTILINE)
+        graph = _said([*snakemake, "--rulegraph", "mermaid-js", *config, *targets], folder)
     rules = dict(re.findall(r"^\t(id\d+)\[(\w+)\]", graph, re.MULTILINE))
     edges = re.findall(r"^\t(id\d+) --> (id\d+)", graph, re.MULTILINE)
     alone = set(rules) - {node for edge in edges for node in edge}
@@ -61,9 +62,8 @@ def rule_graph(root: Path) -> str:
     return "\n```mermaid\nflowchart LR\n" + "\n".join(lines) + "\n```\n\n"
 
 
-def _snakemake(root: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "snakemake", *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+def _said(command: list[str], folder: str) -> str:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 def _sheet_of_all_kinds(folder: Path) -> Path:
