@@ -169,8 +169,8 @@ def test_a_name_that_is_no_folder_of_the_hub_is_left_out_and_told(snakemake, run
     record(runs / "old" / "hi4d_pair17" / "105_debug" / "rerun" / "x?.rrd")
     lines = said(snakemake("-n", "upload", "--config", 'sharing={"results_root": "old"}'))
     assert [line for line in lines if line.endswith("left out")] == [
-        "upload: old/a b/105_debug: scene 'a b': not a name for a folder of the Hub; letters, digits, _, - and"
-        " single dots inside, at most 150; left out",
+        "upload: old/a b/105_debug: scene 'a b': not a name for a folder of the Hub; letters, digits, _, - and single"
+        " dots inside, at most 150; left out",
         "upload: old/hi4d_pair17/105_debug/rerun/x?.rrd: not a name for a file of the Hub; letters, digits, _, - and ."
         " only; left out",
     ]

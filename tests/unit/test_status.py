@@ -130,8 +130,10 @@ def test_an_empty_plan_says_so(project):
 
 # What a config plans
 
+CKPT = {"ckpt": "mine.pt", "out_dir": "elsewhere"}
 EVERYTHING = {
-    "driving": {"data_root": "sample:street", "flow_runs": ["flux4d"]},
+    "captures": {"ckpts": {"theirs": CKPT | {"data_dir": "dog"}}},
+    "driving": {"data_root": "sample:street", "flow_runs": ["flux4d"], "ckpts": {"theirs": CKPT}},
     "sharing": {"results_root": "sample:humans"},
 }
 SHEET = "capture\tdata_dir\teval_dir\tresult_dir\nroom\tsample:room\nwalk\twalk.mp4\ndog\tdog\teval\tresults/dog\n"
@@ -157,12 +159,16 @@ def stages(made):
 def test_every_rule_that_has_a_log_is_in_the_table(everything, rule):
     """Four of the ten rules of driving were not."""
     _, asked = all_rules()[rule]
-    wildcards = {"sample": "room", "capture": "dog", "variant": "single", "eval_name": "eval", "run": "flux4d",
-                 "overfit": "overfit", "scene": "001", "exp": "single", "clip": "0"}  # fmt: skip
+    wildcards = {
+        "sample": "room", "capture": "dog", "variant": "single", "eval_name": "eval", "run": "flux4d", "scene": "001",
+        "overfit": "overfit", "exp": "single", "clip": "0", "ckpt": "theirs", "split": "test",
+    }  # fmt: skip
     if rule == "record_epoch":
         wildcards = {"scene": HUMANS_RUN[0], "exp": HUMANS_RUN[1], "recording": "evaluation_nvs", "epoch": "epoch_0000"}
     elif rule in ("extract_frames", "upload_scene"):
         wildcards |= {"capture": "walk", "scene": "room"}
+    elif rule == "link_ckpt":
+        wildcards["run"] = "theirs"
     log = asked.log.format(**wildcards)
     write(f"logs/{log}", HEADER + ENDS["failed"])
     write("results/captures/room/single/manifest.json")
@@ -191,7 +197,9 @@ def test_runs_of_driving_are_rows_of_their_own(plans):
     assert of_runs == [
         "c train", "b flow", "c flow", "a train", "a/001 evaluate", "a merge", "b train", "b/001 evaluate", "b merge",
     ]  # fmt: skip
-    assert [row for row in found if row not in of_runs] == ["index index", "lift/002 lift", "lift/001 lift"]
+    assert [row for row in found if row not in of_runs] == [
+        "index index", "index/train index", "index/test index", "lift/002 lift", "lift/001 lift",
+    ]  # fmt: skip
 
 
 # The command
