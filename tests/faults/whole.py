@@ -16,7 +16,7 @@ from PIL import Image
 from plyfile import PlyData
 from rerun.chunk import RrdReader
 
-PASSING = {"seconds", "finished", "created_at", "since", "usage", "peak_memory_mb", "folder"}
+PASSING = {"seconds", "finished", "created_at", "since", "usage", "peak_memory_mb", "folder", "directory"}
 """Keys of JSON files and of checkpoints whose values differ from run to run."""
 
 

@@ -198,7 +198,7 @@ def test_the_manifest_tells_of_all_that_made_the_run() -> None:
     assert {"startup", "train", "eval", "publish", "total"} == set(manifest.seconds)
     assert manifest.stage == "driving.training.train"
     assert set(manifest.inputs) == {"clips", "images", "lidar", "poses"}
-    assert set(manifest.parts[1].inputs) == {"ckpt", "clips", "log"}
+    assert set(manifest.parts[1].inputs) == {"ckpt", "clips_001", "log_001"}
     assert str(manifest.run) == "driving/flux4d/"
 
 

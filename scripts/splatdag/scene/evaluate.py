@@ -87,14 +87,20 @@ def main(
     for warning in frame_warnings(loaded.model, held_out.views, loaded.frame):
         logger.warning("%s", warning)
     with tempfile.TemporaryDirectory() as memory:
-        inputs = {
-            "photos": photos.digest(Path(memory), chosen.data_factor or 1),
-            "checkpoint": file_digest(path),
-        }
+        inputs = input_digests(data_dir, chosen, Path(memory), ckpt=path)
     made_with = [weights for weights in weights_of_run(path.parent.parent) if weights.used_for == "results"]
     startup = time.time() - psutil.Process().create_time()
     run_id = _run_id(job, path.parent.parent, result_dir)
     _measure(loaded, held_out, chosen, data_dir, result_dir, inputs, job, run_id, startup, made_with)
+
+
+def input_digests(
+    data_dir: Path, options: EvaluateOptions, cache: Path, run: Path | None = None, ckpt: Path | None = None
+) -> dict[str, str]:
+    """Digests of the photos and of the checkpoint."""
+    path = last_checkpoint(run) if run is not None else ckpt
+    assert path is not None
+    return {"photos": PhotoSet(data_dir).digest(cache, options.data_factor or 1), "checkpoint": file_digest(path)}
 
 
 def last_checkpoint(run_dir: Path) -> Path:
@@ -208,6 +214,7 @@ def _measure(
         run=run_id,
         sample=job.sample,
         options=options.model_dump(mode="json"),
+        chosen=options,
         inputs=inputs,
         device=device_name(device),
         seconds=seconds,

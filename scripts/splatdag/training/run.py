@@ -68,6 +68,7 @@ class Run:
         return manifest_of(
             self.stage,
             RunId.of(self.job.run_id, self.stage, self.folder),
+            self.folder,
             self.seconds,
             sample=self.job.sample,
             options=self.options.model_dump(mode="json"),

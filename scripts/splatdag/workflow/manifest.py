@@ -66,8 +66,8 @@ class Part(BaseModel):
     """Such as `train` or `001/evaluate`: its log, relative to the run's, without `.log`."""
     stage: str
     """Module that ran."""
-    folder: str
-    """Where: its paths may be relative to this folder."""
+    directory: str
+    """Where it ran: its paths may be relative to this folder."""
     command: list[str]
     """Flags of the module that give the same again; none where it was no process of its own."""
     code: str
@@ -85,6 +85,8 @@ class Manifest(BaseModel):
     """Module that ran, such as `scene.train`."""
     run: RunId
     """Who it is."""
+    folder: str
+    """Where it was made; an absolute path."""
     sample: str = ""
     """Bundled sample that it was made from, such as `room`; empty for one's own data."""
     options: dict[str, Any]
@@ -123,12 +125,13 @@ class Manifest(BaseModel):
 
 def write_manifest(path: Path, stage: str, run: RunId, seconds: dict[str, float], **fields: Any) -> None:
     """Write the manifest of a run that one process made; arguments as of `manifest_of`."""
-    write_json(path, manifest_of(stage, run, seconds, **fields).model_dump(mode="json"))
+    write_json(path, manifest_of(stage, run, path.parent, seconds, **fields).model_dump(mode="json"))
 
 
 def manifest_of(
     stage: str,
     run: RunId,
+    folder: Path,
     seconds: dict[str, float],
     *,
     inputs: dict[str, str],
@@ -143,6 +146,7 @@ def manifest_of(
     Args:
         stage: module that ran.
         run: who it is.
+        folder: of the run.
         seconds: wall times; their total is added.
         inputs: digests.
         part: name of this part of the run; the last word of `stage` if empty.
@@ -155,6 +159,7 @@ def manifest_of(
     return Manifest(
         stage=stage,
         run=run,
+        folder=str(folder.absolute()),
         inputs=inputs,
         code=code,
         seconds=_with_total(seconds),
@@ -164,7 +169,11 @@ def manifest_of(
         exit_reason=exit_reason,
         usage=[usage.model_copy(update={"part": name}) for usage in (attempt.all(exit_reason) if attempt else [])],
         parts=[
-            Part(name=name, stage=stage, folder=str(Path.cwd()), command=this_command(chosen), code=code, inputs=inputs)
+            Part(
+                **{"name": name, "stage": stage, "code": code, "inputs": inputs},
+                directory=str(Path.cwd()),
+                command=this_command(chosen),
+            )
         ],
         **fields,
     )

@@ -67,7 +67,7 @@ def run(main: Callable[..., None]) -> None:
     `main` takes its files as keyword arguments, its options as one argument whose type is an `Options` class,
     and `job: Job`. Flags are the names of the arguments and of the options' fields.
     """
-    arguments, lines = _parsed(main)
+    arguments, lines = parsed(main, sys.argv[1:])
     job: Job = arguments["job"]
     with ExitStack() as stack:
         try:
@@ -85,10 +85,14 @@ def run(main: Callable[..., None]) -> None:
         raise SystemExit(code)
 
 
-def _parsed(main: Callable[..., None]) -> tuple[dict[str, Any], list[str]]:
-    """The arguments of `main` from the command line, and lines for the log; what is wrong with it becomes one line."""
+def parsed(main: Callable[..., None], words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The arguments of `main` from the words of a command line, and lines for the log.
+
+    Raises:
+        SystemExit: they are wrong; one line was printed.
+    """
     shown = io.StringIO()
-    words = with_unset(sys.argv[1:], _option_classes(main))
+    words = with_unset(words, _option_classes(main))
     _check_refused(main, words)
     try:
         defaults, lines = _before_flags(main, words)

@@ -64,6 +64,7 @@ def main(
         return manifest_of(
             STAGE,
             RunId.of(job.run_id, STAGE, out_dir.parent),
+            out_dir.parent,
             {"startup": startup, **seconds},
             part=f"{out_dir.name}/evaluate",
             sample=job.sample,

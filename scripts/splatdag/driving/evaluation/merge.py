@@ -58,6 +58,7 @@ def main(run_dir: Path, ckpt: Path, index_path: Path, scenes: tuple[str, ...], j
     merge = manifest_of(
         STAGE,
         RunId.of(job.run_id, STAGE, run_dir),
+        run_dir,
         {"startup": startup, "publish": time.perf_counter() - begin},
         sample=job.sample,
         options={},

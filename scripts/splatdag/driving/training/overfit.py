@@ -70,7 +70,9 @@ def main(
 
 def input_digests(index_path: Path, data_root: Path, options: OverfitOptions) -> dict[str, str]:
     """Digests of all that is learnt from."""
-    return training_run.input_digests(data_root, [clip_at(index_path, options.clip_index)], options)
+    clips = [clip_at(index_path, options.clip_index)]
+    source = None if options.resume_from is None else Path(options.resume_from)
+    return training_run.input_digests(data_root, clips, options, source)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ def main(
 
 def input_digests(index_path: Path, data_root: Path, options: TrainOptions) -> dict[str, str]:
     """Digests of all that is learnt from."""
-    return training_run.input_digests(data_root, clips_of(index_path, "train", options.max_train_clips), options)
+    clips = clips_of(index_path, "train", options.max_train_clips)
+    source = None if options.resume_from is None else Path(options.resume_from)
+    return training_run.input_digests(data_root, clips, options, source)
 
 
 if __name__ == "__main__":

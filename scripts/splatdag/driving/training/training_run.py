@@ -73,7 +73,10 @@ def train_run(
         if run.device.type == "cpu":
             torch.set_num_threads(job.threads)  # the network's work is torch's, the rasteriser's is numba's
         logger.info("%d clips of %d logs", len(clips), len({clip.scene_id for clip in clips}))
-        data = TrainingData(make_loader, frames, options, _source(options, run_dir))
+        source = _source(options, run_dir)
+        if source is not None:  # the manifest names the file that it began with, whatever the run's last one is then
+            run.options = options.model_copy(update={"resume_from": str(source)})
+        data = TrainingData(make_loader, frames, options, source)
         result = train(data, run_dir, run.state_file, run.device, run.ranks)
         run.add(result)
         _publish(run, result, clips)
@@ -81,11 +84,13 @@ def train_run(
             run.write_manifest(**measure(result.training, run))
 
 
-def input_digests(data_root: Path, clips: list[Clip], options: LearnOptions) -> dict[str, str]:
-    """Digests of all that is read of clips for learning: which frames they are, and what the logs hold of them."""
+def input_digests(data_root: Path, clips: list[Clip], options: LearnOptions, source: Path | None) -> dict[str, str]:
+    """Digests of all that is learnt from: which frames the clips are, what the logs hold, the checkpoint `source`."""
     cameras = {options.camera, *(camera for clip in clips for camera in clip.cameras)}
     names = sorted({clip.scene_id for clip in clips})
+    checkpoint = {} if source is None else {"resume_from": file_digest(source)}
     return {
+        **checkpoint,
         "clips": clips_digest(clips),
         **learnt_digests(data_root, names, sorted(cameras), user_cache() / "digests"),
     }
@@ -93,9 +98,7 @@ def input_digests(data_root: Path, clips: list[Clip], options: LearnOptions) -> 
 
 def _inputs(data_root: Path, clips: list[Clip], options: LearnOptions, run_dir: Path, cache: Path) -> dict[str, str]:
     """All digests; `cache` is not used, since other runs learn from the same logs and need not read them again."""
-    source = _source(options, run_dir)
-    inputs = input_digests(data_root, clips, options)
-    return inputs if source is None else inputs | {"resume_from": file_digest(source)}
+    return input_digests(data_root, clips, options, _source(options, run_dir))
 
 
 def _source(options: LearnOptions, run_dir: Path) -> Path | None:
