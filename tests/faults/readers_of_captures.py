@@ -27,7 +27,8 @@ from splatdag.formats.transforms_model import posed_model
 from splatdag.recording.colmap import read_colmap
 from splatdag.recording.images import recorded
 from splatdag.recording.options import RecordingOptions
-from splatdag.scene.simple_trainer_files import RunFiles, load_ckpt
+from splatdag.scene.saved_splats import load_ckpt
+from splatdag.scene.simple_trainer_files import RunFiles
 from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.split import check_split
 from splatdag.splats.ply import read_ply, write_ply
@@ -130,6 +131,14 @@ def _splat_ckpt(folder: Path) -> list[Path]:
     return [folder / "ckpts" / "ckpt_4_rank0.pt"]
 
 
+def _foreign_ckpt(folder: Path) -> list[Path]:
+    (folder / "ckpts").mkdir()
+    path = folder / "ckpts" / "ckpt_4_rank0.pt"
+    torch.save({"step": 4, "splats": scenes.random_gaussians(20)}, path)
+    (folder / "cfg.yml").write_text("antialiased: true\nstrategy: !!python/object:gsplat.DefaultStrategy\n  a: 1\n")
+    return [path, folder / "cfg.yml"]
+
+
 def _state(folder: Path) -> list[Path]:
     StateFile(folder, {"options": "a"}).save({"step": 1, "tensor": torch.zeros(3)})
     return [folder / "checkpoint.pt"]
@@ -190,7 +199,10 @@ READERS: dict[str, Reader] = {
     "site": Reader(_site, lambda folder: read_site(folder / "site.yaml"), YAML),
     "held-out list": Reader(_list, _read_list),
     "checkpoint, splats": Reader(
-        _splat_ckpt, lambda folder: load_ckpt(folder / "ckpts" / "ckpt_4_rank0.pt", TrainOptions, CPU), TORCH
+        _splat_ckpt, lambda folder: load_ckpt(folder / "ckpts" / "ckpt_4_rank0.pt", CPU), TORCH
+    ),
+    "checkpoint of simple_trainer": Reader(
+        _foreign_ckpt, lambda folder: load_ckpt(folder / "ckpts" / "ckpt_4_rank0.pt", CPU), TORCH
     ),
     "state": Reader(_state, lambda folder: StateFile(folder, {"options": "a"}).load(CPU), TORCH, refuses=False),
     "remembered digests": Reader(_memory, _read_memory, JSON, refuses=False),

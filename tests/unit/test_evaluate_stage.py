@@ -183,8 +183,11 @@ def test_a_checkpoint_of_others_is_refused(project: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "give either --run, a run's folder, or --ckpt"),
-        ({"run": "RUN", "ckpt": "RUN/ckpts/ckpt_8_rank0.pt"}, "give either --run"),
+        ({}, "give one of --run, a run's folder, --ckpt, a checkpoint, and --ply"),
+        ({"run": "RUN", "ckpt": "RUN/ckpts/ckpt_8_rank0.pt"}, "give one of --run"),
+        ({"run": "RUN", "ply": "RUN/splat.ply"}, "give one of --run"),
+        ({"ply": "RUN/splat7.ply"}, "ply: no such file"),
+        ({"run": "RUN", "trained_on": "EMPTY"}, "trained_on: .* knows its frame; leave it out"),
         ({"run": "EMPTY"}, "run: no checkpoint in .*ckpts"),
         ({"ckpt": "RUN/ckpts/ckpt_7_rank0.pt"}, "ckpt: no such file"),
         ({"run": "RUN", "result_dir": "RUN"}, "result_dir: .* holds the run itself; give a folder in it"),
@@ -213,9 +216,8 @@ def test_what_cannot_be_evaluated_is_one_line_and_nothing_is_written(
     result_dir = place("result_dir", str(tmp_path / "out"))
     before = sorted(run.rglob("*"))
     with pytest.raises(UserError, match=message) as caught:
-        stage.main(
-            place("data_dir", "DATA"), result_dir, options, Job(threads=2), run=place("run"), ckpt=place("ckpt")
-        )  # fmt: skip
+        files = {name: place(name) for name in ("run", "ckpt", "ply", "trained_on")}
+        stage.main(place("data_dir", "DATA"), result_dir, options, Job(threads=2), **files)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
     assert sorted(run.rglob("*")) == before

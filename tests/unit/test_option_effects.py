@@ -16,8 +16,7 @@ from trainings import STEPS, Trained, Training, options
 
 from splatdag.scene.evaluation import evaluate, mean_color
 from splatdag.scene.optimizers import optimizers_of
-from splatdag.scene.options import TrainOptions
-from splatdag.scene.simple_trainer_files import load_ckpt
+from splatdag.scene.saved_splats import load_ckpt
 from splatdag.splats.gaussians import Parameters, random_points
 from splatdag.workflow.errors import UserError
 
@@ -244,7 +243,7 @@ def test_files_appear_at_the_steps_asked_for_with_zero_based_names(run: Any) -> 
 @pytest.mark.parametrize("changes", [{}, {"app_opt": True, "pose_opt": True, "sh_degree": 1}])
 def test_a_checkpoint_read_back_renders_the_same(run: Any, changes: dict[str, Any]) -> None:
     result = run(**changes)
-    loaded = load_ckpt(result.folder / "ckpts" / f"ckpt_{STEPS - 1}_rank0.pt", TrainOptions, torch.device("cpu"))
+    loaded = load_ckpt(result.folder / "ckpts" / f"ckpt_{STEPS - 1}_rank0.pt", torch.device("cpu"))
     training = Training(Path("unused"))
     assert (loaded.step, loaded.options) == (STEPS, options(**changes))
     np.testing.assert_array_equal(loaded.frame.center, training.frame.center)
@@ -260,10 +259,10 @@ def test_a_foreign_checkpoint_is_one_line(tmp_path: Path) -> None:
     for content in (b"", b"not a file of torch"):
         path.write_bytes(content)
         with pytest.raises(UserError, match="not a checkpoint of splatdag"):
-            load_ckpt(path, TrainOptions, torch.device("cpu"))
+            load_ckpt(path, torch.device("cpu"))
     torch.save({"step": 3, "splats": {}}, path)
     with pytest.raises(UserError, match="not a checkpoint of splatdag"):
-        load_ckpt(path, TrainOptions, torch.device("cpu"))
+        load_ckpt(path, torch.device("cpu"))
 
 
 def test_mcmc_learns_and_keeps_to_its_cap(run: Any) -> None:

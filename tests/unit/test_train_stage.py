@@ -84,12 +84,12 @@ def test_the_published_file_renders_as_the_checkpoint_does(reference: Path) -> N
     Alike to 1e-4 but for single pixels where rounding decides whether a Gaussian reaches the least alpha, 1/255.
     """
     from splatdag.scene.evaluation import predict
-    from splatdag.scene.simple_trainer_files import load_ckpt
+    from splatdag.scene.saved_splats import load_ckpt
     from splatdag.scene.splat_model import SplatModel
     from splatdag.splats.normalisation import Normalisation
     from splatdag.splats.ply import read_ply
 
-    loaded = load_ckpt(reference / "ckpts" / f"ckpt_{STEPS - 1}_rank0.pt", TrainOptions, torch.device("cpu"))
+    loaded = load_ckpt(reference / "ckpts" / f"ckpt_{STEPS - 1}_rank0.pt", torch.device("cpu"))
     published = SplatModel(read_ply(reference / "splat.ply"), loaded.options)
     world = Normalisation(np.zeros(3), 1.0, 1.0)
     for view in gaussian_scene()[1]:

@@ -1,27 +1,31 @@
-"""Evaluate a run on another COLMAP dataset of the same scene, in the same world frame."""
+"""Evaluate a run, or splats of any program, on a COLMAP dataset in the same world frame."""
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
+from pydantic import ValidationError
 
 from splatdag.formats.photoset import PhotoSet
-from splatdag.scene.evaluation import HeldOut, evaluate, mean_color, write_preview_of
+from splatdag.scene.evaluation import HeldOut, evaluate, mean_color, pair_of, predict, write_preview_of
 from splatdag.scene.load import Scene
-from splatdag.scene.options import EvaluateOptions, TrainOptions
-from splatdag.scene.simple_trainer_files import LoadedRun, RunFiles, load_ckpt
+from splatdag.scene.options import EvaluateOptions
+from splatdag.scene.saved_splats import SavedSplats, load_ckpt, load_ply
+from splatdag.scene.simple_trainer_files import RunFiles
 from splatdag.scene.splat_model import SplatModel
-from splatdag.scene.split import matching
+from splatdag.scene.split import matching, split_photos
 from splatdag.scene.views import View, camera_tensors
 from splatdag.splats.devices import use_device
-from splatdag.splats.normalisation import Normalisation
+from splatdag.splats.metrics import psnr
+from splatdag.splats.normalisation import Normalisation, normalisation, simple_trainer_frames
 from splatdag.training.devices import device_memory_mb, device_name
 from splatdag.workflow.digests import file_digest
 from splatdag.workflow.errors import UserError
@@ -30,7 +34,8 @@ from splatdag.workflow.publish import read_json, write_json
 from splatdag.workflow.sequences import evenly
 from splatdag.workflow.stage import Job
 from splatdag.workflow.stage import run as run_stage
-from splatdag.workflow.weights import Weights, weights_of_run
+from splatdag.workflow.usage import process_seconds
+from splatdag.workflow.weights import weights_of_run
 
 logger = logging.getLogger(__name__)
 _FAR = 10
@@ -39,6 +44,8 @@ _EMPTY = 0.01
 """Mean opacity of a view below which nothing is to be seen."""
 _LOOKS = 16
 """Views that are looked at for that."""
+_FRAME_LOOKS = 3
+"""Views by which the frame of others' Gaussians is told."""
 
 
 def main(
@@ -48,59 +55,132 @@ def main(
     job: Job,
     run: Path | None = None,
     ckpt: Path | None = None,
+    ply: Path | None = None,
+    trained_on: Path | None = None,
     device_count: int = 0,
 ) -> None:
-    """Evaluate a run on all photos, or those that match, of another COLMAP dataset in the same world frame.
+    """Evaluate a run, or any file of splats, on the photos of a COLMAP dataset in the same world frame.
 
-    The trivial baseline is an image of the mean colour of these photos.
+    A checkpoint of gsplat's simple_trainer is in a frame that is worked out anew from the dataset that it was trained
+    on; cfg.yml of its run is heeded where it is there. The trivial baseline is an image of the mean colour of the
+    photos.
 
     Args:
         data_dir: COLMAP dataset with `images/` and `sparse/`.
         result_dir: folder to publish to, such as `<run>/eval_on_<name>`.
         options: of the evaluation.
         job: how to run.
-        run: folder of the run, whose last checkpoint in `ckpts/` is taken.
-        ckpt: the checkpoint, in place of `run`.
+        run: folder of a run of ours, whose last checkpoint in `ckpts/` is taken.
+        ckpt: a checkpoint of ours or of simple_trainer, in place of `run`; files of its other ranks beside it belong to
+            it.
+        ply: Gaussians in Inria's layout, in place of `run`.
+        trained_on: COLMAP dataset that a checkpoint of simple_trainer was trained on, where it is not `data_dir`.
         device_count: CUDA devices to use; 0 is the CPU.
     """
-    if (run is None) == (ckpt is None):
-        raise UserError("give either --run, a run's folder, or --ckpt, a file in its ckpts/")
-    path = last_checkpoint(run) if run is not None else ckpt
-    assert path is not None
-    if not path.is_file():
-        raise UserError(f"ckpt: no such file: {path}")
+    path = _splat_file(run, ckpt, ply)
     if result_dir.resolve() in path.resolve().parents:
         raise UserError(
             f"result_dir: {result_dir} holds the run itself; give a folder in it, such as eval_on_{data_dir.name}"
         )
-    photos = PhotoSet(data_dir)
-    photos.check("data_dir")
-    if photos.model is None:
-        raise UserError(f"data_dir: no COLMAP model in {data_dir}; a COLMAP dataset has images/ and sparse/")
+    photos, model = _dataset(data_dir, "data_dir")
     device = use_device(device_count, job.threads)
-    loaded = load_ckpt(path, TrainOptions, device)
-    chosen = _filled(options, loaded)
-    scene = Scene(photos.model, photos, chosen.data_factor or 1, chosen.max_image_size)
-    names = matching(scene.names, chosen.eval_match_string, "eval_match_string")
-    held_out = HeldOut(scene, names, [], chosen.lpips_net or loaded.options.lpips_net, "auto", job.threads, device)
+    saved = load_ply(path, device) if ply is not None else load_ckpt(path, device)
+    if saved.frame is not None and trained_on is not None:
+        raise UserError(f"trained_on: {path} is a checkpoint of ours, which knows its frame; leave it out")
+    chosen = _filled(options, saved, trained_on)
+    saved.model.options = saved.options.model_copy(
+        update={"antialiased": chosen.antialiased, "white_bg": chosen.white_bg}
+    )
+    scene = Scene(model, photos, chosen.data_factor or 1, chosen.max_image_size)
+    names = _names(scene, chosen)
+    held_out = HeldOut(scene, names, [], chosen.lpips_net or "alex", "auto", job.threads, device)
     logger.info("%d of %d photos", len(names), len(scene.names))
-    for warning in frame_warnings(loaded.model, held_out.views, loaded.frame):
+    if saved.frame is None:
+        saved.frame = _frame(saved, scene, trained_on, held_out.views)
+    for warning in frame_warnings(saved.model, held_out.views, saved.frame):
         logger.warning("%s", warning)
     with tempfile.TemporaryDirectory() as memory:
-        inputs = input_digests(data_dir, chosen, Path(memory), ckpt=path)
-    made_with = [weights for weights in weights_of_run(path.parent.parent) if weights.used_for == "results"]
-    startup = time.time() - psutil.Process().create_time()
-    run_id = _run_id(job, path.parent.parent, result_dir)
-    _measure(loaded, held_out, chosen, data_dir, result_dir, inputs, job, run_id, startup, made_with)
+        inputs = _digests(photos, chosen, Path(memory), saved)
+    _measure(saved, held_out, chosen, result_dir, inputs, job, path.parent if ply is not None else path.parent.parent)
+
+
+def _splat_file(run: Path | None, ckpt: Path | None, ply: Path | None) -> Path:
+    """The file to evaluate."""
+    given = [path for path in (run, ckpt, ply) if path is not None]
+    if len(given) != 1:
+        raise UserError("give one of --run, a run's folder, --ckpt, a checkpoint, and --ply, a file of Gaussians")
+    path = last_checkpoint(run) if run is not None else given[0]
+    if not path.is_file():
+        raise UserError(f"{'ckpt' if ply is None else 'ply'}: no such file: {path}")
+    return path
+
+
+def _dataset(folder: Path, where: str) -> tuple[PhotoSet, Path]:
+    """Photos and COLMAP model of a dataset."""
+    photos = PhotoSet(folder)
+    photos.check(where)
+    if photos.model is None:
+        raise UserError(f"{where}: no COLMAP model in {folder}; a COLMAP dataset has images/ and sparse/")
+    return photos, photos.model
+
+
+def _names(scene: Scene, options: EvaluateOptions) -> list[str]:
+    """The photos to evaluate on."""
+    _, held_out = split_photos(
+        scene.names,
+        split=options.split or "all",
+        test_every=options.test_every or 1,
+        match_string=None,
+        eval_match_string=None,
+        data_dir=scene.photos.data_dir,
+        where="options",
+    )
+    return matching(held_out, options.eval_match_string, "eval_match_string")
+
+
+@torch.no_grad()
+def _frame(saved: SavedSplats, scene: Scene, trained_on: Path | None, views: list[View]) -> Normalisation:
+    """The frame of Gaussians of others: of all that they may be in, the one in which they show the photos.
+
+    Another one shows them from elsewhere, so that a few photos tell.
+    """
+    posed = scene if trained_on is None else Scene(_dataset(trained_on, "trained_on")[1], PhotoSet(trained_on))
+    world = replace(normalisation(scene.centers, scene.points, normalize=False), center=saved.offset, scale=1.0)
+    frames = [*simple_trainer_frames(posed.world_to_camera, posed.points), world]
+    looks = [views[index] for index in evenly(len(views), _FRAME_LOOKS)]
+    scores = [_psnr(saved.model, looks, frame) for frame in frames]
+    best = int(np.argmax(scores))
+    kind = "the world's" if frames[best] is world else "simple_trainer's, worked out from the dataset"
+    logger.info("frame: %s (%.1f dB on %d photos; in others %.1f at most)",
+                kind, scores[best], len(looks), max(scores[:best] + scores[best + 1 :], default=math.nan))  # fmt: skip
+    return frames[best]
+
+
+def _psnr(model: SplatModel, views: list[View], frame: Normalisation) -> float:
+    """Mean PSNR (dB) of views."""
+    pairs = (pair_of(predict(model, view, frame), view, model) for view in views)
+    return float(np.mean([min(psnr(pair.prediction, pair.truth, pair.mask), 100.0) for pair in pairs]))
 
 
 def input_digests(
-    data_dir: Path, options: EvaluateOptions, cache: Path, run: Path | None = None, ckpt: Path | None = None
+    data_dir: Path,
+    options: EvaluateOptions,
+    cache: Path,
+    run: Path | None = None,
+    ckpt: Path | None = None,
+    ply: Path | None = None,
 ) -> dict[str, str]:
-    """Digests of the photos and of the checkpoint."""
-    path = last_checkpoint(run) if run is not None else ckpt
-    assert path is not None
-    return {"photos": PhotoSet(data_dir).digest(cache, options.data_factor or 1), "checkpoint": file_digest(path)}
+    """Digests of the photos and of the Gaussians."""
+    path, device = _splat_file(run, ckpt, ply), torch.device("cpu")
+    saved = load_ply(path, device) if ply is not None else load_ckpt(path, device)
+    return _digests(PhotoSet(data_dir), options, cache, saved)
+
+
+def _digests(photos: PhotoSet, options: EvaluateOptions, cache: Path, saved: SavedSplats) -> dict[str, str]:
+    of_files = {
+        f"checkpoint_rank{rank}" if rank else "checkpoint": file_digest(file) for rank, file in enumerate(saved.files)
+    }
+    return {"photos": photos.digest(cache, options.data_factor or 1), **of_files}
 
 
 def last_checkpoint(run_dir: Path) -> Path:
@@ -126,22 +206,23 @@ def last_checkpoint(run_dir: Path) -> Path:
 def _run_id(job: Job, run_dir: Path, result_dir: Path) -> RunId:
     """Who the evaluation is: a variant of the run that is evaluated, where that has a manifest."""
     manifest = run_dir / "manifest.json"
-    if job.run_id or not manifest.is_file():
+    try:
+        run = RunId.model_validate(read_json(manifest).get("run") if manifest.is_file() and not job.run_id else None)
+    except ValidationError:  # no manifest, or one of others
         return RunId.of(job.run_id, "scene.evaluate", result_dir)
-    run = RunId.model_validate(read_json(manifest)["run"])
     variant = "/".join(filter(None, (run.variant, result_dir.resolve().name)))
     return run.model_copy(update={"variant": variant})
 
 
-def _filled(options: EvaluateOptions, loaded: LoadedRun) -> EvaluateOptions:
+def _filled(options: EvaluateOptions, saved: SavedSplats, trained_on: Path | None) -> EvaluateOptions:
     """The options, with those of the training where nothing is set."""
-    trained = loaded.options
-    assert isinstance(trained, TrainOptions)
     same = {
-        name: getattr(trained, name)
-        for name in ("data_factor", "max_image_size", "lpips_net")
+        name: getattr(saved.options, name)
+        for name in ("data_factor", "max_image_size", "lpips_net", "test_every", "antialiased", "white_bg")
         if getattr(options, name) is None
     }
+    if options.split is None:
+        same["split"] = "test_every" if saved.of_simple_trainer and trained_on is None else "all"
     return options.model_copy(update=same)
 
 
@@ -174,54 +255,51 @@ def _opacity(model: SplatModel, view: View, frame: Normalisation) -> float:
 
 
 def _measure(
-    loaded: LoadedRun,
+    saved: SavedSplats,
     held_out: HeldOut,
     options: EvaluateOptions,
-    data_dir: Path,
     result_dir: Path,
     inputs: dict[str, str],
     job: Job,
-    run_id: RunId,
-    startup: float,
-    made_with: list[Weights],
+    run_dir: Path,
 ) -> None:
     """Evaluate and write the run contract, the manifest last."""
-    begin = time.perf_counter()
-    model, frame, device = loaded.model, loaded.frame, loaded.model.parameters["means"].device
-    files = RunFiles(result_dir, loaded.options, frame, {"data_dir": str(data_dir), "result_dir": str(result_dir)})
+    assert saved.frame is not None
+    startup, begin = process_seconds(), time.perf_counter()
+    model, frame, device = saved.model, saved.frame, saved.model.parameters["means"].device
+    data_dir = held_out.scene.photos.data_dir
+    files = RunFiles(result_dir, model.options, frame, {"data_dir": str(data_dir), "result_dir": str(result_dir)})
     files.begin()
-    views = held_out.views
-    average = mean_color(views, loaded.options.white_bg, device)
+    views, step = held_out.views, max(saved.step, 1)
     found = evaluate(
         model,
         views,
         frame,
-        average,
+        mean_color(views, model.options.white_bg, device),
         measure_lpips=held_out.lpips,
-        render=lambda index: files.render(loaded.step, index),
+        render=lambda index: files.render(step, index),
     )
     evaluated = time.perf_counter() - begin
-    mean = found.figures["mean"]
+    mean, gaussians = found.figures["mean"], len(model.parameters["means"])
     logger.info("%.2f dB PSNR, %.4f SSIM on %d photos of %s", mean["psnr"], mean["ssim"], len(views), data_dir)
-    gaussians = len(model.parameters["means"])
-    files.evaluated(loaded.step, mean, found.seconds_per_image, gaussians)
+    files.evaluated(step, mean, found.seconds_per_image, gaussians)
     write_preview_of(result_dir / "preview.jpg", model, views, frame)
-    write_json(result_dir / "metrics.json", {"step": loaded.step, **found.figures})
-    seconds = {"startup": startup, "eval": evaluated, "publish": time.perf_counter() - begin - evaluated}
+    write_json(result_dir / "metrics.json", {"step": saved.step, **found.figures})
+    made_with = [weights for weights in weights_of_run(run_dir) if weights.used_for == "results"]
     write_manifest(
         result_dir / "manifest.json",
-        stage="scene.evaluate",
-        run=run_id,
+        "scene.evaluate",
+        _run_id(job, run_dir, result_dir),
+        {"startup": startup, "eval": evaluated, "publish": time.perf_counter() - begin - evaluated},
         sample=job.sample,
         options=options.model_dump(mode="json"),
         chosen=options,
         inputs=inputs,
         device=device_name(device),
-        seconds=seconds,
         device_memory_mb=device_memory_mb(device),
         images=held_out.kept,
         gaussians=gaussians,
-        steps=loaded.step,
+        steps=saved.step or None,
         offset=frame.offset().tolist(),
         weights=[*made_with, *(held_out.lpips.weights if held_out.lpips else [])],
     )

@@ -265,7 +265,7 @@ _ACCEPTED = {"data_type": "colmap", "camera_model": "pinhole"}
 
 
 class EvaluateOptions(Options):
-    """Evaluation of a run on another dataset; what is not set is as in the training."""
+    """Evaluation of a run, or of a file of splats, on a dataset; what is not set is as in the training."""
 
     data_factor: int | None = Field(None, ge=1)
     """Photos are scaled down by this factor."""
@@ -273,8 +273,17 @@ class EvaluateOptions(Options):
     """Photos whose longest side is larger are scaled down further, to this (pixels)."""
     lpips_net: Literal["alex", "vgg"] | None = None
     """Network of LPIPS, which is measured where its weights are on disk."""
+    split: str | None = None
+    """Evaluate on: `all`, `test_every`, or a list file's path. Unset: all, but of the dataset that a checkpoint of
+    simple_trainer was trained on those that it held out."""
+    test_every: int | None = Field(None, ge=1)
+    """Every n-th photo is held out, with `split: test_every`."""
     eval_match_string: str | None = None
     """Evaluate only on photos with this word in their names; unset or empty: on all."""
+    antialiased: bool | None = None
+    """Opacity is lowered where the screen-space blur enlarges a Gaussian (Mip-Splatting)."""
+    white_bg: bool | None = None
+    """A white background in place of a black one."""
 
 
 class RendersOptions(Options):

@@ -6,20 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
-from splatdag.scene.appearance import Appearance
-from splatdag.scene.camera_changes import PoseChange
 from splatdag.scene.options import SplatOptions
 from splatdag.scene.splat_model import SplatModel
 from splatdag.splats.normalisation import Normalisation
 from splatdag.splats.ply import write_ply
-from splatdag.training.checkpoint import read_tensors, write_tensors
-from splatdag.workflow.errors import UserError
+from splatdag.training.checkpoint import write_tensors
 from splatdag.workflow.manifest import peak_resident_mb
-from splatdag.workflow.options import T, validated
 from splatdag.workflow.publish import write_json, write_text
 
 _OWN = (
@@ -93,45 +88,3 @@ def _memory_gib(model: SplatModel) -> float:
     device = model.parameters["means"].device
     bytes_ = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident_mb() * 1e6
     return bytes_ / 2**30
-
-
-@dataclass
-class LoadedRun:
-    """A checkpoint in `ckpts/`, read back."""
-
-    model: SplatModel
-    frame: Normalisation
-    options: SplatOptions
-    step: int
-    """Steps done."""
-
-
-def load_ckpt(path: Path, options: type[T], device: torch.device) -> LoadedRun:
-    """Read a checkpoint that `RunFiles.save` wrote.
-
-    Args:
-        path: the file.
-        options: class of the options that are in it, a `SplatOptions`.
-        device: where the Gaussians go.
-
-    Raises:
-        UserError: it can't be read, or is not one of ours.
-    """
-    try:
-        saved = read_tensors(path, device)
-        values = saved["options"]
-        frame = Normalisation(np.array(saved["frame"]["center"]), saved["frame"]["scale"], saved["frame"]["extent"])
-        splats, step = saved["splats"], saved["step"] + 1
-    except Exception as error:  # whatever a damaged or foreign file makes the reader raise
-        raise UserError(f"{path}: not a checkpoint of splatdag ({type(error).__name__})") from None
-    chosen = validated(options, values, str(path))
-    assert isinstance(chosen, SplatOptions)
-    model = SplatModel(splats, chosen)
-    if "pose_adjust" in saved:
-        model.pose_adjust = PoseChange(len(saved["pose_adjust"]["embeds.weight"])).to(device)
-        model.pose_adjust.load_state_dict(saved["pose_adjust"])
-    if "app_module" in saved:
-        views, width = saved["app_module"]["embeds.weight"].shape
-        model.app_module = Appearance(views, width, chosen.sh_degree, torch.Generator()).to(device)
-        model.app_module.load_state_dict(saved["app_module"])
-    return LoadedRun(model, frame, chosen, step)

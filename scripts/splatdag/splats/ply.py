@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from splatdag.splats.gaussians import Parameters
 from splatdag.splats.normalisation import Normalisation
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete
+
+_MAX_HEADER_LINES = 1000
 
 
 def write_ply(path: Path, parameters: Parameters, frame: Normalisation, antialiased: bool = False) -> None:
@@ -26,7 +29,12 @@ def write_ply(path: Path, parameters: Parameters, frame: Normalisation, antialia
         parameters: Gaussians in the frame of training.
         frame: from the world to the frame of training.
         antialiased: whether it was trained so.
+
+    Raises:
+        ValueError: the frame is rotated, with which spherical harmonics would have to turn.
     """
+    if frame.rotation is not None:
+        raise ValueError("Gaussians in a rotated frame are not written")
     values = {name: tensor.detach().cpu().numpy() for name, tensor in parameters.items()}
     count = len(values["means"])
     positions = values["means"].astype(np.float64) * frame.scale + (frame.center - frame.offset())
@@ -74,6 +82,19 @@ def read_ply(path: Path) -> Parameters:
     except (OSError, KeyError, ValueError, OverflowError, PlyParseError) as error:
         raise UserError(f"{path}: not a PLY file of Gaussians: {error}") from None
     return {name: torch.tensor(np.ascontiguousarray(value)) for name, value in values.items()}
+
+
+def read_comments(path: Path) -> dict[str, str]:
+    """First word and rest of each comment in a PLY file's header; ours are `antialiased` and `offset`."""
+    found: dict[str, str] = {}
+    with path.open("rb") as file:
+        for line in islice(file, _MAX_HEADER_LINES):
+            if line.strip() == b"end_header":
+                break
+            if line.startswith(b"comment "):
+                name, _, rest = line.decode("ascii", "replace").removeprefix("comment ").strip().partition(" ")
+                found.setdefault(name, rest)
+    return found
 
 
 def _stacked(column: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
