@@ -22,7 +22,7 @@ KILLS = 20
 KILLS_OF_OTHERS = 1
 KILLS_AT_PUBLICATIONS = 3
 """At most, of each job."""
-RECEIPTS = ("sample.json", "sample.json", "sample.json", "frames.json")
+RECEIPTS = ("sample.json", "frames.json")
 """Of whole folders, which they lie in."""
 DAMAGE = {
     "empty": lambda data: b"",

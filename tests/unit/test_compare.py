@@ -68,18 +68,14 @@ def page_data(out):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
 
 
+@pytest.mark.parametrize("folder", ["captures/room/single", "elsewhere/by hand"])
 @pytest.mark.parametrize(
-    ("name", "parts"),
-    [
-        ("captures/room/single", ("captures", "room", "single")),
-        ("driving/overfit", ("driving", "", "overfit")),
-        ("worlds/photorealistic/index_0001/splat", ("worlds", "photorealistic/index_0001", "splat")),
-    ],
+    "run", ["captures/room/single", "driving/logs/flux4d", "worlds/index_0001/photorealistic/splat"]
 )
-def test_a_run_is_named_by_its_folder(results, made, name, parts):
-    write_run(results / name)
-    row = rows(made())[name]
-    assert (row["area"], row["scene"], row["variant"]) == parts
+def test_a_run_is_who_its_manifest_says_wherever_it_lies(results, made, folder, run):
+    write_run(results / folder, run=RunId.parse(run))
+    row = rows(made())[folder]
+    assert "/".join((row["area"], row["scene"], row["variant"])) == run
 
 
 def test_the_csv_has_a_row_per_run_and_the_columns_of_all(results, made):
