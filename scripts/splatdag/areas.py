@@ -73,7 +73,8 @@ class HousePlan(Plan):
 
 
 AREAS: tuple[Area, ...] = (House(), Captures(), Driving(), Humans(), Sharing())
-"""All areas. To add one: its folder, `rules/<area>.smk` with an include in the Snakefile, and its name here."""
+"""All areas. To add one: its folder, `rules/<area>.smk` with an include in the Snakefile, and its name here, before
+sharing, which has the recordings of all others."""
 
 
 class Plans(Mapping[str, Plan]):
