@@ -69,7 +69,8 @@ class LearnOptions(ModelOptions, LossOptions, TrainingOptions):
     checkpoint_every: int = Field(200, ge=1)
     """Steps between two saves of the state that a training continues from after a kill."""
     resume_from: str | None = None
-    """Begin with the network, optimiser and step of this checkpoint, whose time is not counted."""
+    """Begin with the network, optimiser and step of this checkpoint, whose time is not counted; the run's own
+    ckpt_last.pt is what it is when these options are first used."""
     resume_no_optim: bool = False
     """Of resume_from take the network alone, as far as its parts are the same; steps count from 0."""
     seed: int = Field(0, ge=0)
