@@ -165,6 +165,10 @@ def test_a_run_goes_on_from_its_own_last_checkpoint_also_where_a_kill_comes_betw
     assert {path.name for path in run_dir.glob("ckpt_step_*")} == {
         f"ckpt_step_{step:06d}.pt" for step in (4, 6, 8, 10, 12)
     }
+    shutil.rmtree(run_dir / "state")  # as when Snakemake has noted the end
+    invert_images(logs)
+    main(logs, run_dir, **chosen)
+    assert json.loads((run_dir / "meta.json").read_text())["steps_before"] == 4
 
 
 def test_a_checkpoint_that_is_missing_is_named_before_anything_is_done(logs: Path, tmp_path: Path) -> None:

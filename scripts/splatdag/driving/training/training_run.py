@@ -105,8 +105,8 @@ def _source(options: LearnOptions, run_dir: Path) -> Path | None:
     """Which checkpoint to begin with; None where the options name none.
 
     The run's own ckpt_last.pt is the one of the most steps when the training with these options was first asked for:
-    it is remembered, since the training makes later ones. The file need not be there: Snakemake removes what a rule
-    makes, and it is a second name of a ckpt_step_XXXXXX.pt.
+    resume_from.json remembers it, since the training makes later ones. The file need not be there: Snakemake removes
+    what a rule makes, and it is a second name of a ckpt_step_XXXXXX.pt.
 
     Raises:
         UserError: it is not there.
@@ -118,7 +118,7 @@ def _source(options: LearnOptions, run_dir: Path) -> Path | None:
         if not path.is_file():
             raise UserError(f"resume_from: no such file: {path}")
         return path
-    memory = run_dir / "state" / "resume_from.json"
+    memory = run_dir / "resume_from.json"
     known = read_json(memory) if memory.is_file() else {}
     key = hashlib.blake2b(options.training_key().encode(), digest_size=8).hexdigest()
     if key not in known or not (run_dir / str(known[key])).is_file():
