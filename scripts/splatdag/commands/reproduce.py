@@ -50,7 +50,7 @@ def _read(path: Path) -> Manifest:
 
 
 def commands(manifest: Manifest, into: Path | None = None) -> list[str]:
-    """The shell lines that make a run again.
+    """Write the shell lines that make a run again.
 
     Args:
         manifest: of the run.
@@ -73,7 +73,7 @@ def commands(manifest: Manifest, into: Path | None = None) -> list[str]:
 
 
 def _moved(part: Part, run_dir: Path, into: Path) -> list[str]:
-    """The flags of a part with what lies in the run's folder in another."""
+    """Write the flags of a part with what lies in the run's folder in another."""
     words = []
     for word in part.command:
         flag, equals, value = word.partition("=")
@@ -85,7 +85,7 @@ def _moved(part: Part, run_dir: Path, into: Path) -> list[str]:
 
 
 def differences(manifest: Manifest) -> list[str]:
-    """What is not as it was when the run was made: code, packages and inputs, a line each."""
+    """List what is not as it was when the run was made: code, packages and inputs, a line each."""
     found = [f"code of {part.stage}" for part in manifest.parts if code_digest(part.stage) != part.code]
     now = package_versions()
     for name in sorted({*now, *manifest.packages}):
@@ -97,7 +97,7 @@ def differences(manifest: Manifest) -> list[str]:
 
 
 def _changed_inputs(part: Part) -> list[str]:
-    """Inputs of a part that are others now, or can't be read."""
+    """List inputs of a part that are others now, or can't be read."""
     if not part.inputs:
         return []
     try:

@@ -16,7 +16,7 @@ NO_DEPTH = "lidar_sensor_id is 1, and depths are those that the Pandar64 (0) mea
 
 
 class LossOptions(Options):
-    """What the network is punished for."""
+    """Weights of the terms of the loss."""
 
     ssim_lambda: float = Field(0.2, ge=0, le=1)
     """Weight of 1 - SSIM; the colours' mean absolute difference has the rest."""
@@ -36,7 +36,7 @@ class LossOptions(Options):
 
 
 class LearnOptions(ModelOptions, LossOptions, TrainingOptions):
-    """How the network learns."""
+    """Schedule and data of a training of the network."""
 
     not_in_key: ClassVar[Set[str]] = {"log_every", "save_every", "save_ckpt_every", "checkpoint_every"}
 

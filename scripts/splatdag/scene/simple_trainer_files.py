@@ -65,11 +65,11 @@ class RunFiles:
         write_json(self.folder / "stats" / f"val_step{step - 1:04d}.json", values)
 
     def render(self, step: int, index: int) -> Path:
-        """Where the picture of a held-out view goes."""
+        """Name the picture of a held-out view."""
         return self.folder / "renders" / f"val_step{step - 1}_{index:04d}.png"
 
     def video(self, step: int) -> Path:
-        """Where the fly-through goes."""
+        """Name the fly-through."""
         return self.folder / "videos" / f"traj_{step - 1}.mp4"
 
     def _checkpoint(self, name: int, model: SplatModel) -> dict[str, Any]:

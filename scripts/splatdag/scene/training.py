@@ -42,7 +42,7 @@ _FIGURES_EVERY = 10
 
 @dataclass
 class TrainingData:
-    """What a training learns from, on each rank."""
+    """The views, Gaussians and options that a training begins with, on each rank."""
 
     views: list[View]
     frame: Normalisation
@@ -55,7 +55,7 @@ class TrainingData:
 
 @dataclass
 class Evaluator:
-    """What rank 0 measures and writes."""
+    """The measuring and writing of rank 0."""
 
     evaluate: Callable[[SplatModel, int], dict[str, Any]]
     """Called with the model and the steps done, after every step in `eval_steps` and the last; returns figures."""
@@ -166,7 +166,7 @@ class SplatTraining:
 
     @property
     def gaussians(self) -> int:
-        """How many there are."""
+        """Count them."""
         return len(self.model.parameters["means"])
 
     @property
@@ -174,7 +174,7 @@ class SplatTraining:
         return None if self.evaluator is None else self.evaluator.validation
 
     def tensors(self) -> list[Tensor]:
-        """All that is learnt."""
+        """List all that is learnt."""
         return list(self.model.learnt())
 
     def begin(self, progress: Progress, resumed: bool) -> None:
@@ -242,7 +242,7 @@ class SplatTraining:
         batches: list[Batch],
         background: Tensor | None,
     ) -> Figures:
-        """Loss and PSNR of the step, the latter of each rank's first batch."""
+        """Compute loss and PSNR of the step, the latter of each rank's first batch."""
         loss = self.ranks.total(loss)
         if not torch.isfinite(loss):
             raise UserError("the loss is not finite any more; lower the learning rates")
@@ -281,7 +281,7 @@ class SplatTraining:
         self.eval_seconds += time.perf_counter() - begin
 
     def state(self) -> dict[str, Any]:
-        """What the training needs to continue; after the last step, to be measured."""
+        """Collect what the training needs to continue; after the last step, to be measured."""
         model, validation = self.model, self._validation
         state: dict[str, Any] = {
             "parameters": {name: tensor.detach() for name, tensor in model.parameters.items()},

@@ -57,7 +57,7 @@ class StateFile:
         write_tensors(self.path, {"key": self.key, "state": state})
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The saved state, or None; one of another training, or unreadable, is set aside and named."""
+        """Read the saved state, or None; one of another training, or unreadable, is set aside and named."""
         state = self._read(device) if self.path.exists() else None
         earlier = self._aside(self.key)
         if state is None and earlier.exists():
@@ -96,7 +96,7 @@ class StateFile:
             ) from error
 
     def _aside(self, key: dict[str, str]) -> Path:
-        """Where the state of the training with a key is kept while another one is trained."""
+        """Name the file that keeps the state of the training with a key while another one is trained."""
         digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=4).hexdigest()
         return self.path.with_suffix(f".{digest}.pt")
 

@@ -17,7 +17,7 @@ from splatdag.workflow.user_cache import ensure_kernels
 
 
 def use_device(count: int, threads: int) -> torch.device:
-    """The device to compute on, with the thread pools set for it.
+    """Choose the device to compute on, and set the thread pools for it.
 
     Args:
         count: CUDA devices to use; 0 is the CPU.
@@ -91,7 +91,7 @@ def out_of_memory_explained(
 
 
 def device_name(device: torch.device, count: int = 1) -> str:
-    """What the device, or so many of the kind, is called; with the threads of a CPU."""
+    """Name the device, or so many of the kind; with the threads of a CPU."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         return f"{count} x {name}" if count > 1 else name
@@ -99,7 +99,7 @@ def device_name(device: torch.device, count: int = 1) -> str:
 
 
 def device_memory_mb(device: torch.device, others: float = 0.0) -> dict[str, float]:
-    """Largest allocation on a CUDA device so far, in MB, or that of others where it is larger; empty for the CPU."""
+    """Measure the largest allocation on a CUDA device so far, or of others if it is larger, in MB; empty for the CPU."""
     if device.type != "cuda":
         return {}
     return {"cuda": round(max(torch.cuda.max_memory_allocated(device) / 1e6, others), 1)}

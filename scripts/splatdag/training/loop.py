@@ -28,7 +28,7 @@ _REPORT_SECONDS = 5.0
 
 
 class Figures(NamedTuple):
-    """What a step adds to the curves."""
+    """Loss and PSNR of a step, for the curves."""
 
     loss: float
     """Over all ranks."""
@@ -37,7 +37,7 @@ class Figures(NamedTuple):
 
 
 class Training(Protocol):
-    """What is trained, as an area defines it. Every rank has one; all take the same steps and hold the same tensors."""
+    """A training, as an area defines it. Every rank has one; all take the same steps and hold the same tensors."""
 
     step: int
     """Steps done; those of a checkpoint that it began with count."""
@@ -48,7 +48,7 @@ class Training(Protocol):
 
     @property
     def gaussians(self) -> int | None:
-        """How many Gaussians are trained, if that is what is trained."""
+        """Count the Gaussians that are trained, if any are."""
 
     def tensors(self) -> Sequence[Tensor]:
         """Float32 tensors that must be equal on all ranks."""
@@ -63,7 +63,7 @@ class Training(Protocol):
         """Take one step; returns figures where the curves get a point, which must be on all ranks at once."""
 
     def due(self, last: bool) -> list[Callable[[], None]]:
-        """What is to be measured and written after this step, by rank 0 alone, before the state is saved."""
+        """List what rank 0 measures and writes after this step, before the state is saved."""
 
     def state(self) -> dict[str, Any]:
         """Everything that a step changes; every rank calls it and rank 0 saves it."""
@@ -85,7 +85,7 @@ Make = Callable[[torch.device, Ranks], T]
 
 @dataclass
 class Progress:
-    """How far a training is, over all attempts; part of its saved state."""
+    """Progress of a training over all attempts; part of its saved state."""
 
     begun_at: int = 0
     """Steps that were not its own: of the checkpoint that it began with."""
@@ -151,11 +151,13 @@ def run_training(
             team.any(saved is not None, device)  # where it is, the others read it now
             training = make(device, team)
             try:
+                resumed = saved is not None
                 with state_file.fitting():
                     progress = _loaded(training, saved)
-                if saved is not None:
+                saved = None  # what the training did not take is memory of the device
+                if resumed:
                     logger.info("continuing after step %d", training.step)
-                training.begin(progress, resumed=saved is not None)
+                training.begin(progress, resumed)
                 _take_steps(training, progress, team, device, partial(_save, state_file, training, progress))
                 memory_mb = team.leave(device)
             finally:
@@ -171,6 +173,7 @@ def _work(given: tuple[Make[Any], Path], device: torch.device, ranks: Ranks) -> 
     saved = torch.load(state, map_location=device, weights_only=True)["state"] if resumed else None
     training = make(device, ranks)
     progress = _loaded(training, saved)
+    saved = None
     training.begin(progress, resumed)
     with suppress(Stopped):
         _take_steps(training, progress, ranks, device, lambda state: None)

@@ -1,4 +1,4 @@
-"""What the options of every training have in common."""
+"""The common part of the options of all trainings."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class TrainingOptions(Options):
     """Options that change nothing of what is learnt, so that a state is continued where they changed."""
 
     def training_key(self) -> str:
-        """All options that what is learnt depends on, as JSON."""
+        """Write all options that what is learnt depends on as JSON."""
         return self.model_dump_json(exclude=set(self.not_in_key))
 
     def notices(self) -> list[str]:
-        """Settings without effect, a line each."""
+        """List settings without effect, a line each."""
         return []

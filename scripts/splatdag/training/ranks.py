@@ -57,16 +57,16 @@ class Ranks:
 
     @property
     def alone(self) -> bool:
-        """Whether there is no other rank."""
+        """Tell whether there is no other rank."""
         return self.count == 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the rank that evaluates, writes and reports."""
+        """Tell whether this is the rank that evaluates, writes and reports."""
         return self.rank == 0
 
     def shard(self, items: list[T]) -> list[T]:
-        """This rank's part of the items: neighbours stay together; none where there are too few."""
+        """Take this rank's part of the items: neighbours stay together; none where there are too few."""
         begin, end = (len(items) * rank // self.count for rank in (self.rank, self.rank + 1))
         return items[begin:end]
 
@@ -81,15 +81,15 @@ class Ranks:
             tensor.grad = part.view_as(tensor)
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum of a tensor over all ranks."""
+        """Sum a tensor over all ranks."""
         return value if self.alone else self._reduced(value.detach().clone(), dist.ReduceOp.SUM)
 
     def largest(self, value: Tensor) -> Tensor:
-        """The largest of a tensor over all ranks, element by element."""
+        """Take the largest of a tensor over all ranks, element by element."""
         return value if self.alone else self._reduced(value.detach().clone(), dist.ReduceOp.MAX)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the elements of all ranks, of which some may have none; NaN where none has any."""
+        """Average the elements of all ranks, of which some may have none; NaN where none has any."""
         if self.alone:
             return values.mean()
         sum_and_count = torch.stack([values.sum().double(), values.new_tensor(values.numel(), dtype=torch.float64)])
@@ -97,11 +97,11 @@ class Ranks:
         return total / count
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether it is so on any rank."""
+        """Tell whether a flag is set on any rank."""
         return flag if self.alone else bool(self.largest(torch.tensor(int(flag), device=device)))
 
     def union(self, rows: Tensor, count: int) -> Tensor:
-        """Ascending indices below `count` that are in any rank's ascending `rows`."""
+        """Unite the ascending `rows` of all ranks, indices below `count`."""
         if self.alone:
             return rows
         mask = torch.zeros(count, dtype=torch.uint8, device=rows.device)

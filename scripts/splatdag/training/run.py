@@ -49,7 +49,8 @@ class Run:
     rank_memory_mb: float = 0.0
 
     def add(self, result: Result[Any]) -> None:
-        """Count the time and memory of a training."""
+        """Count the time and memory of a training, which has ended well."""
+        self._of_bad_end.unlink(missing_ok=True)
         self.seconds["startup"] = process_seconds(result.began) + result.rank_seconds
         self.seconds["train"] = result.progress.seconds
         self.rank_memory_mb = result.rank_memory_mb
@@ -64,7 +65,7 @@ class Run:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
     def manifest(self, **fields: Any) -> Manifest:
-        """The manifest of this process as it stands; `fields` are its optional ones."""
+        """Tell of this process as it stands; `fields` are optional ones of the manifest."""
         return manifest_of(
             self.stage,
             RunId.of(self.job.run_id, self.stage, self.folder),
@@ -82,7 +83,6 @@ class Run:
     def write_manifest(self, **fields: Any) -> None:
         """Write the manifest, which says that the run is finished; `fields` are its optional ones."""
         write_json(self.folder / "manifest.json", self.manifest(**fields).model_dump(mode="json"))
-        self._of_bad_end.unlink(missing_ok=True)
 
     @property
     def _of_bad_end(self) -> Path:

@@ -36,7 +36,7 @@ _PATIENCE = 30.0
 
 @dataclass
 class Task:
-    """What a worker needs to take part."""
+    """A worker's part in a training."""
 
     main: Callable[[Any, torch.device, Ranks], None]
     """A module's function: takes part in the training, with `work`, its own device and its place among the ranks."""

@@ -1,4 +1,4 @@
-"""How a training stops between two steps when it is told to."""
+"""Requests to stop a training, which it follows between two steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from splatdag.training.ranks import Ranks
 
 
 class StopRequest:
-    """Whether SIGTERM has arrived since; the loop looks between two steps."""
+    """A request to stop by SIGTERM, from its making on; the loop looks between two steps."""
 
     def __init__(self) -> None:
         self.requested = self._agreed = False
@@ -22,7 +22,7 @@ class StopRequest:
         self._agreed = ranks.any(self.requested, device)
 
     def seen(self, ranks: Ranks) -> bool:
-        """Whether to stop now: since it was agreed upon, where there are several ranks."""
+        """Tell whether to stop now: where there are several ranks, once they have agreed."""
         return self.requested if ranks.alone else self._agreed
 
     def _note(self, number: int, frame: Any) -> None:

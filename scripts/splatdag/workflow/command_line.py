@@ -1,4 +1,4 @@
-"""The command line of this process, as flags that give the same again whatever defaults and config files are then."""
+"""Command lines as flags that give the same again, whatever defaults and config files are then."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from splatdag.workflow.options import Options, flags
 from splatdag.workflow.usage import this_attempt
 
 _OF_JOB = ("threads", "gpu_class", "run_id", "sample")
-"""How a stage runs, so far as its results depend on it."""
+"""Options of `Job` that results depend on."""
 
 
 def this_command(options: Options | None = None) -> list[str]:
-    """The flags of this stage, its options with all that a preset, a config file or the device decided.
+    """Write the flags of this stage, its options with all that a preset, a config file or the device decided.
 
     Args:
         options: in place of those that the command line gave.
@@ -25,7 +25,7 @@ def this_command(options: Options | None = None) -> list[str]:
 
 
 def command(arguments: dict[str, Any], options: Options | None = None) -> list[str]:
-    """The flags that give these arguments of a stage's `main`, and `options` in place of those among them."""
+    """Write the flags that give these arguments of a stage's `main`, and `options` in place of those among them."""
     words: list[str] = []
     for name, value in arguments.items():
         flag = f"--{name}".replace("_", "-")

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class Holder(BaseModel):
-    """Who holds a lease."""
+    """The process that holds a lease."""
 
     host: str
     """Name of the machine, for people."""
@@ -52,7 +52,7 @@ class Holder(BaseModel):
     """When it took the lease, in UTC."""
 
     def __str__(self) -> str:
-        """Who it is, and how to stop it."""
+        """Name the process, and how to stop it."""
         job, process = f"Slurm job {self.job} on {self.host}", f"process {self.process} on {self.host}"
         stop = f"scancel {self.job}" if self.job else f"kill {self.process}"
         return f"{job if self.job else process}, since {self.since} (`{stop}` stops it)"
@@ -116,7 +116,7 @@ def _written(path: Path, mine: Holder) -> bool:
 
 
 def _holder(path: Path) -> Holder | None:
-    """Who holds the lease; None if nobody, or if it can't be read: a process was killed while it wrote it."""
+    """Read who holds the lease; None if nobody does, or if it can't be read: a process was killed while it wrote it."""
     try:
         return Holder.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):

@@ -1,4 +1,4 @@
-"""What every attempt at a stage used: noted beside its log while it runs, so that a kill loses little of it."""
+"""Usage of every attempt at a stage, noted beside its log while it runs, so that a kill loses little of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUFFIX = ".usage.json"
 
 
 class Usage(BaseModel):
-    """What one attempt used so far."""
+    """Usage of one attempt so far."""
 
     part: str = ""
     """Part of a run that it was an attempt at, such as `train` or `001/evaluate`; set in the run's manifest."""
@@ -141,7 +141,7 @@ def this_attempt() -> Counted | None:
 
 
 def process_seconds(at: float | None = None) -> float:
-    """Wall time of this process until `at` (seconds since 1970), or until now."""
+    """Measure the wall time of this process until `at` (seconds since 1970), or until now."""
     return (time.time() if at is None else at) - psutil.Process().create_time()
 
 

@@ -52,12 +52,12 @@ def remove_older(run_dir: Path, steps: int) -> None:
 
 
 def learnt_options(options: LearnOptions) -> dict[str, Any]:
-    """The options of the network and of its training, as plain values."""
+    """Take the options of the network and of its training, as plain values."""
     return {name: value for name, value in options.model_dump(mode="json").items() if name in LearnOptions.model_fields}
 
 
 def steps_of(path: Path) -> int:
-    """How many steps a run's checkpoint has, by its name."""
+    """Read from its name how many steps a run's checkpoint has."""
     return int(path.stem.rpartition("_")[2])
 
 

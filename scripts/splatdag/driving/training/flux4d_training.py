@@ -33,7 +33,7 @@ ADVICE = "lower targets_per_step, feedback_views, num_image_points or iterations
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training learns from, on each rank."""
+    """The clips and options that a training learns from, on each rank."""
 
     make_loader: Callable[[], Loader]
     frames: tuple[int, ...] | None
@@ -103,11 +103,11 @@ class Flux4DTraining:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Clips that could not be read, and why, over all attempts."""
+        """List clips that could not be read, and why, over all attempts."""
         return self._left_out | self.loader.left_out
 
     def tensors(self) -> list[Tensor]:
-        """All that is learnt."""
+        """List all that is learnt."""
         return self.parameters
 
     def begin(self, progress: Progress, resumed: bool) -> None:
@@ -217,7 +217,7 @@ class Flux4DTraining:
         save_checkpoint(self.run_dir, self.state(), self.options)
 
     def state(self) -> dict[str, Any]:
-        """Everything that a step changes."""
+        """Collect everything that a step changes."""
         self._check_finite()
         moments = [
             dict(optimizer.state.get(parameter, {}))

@@ -1,4 +1,4 @@
-"""What Flux4D learns from: pictures, depths, and that most things stand still (arXiv 2512.03210, eq. 4 and A.1)."""
+"""The loss of Flux4D: on pictures, depths, and speeds, which most things have not (arXiv 2512.03210, eq. 4 and A.1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from splatdag.splats.losses import photometric_loss
 def clip_loss(
     moving: Moving, views: list[View], size: tuple[int, int], options: LossOptions
 ) -> tuple[Tensor, Drawn, Tensor]:
-    """The loss of a clip's Gaussians on some of its views.
+    """Compute the loss of a clip's Gaussians on some of its views.
 
     Args:
         moving: Gaussians and how they move.

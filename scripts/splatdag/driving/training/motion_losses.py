@@ -1,4 +1,4 @@
-"""Whether points of one frame, moved, lie where the next frame has points: what lidar alone tells of motion.
+"""Losses on motion that need lidar alone: points of one frame, moved, should lie where the next frame has points.
 
 As in Li et al., Neural Scene Flow Prior (2021), but over the Gaussians of a clip. The ground is left out, whose pattern
 of rings goes along with the vehicle, as if it moved.

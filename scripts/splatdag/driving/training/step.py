@@ -20,7 +20,7 @@ from splatdag.workflow.errors import UserError
 
 
 def feedback_of(views: list[View], size: tuple[int, int], options: LossOptions) -> Feedback:
-    """What a refining step sees: the gradient of the loss on input views, as Gaussians are now.
+    """Make the feedback of a refining step: the gradient of the loss on input views, as Gaussians are now.
 
     Args:
         views: of input frames; a network is never shown what it has to predict.
@@ -75,7 +75,7 @@ def training_step(
 
 
 def chosen_views(scene: ClipScene, frames: tuple[int, ...], count: int, rng: np.random.Generator) -> list[View]:
-    """Views of some frames to learn from: of several, one is of an input frame, the others of frames to predict.
+    """Choose views of some frames to learn from: of several, one is of an input frame, the others of frames to predict.
 
     Raises:
         UserError: the clip has no image of such a frame.
@@ -98,13 +98,13 @@ def reconstruct(model: Flux4D, scene: ClipScene, options: LossOptions, voxels: V
 
 
 def initial_state(model: Flux4D, scene: ClipScene) -> Moving:
-    """A clip's first Gaussians, standing still, which a network begins with."""
+    """Take a clip's first Gaussians, standing still, which a network begins with."""
     start = scene.start
     return Moving(start, start.means.new_zeros((len(start), model.terms, 3)))
 
 
 def learning_rate(step: int, options: LearnOptions) -> float:
-    """Learning rate at a step, counted from 0: a linear rise, then an exponential fall."""
+    """Compute the learning rate at a step, counted from 0: a linear rise, then an exponential fall."""
     warmup = min(options.warmup_iters, options.iters // 10)
     rising = min(1.0, (step + 1) / (warmup + 1))
     falling = max(0, step - warmup) / max(1, options.iters - warmup)
@@ -112,7 +112,7 @@ def learning_rate(step: int, options: LearnOptions) -> float:
 
 
 def psnr_of(drawn: Drawn, views: list[View]) -> float:
-    """PSNR (dB) of what was drawn."""
+    """Compute the PSNR (dB) of what was drawn."""
     images = torch.stack([view.image for view in views]).float() / 255
     error = (drawn.rgb.detach().clamp(0, 1) - images).square().mean().item()
     return -10 * math.log10(max(error, 1e-10))

@@ -1,4 +1,4 @@
-"""A run of Flux4D: what it is learnt from, what it continues from, and what it leaves."""
+"""Runs of Flux4D: their inputs, the checkpoint that they begin with, and the files that they leave."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def train_run(
 
 
 def input_digests(data_root: Path, clips: list[Clip], options: LearnOptions, source: Path | None) -> dict[str, str]:
-    """Digests of all that is learnt from: which frames the clips are, what the logs hold, the checkpoint `source`."""
+    """Compute digests of all that is learnt from: which frames the clips are, what logs hold, the checkpoint `source`."""
     cameras = {options.camera, *(camera for clip in clips for camera in clip.cameras)}
     names = sorted({clip.scene_id for clip in clips})
     checkpoint = {} if source is None else {"resume_from": file_digest(source)}
@@ -97,12 +97,12 @@ def input_digests(data_root: Path, clips: list[Clip], options: LearnOptions, sou
 
 
 def _inputs(data_root: Path, clips: list[Clip], options: LearnOptions, run_dir: Path, cache: Path) -> dict[str, str]:
-    """All digests; `cache` is not used, since other runs learn from the same logs and need not read them again."""
+    """Compute all digests; `cache` is not used, since runs that learn from the same logs need not all read them."""
     return input_digests(data_root, clips, options, _source(options, run_dir))
 
 
 def _source(options: LearnOptions, run_dir: Path) -> Path | None:
-    """Which checkpoint to begin with; None where the options name none.
+    """Find the checkpoint to begin with; None where the options name none.
 
     The run's own ckpt_last.pt is the one of the most steps when the training with these options was first asked for:
     resume_from.json remembers it, since the training makes later ones. The file need not be there: Snakemake removes
@@ -128,7 +128,7 @@ def _source(options: LearnOptions, run_dir: Path) -> Path | None:
 
 
 def _last_checkpoint(run_dir: Path, last: Path) -> Path:
-    """The ckpt_step_XXXXXX.pt of the most steps; `last` becomes one if it is the only checkpoint."""
+    """Find the ckpt_step_XXXXXX.pt of the most steps; `last` becomes one if it is the only checkpoint."""
     if not list(run_dir.glob(STEP_FILES)):
         if not last.is_file():
             raise UserError(f"resume_from: no such file: {last}, and no ckpt_step_XXXXXX.pt beside it")
