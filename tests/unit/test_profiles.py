@@ -3,7 +3,7 @@
 import pytest
 
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.profiles import profile_folder, requested_profile
+from splatdag.workflow.profiles import allowed_rules, profile_folder, requested_profile
 from splatdag.workflow.site import read_site, request
 
 
@@ -20,6 +20,18 @@ from splatdag.workflow.site import read_site, request
 )
 def test_the_profile_is_found_on_the_command_line(arguments, expected):
     assert requested_profile(arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--target-jobs", "a:x=1", "--allowed-rules", "a", "--cores", "all"], {"a"}),
+        (["--allowed-rules", "a", "b"], {"a", "b"}),
+        (["captures"], set()),
+    ],
+)
+def test_the_rules_of_a_job_are_found_on_its_command_line(arguments, expected):
+    assert allowed_rules(arguments) == expected
 
 
 @pytest.mark.parametrize("name", ["slurm", "workflow_profiles/slurm", "profiles/slurm", "default"])

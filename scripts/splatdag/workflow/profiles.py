@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,24 +49,21 @@ def started_in(arguments: Sequence[str]) -> Path:
 
 def submits_to_slurm(arguments: Sequence[str]) -> bool:
     """Whether Snakemake, called with these arguments, will submit jobs to Slurm: by a profile or by `--executor`."""
-    options = _options(arguments)
-    return options.executor == "slurm" and not any(getattr(options, name, None) for name in _WITHOUT_JOBS)
-
-
-def allowed_rules(arguments: Sequence[str]) -> frozenset[str]:
-    """The rules of the jobs that an executor starts Snakemake for; none where it is called otherwise."""
-    return frozenset(_options(arguments).allowed_rules or ())
-
-
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
     from snakemake.cli import parse_args
 
     with contextlib.redirect_stderr(io.StringIO()), contextlib.chdir(started_in(arguments)):
         try:
             _, options = parse_args(list(arguments))
         except SystemExit:  # the arguments are another program's
-            return argparse.Namespace(executor=None, allowed_rules=None)
-    return options
+            return False
+    return options.executor == "slurm" and not any(getattr(options, name, None) for name in _WITHOUT_JOBS)
+
+
+def allowed_rules(arguments: Sequence[str]) -> frozenset[str]:
+    """The rules of the jobs that an executor starts Snakemake for; none where it is called otherwise."""
+    flag = "--allowed-rules"
+    words = arguments[arguments.index(flag) + 1 :] if flag in arguments else ()
+    return frozenset(itertools.takewhile(lambda word: not word.startswith("-"), words))
 
 
 def profile_folder(requested: str, working_dir: Path, workflow_dir: Path) -> Path:
