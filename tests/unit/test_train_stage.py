@@ -17,8 +17,10 @@ from train_runs import data as data
 from train_runs import reference as reference
 from trainings import STEPS, options
 
+from splatdag.captures import train as captures_train
 from splatdag.scene.options import TrainOptions
-from splatdag.workflow.manifest import Manifest
+from splatdag.workflow.manifest import Manifest, RunId
+from splatdag.workflow.stage import Job
 
 
 def test_a_run_is_complete_its_manifest_last(reference: Path) -> None:
@@ -39,6 +41,13 @@ def test_the_manifest_says_what_ran(reference: Path) -> None:
     assert set(parts) >= {"startup", "train", "eval"}
     assert manifest.seconds["total"] == pytest.approx(sum(parts.values()), abs=0.05)
     assert min(parts.values()) >= 0
+
+
+def test_a_training_by_hand_is_a_capture_named_as_its_folder(data: Path, tmp_path: Path) -> None:
+    chosen = captures_train.TrainOptions(preset="small", max_steps=2, disable_video=True)
+    captures_train.main(data, data / "sparse" / "0", tmp_path / "dog", chosen, Job())
+    manifest = Manifest.model_validate_json((tmp_path / "dog" / "manifest.json").read_text())
+    assert manifest.run == RunId(area="captures", scene="dog", variant="")
 
 
 def test_the_mean_figures_are_those_of_the_held_out_views(reference: Path) -> None:
