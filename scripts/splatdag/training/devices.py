@@ -99,7 +99,7 @@ def device_name(device: torch.device, count: int = 1) -> str:
 
 
 def device_memory_mb(device: torch.device, others: float = 0.0) -> dict[str, float]:
-    """Measure the largest allocation on a CUDA device so far, or of others if it is larger, in MB; empty for the CPU."""
+    """Measure the largest allocation on a CUDA device, or of others if that is larger, in MB; empty for the CPU."""
     if device.type != "cuda":
         return {}
     return {"cuda": round(max(torch.cuda.max_memory_allocated(device) / 1e6, others), 1)}

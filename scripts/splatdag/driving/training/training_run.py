@@ -85,7 +85,7 @@ def train_run(
 
 
 def input_digests(data_root: Path, clips: list[Clip], options: LearnOptions, source: Path | None) -> dict[str, str]:
-    """Compute digests of all that is learnt from: which frames the clips are, what logs hold, the checkpoint `source`."""
+    """Compute digests of all that is learnt from: frames of the clips, contents of logs, the checkpoint `source`."""
     cameras = {options.camera, *(camera for clip in clips for camera in clip.cameras)}
     names = sorted({clip.scene_id for clip in clips})
     checkpoint = {} if source is None else {"resume_from": file_digest(source)}
