@@ -70,6 +70,7 @@ def test_a_training_without_its_gpu_ends_in_seconds_with_what_to_do(tmp_path, mo
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # locks
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     flags = ["--data-dir", data, "--model", data / "sparse" / "0", "--result-dir", run, "--device-count", "1"]
+    flags.append("--preset=fast")  # of preset auto a line says what it is
     before = getrusage(RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", STAGE.format(cuda=cuda), *map(str, flags)], capture_output=True, text=True, timeout=120

@@ -19,7 +19,7 @@ def test_a_small_capture_is_made_trained_and_measured(repository: Path) -> None:
     choice, photos, gaussians, psnr, _, memory, *_, training, floor, ratio = (
         cell.strip() for cell in ended.stdout.splitlines()[-1].strip("|").split("|")
     )
-    assert (choice, photos, gaussians) == ("disk", "6 photos, 0.1 MB, in a scratch file", "500")
+    assert (choice, photos, gaussians) == ("disk", "5 photos, 0.1 MB, in a scratch file", "500")
     assert float(psnr) > 10
     resident, own = (float(number.replace(",", "")) for number in memory.split(", "))
     assert 100 < own < resident < 2_000

@@ -159,7 +159,7 @@ def manifest_of(
     return Manifest(
         stage=stage,
         run=run,
-        folder=str(folder.absolute()),
+        folder=_as_text(folder.absolute()),
         inputs=inputs,
         code=code,
         seconds=_with_total(seconds),
@@ -171,12 +171,17 @@ def manifest_of(
         parts=[
             Part(
                 **{"name": name, "stage": stage, "code": code, "inputs": inputs},
-                directory=str(Path.cwd()),
-                command=this_command(chosen),
+                directory=_as_text(Path.cwd()),
+                command=[_as_text(word) for word in this_command(chosen)],
             )
         ],
         **fields,
     )
+
+
+def _as_text(path: Path | str) -> str:
+    """A path as text that any file may hold: bytes that are no text become marks."""
+    return str(path).encode(errors="replace").decode()
 
 
 def merged(manifests: Sequence[Manifest], **fields: Any) -> Manifest:
