@@ -21,7 +21,7 @@ BARE = """
 ROWS = [line.split() for line in open("rows.txt")]
 DATA = {capture: data for capture, data, _ in ROWS}
 EVAL = {capture: dataset for capture, _, dataset in ROWS}
-LINKS = [f"results/captures/{capture}/result_dir.txt" for capture, _, _ in ROWS]
+LINKS = [f"results/captures/{capture}/result_dir_single.txt" for capture, _, _ in ROWS]
 RUNS = [f"results/captures/{capture}/single/manifest.json" for capture, _, _ in ROWS]
 EVALUATED = [capture for capture, dataset in EVAL.items() if dataset != "-"]
 EVALUATIONS = [f"results/captures/{capture}/single/eval_on_{capture}/manifest.json" for capture in EVALUATED]
@@ -89,7 +89,7 @@ rule evaluate_capture:
 
 rule link_run:
     input: manifest="results/captures/{capture}/single/manifest.json"
-    output: receipt="results/captures/{capture}/result_dir.txt"
+    output: receipt="results/captures/{capture}/result_dir_single.txt"
     log: "logs/captures/{capture}/link.log"
     shell: "true"
 """
