@@ -48,9 +48,9 @@ def test_flux4d_is_trained_on_an_h100_node_and_measured_on_another(slurm_project
     done = slurm_project.run("flux4d")
     assert done.returncode == 0, done.stdout
     stages = {stage["stage"].rpartition(".")[2]: stage for stage in slurm_project.stages()}
-    assert set(stages) == {"street", "index", "lift_logs", "train", "evaluate", "merge"}
+    assert set(stages) == {"kernels", "street", "index_split", "lift_logs", "train", "evaluate", "merge"}
     assert stages["train"]["node"] in PARTITIONS["h100"]
     assert stages["evaluate"]["node"] in PARTITIONS["gpu"]
-    assert {stages[name]["node"] for name in ("street", "index", "lift_logs", "merge")} == {"cpu-1"}
+    assert {stages[name]["node"] for name in ("street", "index_split", "lift_logs", "merge")} == {"cpu-1"}
     assert [stages[name]["gpus"] for name in ("train", "evaluate", "merge")] == ["0", "0", None]
     assert (slurm_project.folder / "results" / "driving" / "flux4d" / "manifest.json").is_file()
