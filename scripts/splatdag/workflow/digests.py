@@ -12,6 +12,8 @@ from pathlib import Path
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.small_file import check_regular
 
+_STATE = 4
+"""Numbers that tell whether a file may have changed: size, two times and inode."""
 _READERS = 4
 """Files that are read at a time."""
 
@@ -39,9 +41,15 @@ def contents_digest(files: Iterable[tuple[str, str | os.PathLike[str]]], cache: 
 def _contents_digest(files: Iterable[tuple[str, str | os.PathLike[str]]], known: Path) -> str:
     found = {name: (os.stat(file), os.fspath(file)) for name, file in files}  # noqa: PTH116 - of many files
     old = _remembered(known)
-    with ThreadPoolExecutor(_READERS) as pool:
-        entries = pool.map(lambda name: _entry(*found[name], old.get(name)), sorted(found))
-        new = dict(zip(sorted(found), entries, strict=True))
+    new = {name: _seen(stat, old.get(name)) for name, (stat, _) in sorted(found.items())}
+    unread = [name for name, entry in new.items() if len(entry) == _STATE]
+    if len(unread) > 1:
+        with ThreadPoolExecutor(_READERS) as pool:
+            digests = list(pool.map(file_digest, [Path(found[name][1]) for name in unread]))
+    else:
+        digests = [file_digest(Path(found[name][1])) for name in unread]
+    for name, digest in zip(unread, digests, strict=True):
+        new[name] = [*new[name], digest]
     if new != old:
         try:
             known.parent.mkdir(parents=True, exist_ok=True)
@@ -56,15 +64,16 @@ def _remembered(cache: Path) -> dict[str, list]:
         found = json.loads(cache.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    whole = isinstance(found, dict) and all(isinstance(entry, list) and len(entry) == 5 for entry in found.values())
+    whole = isinstance(found, dict) and all(
+        isinstance(entry, list) and len(entry) == _STATE + 1 for entry in found.values()
+    )
     return found if whole else {}
 
 
-def _entry(stat: os.stat_result, path: str, old: list | None) -> list:
+def _seen(stat: os.stat_result, old: list | None) -> list:
+    """Size, times and inode of a file, and its digest if it is remembered of the same."""
     seen = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-    if old is not None and old[:-1] == seen:
-        return old
-    return [*seen, file_digest(Path(path))]
+    return old if old is not None and old[:-1] == seen else seen
 
 
 def digest_of_folder(folder: Path) -> str:
