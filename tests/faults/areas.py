@@ -132,7 +132,7 @@ AREAS = {
             "overfit_flux4d": Training("results/driving/overfit", _FLUX4D_STEP),
             "train_flux4d": Training("results/driving/flux4d", _FLUX4D_STEP),
         },
-        repeats={"overfit_flux4d": "driving/overfit/**/*.*", "train_flux4d": "driving/flux4d/*.*"},
+        repeats={"overfit_flux4d": "driving/overfit/**/*.*", "train_flux4d": "driving/flux4d/c*.*"},
     ),
     "sharing": Area(
         config={"sharing": {"results_root": "sample:humans", "epoch": "latest"}},

@@ -17,7 +17,7 @@ from splatdag.recording.options import CaptureRecordingOptions, RecordingOptions
 from splatdag.samples.options import StreetOptions
 from splatdag.scene.options import EvaluateOptions
 from splatdag.workflow import stage
-from splatdag.workflow.config_file import options_before_flags
+from splatdag.workflow.config_file import flag_value, options_before_flags
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import Options
 
@@ -109,3 +109,10 @@ def test_a_stage_without_options_takes_no_file(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "command line: --config: this stage has no options that a file could hold\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_flag_is_found_among_any_number_of_words() -> None:
+    assert flag_value([], "--config") is None
+    assert flag_value(["--config"], "--config") == ""
+    assert flag_value(["--a", "b", "--config", "c"], "--config") == "c"
+    assert flag_value(["--config=c"], "--config") == "c"

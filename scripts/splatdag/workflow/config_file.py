@@ -27,7 +27,7 @@ def options_before_flags(options: type[T], arguments: list[str]) -> T:
 
 def flag_value(arguments: list[str], flag: str) -> str | None:
     """The word that follows a flag among some arguments; None where it is not among them."""
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
         if word == flag or word.startswith(f"{flag}="):
             return word.partition("=")[2] or following
     return None
