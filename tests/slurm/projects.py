@@ -92,7 +92,7 @@ class Project:
 
     def process(self, capture: str) -> int:
         """Process id of the training whose log is there: Snakemake removes that of the attempt before."""
-        return int(re.search(r"captures\.train \(process (\d+)\)", self.log(capture))[1])  # type: ignore[index]
+        return int(re.search(r"scene\.train \(process (\d+)\)", self.log(capture))[1])  # type: ignore[index]
 
     def continued(self, capture: str) -> int:
         """The step after which the last attempt at a training went on; -1 if it began anew."""

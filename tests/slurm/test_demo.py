@@ -45,7 +45,7 @@ def test_flux4d_is_trained_on_an_h100_node_and_measured_on_another(slurm_project
         driving={"data_root": "sample:street", "train": {"preset": "small", **network}},
         samples={"street": {"width": 96, "points": 1500, "cameras": ["front_camera"]}},
     )
-    done = slurm_project.run("flux4d")
+    done = slurm_project.run("flux4d", seconds=600)
     assert done.returncode == 0, done.stdout
     stages = {stage["stage"].rpartition(".")[2]: stage for stage in slurm_project.stages()}
     assert set(stages) == {"kernels", "street", "index_split", "lift_logs", "train", "evaluate", "merge"}
