@@ -38,6 +38,7 @@ TARGETS = {
     "train_capture combined": "captures/cat/combined/splat.ply",
     "train_capture of a row with its own": "captures/ape/single/splat.ply",
     "evaluate_capture": "captures/owl/single/eval_on_eval/metrics.json",
+    "evaluate_ckpt": "captures/theirs/ckpt/manifest.json",
     "upload_scene": "sharing/single/owl.json",
     "record_capture": "captures/emu/single/rerun/capture.rrd",
     "index_pandaset": "driving/index/report.json",
@@ -104,10 +105,13 @@ def prepare(project: Path) -> None:
     (project / "data" / "clips.jsonl").write_text(
         "".join(CLIP % clip for clip in (("a", "001", "test"), ("b", "002", "train")))
     )
+    (project / "data" / "theirs.pt").touch()
     config = project / "config" / "config.yaml"
-    config.write_text(
-        config.read_text().replace("data_root: sample:street", "data_root: data/logs\n  index_path: data/clips.jsonl")
+    text = config.read_text().replace(
+        "data_root: sample:street", "data_root: data/logs\n  index_path: data/clips.jsonl"
     )
+    sheet_line = "captures:\n  ckpts: {theirs: {ckpt: data/theirs.pt, data_dir: data/eval}}\n"
+    config.write_text(text if "theirs" in text else text.replace("captures:\n", sheet_line, 1))
     sheet = [
         ["capture", "data_dir", "eval_dir", *(f"resources.train.{name}" for name in ("mem_mb", "runtime", "threads"))],
         ["room", "sample:room"], ["walk", "../data/walk.mp4"], ["dog", "../data/eval"], ["cat", "../data/eval"],
