@@ -96,11 +96,11 @@ def test_a_stage_takes_its_section_of_the_config_as_shipped(repository: Path, tm
     assert len(list(tmp_path.glob("humans/results/*/*/input_data/train/images/28/*.jpg"))) == 2
 
 
-def test_a_training_by_hand_takes_the_section_of_captures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_by_hand_takes_the_section_of_captures(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("captures: {train: {preset: small, max_steps: 3}}\ndriving: {}")
     flags = ["--data-dir=a", "--model=b", "--result-dir=c", f"--config={tmp_path}/config.yaml", "--sh-degree=0"]
-    monkeypatch.setattr(sys, "argv", ["train", *flags])
-    assert stage._parsed(train.main)[0]["options"] == TrainOptions(preset="small", max_steps=3, sh_degree=0)
+    arguments, _ = stage.parsed(train.main, flags)
+    assert arguments["options"] == TrainOptions(preset="small", max_steps=3, sh_degree=0)
 
 
 def test_a_stage_without_options_takes_no_file(tmp_path: Path) -> None:

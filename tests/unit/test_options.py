@@ -38,6 +38,8 @@ class Inner(Options):
     """A switch."""
     most: int | None = None
     """A limit."""
+    also: bool | None = None
+    """A switch that may be unset."""
 
 
 class Outer(Options):
@@ -81,6 +83,8 @@ class Outer(Options):
         {"steps": 7, "marks": [], "cap": 3},
         {"preset": "fast"},
         {"preset": "fast", "steps": 100, "inner": {"on": False}, "marks": [5, 6, 7]},
+        {"inner": {"on": True, "also": True}},
+        {"inner": {"also": False}},
     ],
 )
 def test_flags_on_a_command_line_give_the_options_back(given):

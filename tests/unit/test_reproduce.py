@@ -135,3 +135,20 @@ def test_a_run_of_flux4d_is_made_again_with_its_measurements(tmp_path: Path, sta
     assert [part["name"] for part in manifests[1]["parts"]] == ["train", "001/evaluate", "merge"]
     assert [usage["part"] for usage in manifests[1]["usage"]] == ["train", "001/evaluate", "merge"]
     assert sum(usage["seconds"] for usage in manifests[1]["usage"]) > manifests[1]["seconds"]["train"]
+
+
+def test_what_evaluations_read_is_looked_at(tmp_path: Path, stage: Any) -> None:
+    data = write_gaussian_scene(tmp_path / "data")
+    paths = [f"--data-dir={data}", f"--model={data / 'sparse' / '0'}", f"--result-dir={tmp_path / 'run'}"]
+    stage("scene.train", *paths, "--preset=small", "--max-steps=2", "--disable-video")
+    results = [tmp_path / "run" / name for name in ("eval_on_data", "again")]
+    stage("scene.evaluate", "--run=run", "--data-dir=data", f"--result-dir={results[0]}", "--data-factor=2")
+    stage("scene.evaluate_renders", "--renders=run/renders", "--photos=data", f"--result-dir={results[1]}")
+    manifests = [Manifest.model_validate_json((folder / "manifest.json").read_text()) for folder in results]
+    assert [differences(manifest) for manifest in manifests] == [[], []]
+    photo = data / "images" / "0.png"
+    photo.write_bytes((data / "images" / "1.png").read_bytes())
+    changed = ["photos (scene.evaluate)", "photos (scene.evaluate_renders)"]
+    assert [differences(manifest) for manifest in manifests] == [[name] for name in changed]
+    run_lines("\n".join(commands(manifests[1], tmp_path / "once more")))
+    assert (tmp_path / "once more" / "preview.jpg").is_file()

@@ -67,7 +67,7 @@ class PhotoSet:
         """Name a folder or a video; nothing is looked at yet."""
         self.data_dir = data_dir
         self._digests: dict[tuple[int, tuple[str, ...]], str] = {}
-        self._beside: set[str] = set()
+        self._beside: set[str] = set()  # names of masks beside photos, found with these
 
     @cached_property
     def is_video(self) -> bool:
@@ -119,7 +119,6 @@ class PhotoSet:
             UserError: a transforms.json can't be used, a folder not be read, or a name not be written into JSON.
         """
         if self.has_transforms:
-            self._beside = _names(self.data_dir, lambda name: name.endswith(_BESIDE))
             found = [frame.name for frame in self.transforms.frames]
         else:
             try:
@@ -141,17 +140,18 @@ class PhotoSet:
         Raises:
             UserError: a mask is no file, or a folder can't be read.
         """
-        names = self.names  # and those of masks beside them
+        names, beside = self.names, self._beside
         found: dict[str, Path] = {}
         if self.has_transforms:
+            beside = _names(self.data_dir, lambda name: name.endswith(_BESIDE))
             found = {f.name: self.data_dir / f.mask for f in self.transforms.frames if f.mask is not None}
         apart = self.data_dir / _MASKS
         in_masks = _names(apart, lambda name: name.endswith(".png")) if apart.is_dir() else set()
-        for name in names if in_masks or self._beside else ():
+        for name in names if in_masks or beside else ():
             stem = _stem(name)
             if (mask := next((m for m in (f"{stem}.png", f"{name}.png") if m in in_masks), None)) is not None:
                 found.setdefault(name, apart / mask)
-            elif stem + _BESIDE in self._beside:
+            elif stem + _BESIDE in beside:
                 found.setdefault(name, self.folder / (stem + _BESIDE))
         for path in found.values():
             if not path.is_file():

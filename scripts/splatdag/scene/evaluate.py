@@ -18,7 +18,7 @@ from splatdag.formats.photoset import PhotoSet
 from splatdag.scene.evaluation import HeldOut, evaluate, mean_color, pair_of, predict, write_preview_of
 from splatdag.scene.load import Scene
 from splatdag.scene.options import EvaluateOptions
-from splatdag.scene.saved_splats import SavedSplats, load_ckpt, load_ply
+from splatdag.scene.saved_splats import SavedSplats, load_ckpt, load_ply, of_all_ranks
 from splatdag.scene.simple_trainer_files import RunFiles
 from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.split import matching, split_photos
@@ -27,7 +27,7 @@ from splatdag.splats.devices import use_device
 from splatdag.splats.metrics import psnr
 from splatdag.splats.normalisation import Normalisation, normalisation, simple_trainer_frames
 from splatdag.training.devices import device_memory_mb, device_name
-from splatdag.workflow.digests import file_digest
+from splatdag.workflow.digests import digest_of_folder, file_digest
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import RunId, write_manifest
 from splatdag.workflow.publish import read_json, write_json
@@ -100,7 +100,7 @@ def main(
     for warning in frame_warnings(saved.model, held_out.views, saved.frame):
         logger.warning("%s", warning)
     with tempfile.TemporaryDirectory() as memory:
-        inputs = _digests(photos, chosen, Path(memory), saved)
+        inputs = _digests(photos, saved.files, trained_on, chosen, Path(memory))
     _measure(saved, held_out, chosen, result_dir, inputs, job, path.parent if ply is not None else path.parent.parent)
 
 
@@ -169,18 +169,22 @@ def input_digests(
     run: Path | None = None,
     ckpt: Path | None = None,
     ply: Path | None = None,
+    trained_on: Path | None = None,
 ) -> dict[str, str]:
-    """Digests of the photos and of the Gaussians."""
-    path, device = _splat_file(run, ckpt, ply), torch.device("cpu")
-    saved = load_ply(path, device) if ply is not None else load_ckpt(path, device)
-    return _digests(PhotoSet(data_dir), options, cache, saved)
+    """Digests of the photos, of the files of Gaussians, and of the cameras and points that their frame comes from."""
+    path = _splat_file(run, ckpt, ply)
+    return _digests(PhotoSet(data_dir), [path] if ply is not None else of_all_ranks(path), trained_on, options, cache)
 
 
-def _digests(photos: PhotoSet, options: EvaluateOptions, cache: Path, saved: SavedSplats) -> dict[str, str]:
-    of_files = {
-        f"checkpoint_rank{rank}" if rank else "checkpoint": file_digest(file) for rank, file in enumerate(saved.files)
-    }
-    return {"photos": photos.digest(cache, options.data_factor or 1), **of_files}
+def _digests(
+    photos: PhotoSet, files: list[Path], trained_on: Path | None, options: EvaluateOptions, cache: Path
+) -> dict[str, str]:
+    digests = {"photos": photos.digest(cache, options.data_factor or 1)}
+    for rank, file in enumerate(files):
+        digests[f"checkpoint_rank{rank}" if rank else "checkpoint"] = file_digest(file)
+    if trained_on is not None:
+        digests["trained_on"] = digest_of_folder(_dataset(trained_on, "trained_on")[1])
+    return digests
 
 
 def last_checkpoint(run_dir: Path) -> Path:

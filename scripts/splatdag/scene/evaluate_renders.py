@@ -26,6 +26,7 @@ from splatdag.scene.views import View, composed
 from splatdag.splats.devices import use_device
 from splatdag.splats.lpips import lpips_where_possible
 from splatdag.training.devices import device_memory_mb, device_name
+from splatdag.workflow.digests import digest_of_folder
 from splatdag.workflow.errors import UserError, listed
 from splatdag.workflow.manifest import RunId, write_manifest
 from splatdag.workflow.publish import write_json
@@ -78,8 +79,21 @@ def main(
         rendered.take_named(truths)
     else:
         raise UserError(f"photos: {renders} has no val_step<step>_<number>.png with their ground truth; give --photos")
-    inputs = _digests(pictures, truths, options)
+    with tempfile.TemporaryDirectory() as memory:
+        inputs = input_digests(renders, options, Path(memory), photos, model)
     _measure(rendered, options, result_dir, job, inputs)
+
+
+def input_digests(
+    renders: Path, options: RendersOptions, cache: Path, photos: Path | None = None, model: Path | None = None
+) -> dict[str, str]:
+    """Digests of the pictures, of the photos, and of a model that is not the photos' own."""
+    digests = {"renders": PhotoSet(renders).digest(cache)}
+    if photos is not None:
+        digests["photos"] = PhotoSet(photos).digest(cache, options.data_factor)
+    if model is not None:
+        digests["model"] = digest_of_folder(model if model.is_dir() else model.parent)
+    return digests
 
 
 class _Truths:
@@ -271,14 +285,6 @@ def _by(short: Callable[[str], str], names: list[str]) -> dict[str, str]:
     """Names by their short forms, as far as only one has it."""
     counts = Counter(map(short, names))
     return {short(name): name for name in names if counts[short(name)] == 1}
-
-
-def _digests(pictures: PhotoSet, truths: _Truths | None, options: RendersOptions) -> dict[str, str]:
-    with tempfile.TemporaryDirectory() as memory:
-        digests = {"renders": pictures.digest(Path(memory))}
-        if truths is not None:
-            digests["photos"] = truths.photos.digest(Path(memory), options.data_factor)
-    return digests
 
 
 def _measure(rendered: _Renders, options: RendersOptions, result_dir: Path, job: Job, inputs: dict[str, str]) -> None:

@@ -114,7 +114,7 @@ def _of_simple_trainer(path: Path, saved: dict[str, Any], device: torch.device) 
             f"{path}: holds {', '.join(unknown[:5])}, which is not supported; expected a checkpoint of gsplat's"
             f" simple_trainer with {', '.join(sorted(_PARTS))}"
         )
-    files = _of_all_ranks(path)
+    files = of_all_ranks(path)
     parts = [_splats(file, saved if file == path else _read(file, device)) for file in files]
     steps = {step for step, _ in parts}
     if len(steps) > 1:
@@ -135,8 +135,12 @@ def _of_simple_trainer(path: Path, saved: dict[str, Any], device: torch.device) 
     return SavedSplats(model, options, parts[0][0] + 1, files, None, np.zeros(3), of_simple_trainer=True)
 
 
-def _of_all_ranks(path: Path) -> list[Path]:
-    """The files of all ranks of the step that a file is of."""
+def of_all_ranks(path: Path) -> list[Path]:
+    """The files of all ranks of the step that a checkpoint is of.
+
+    Raises:
+        UserError: one is missing.
+    """
     match = _RANK.fullmatch(path.name)
     if match is None:
         return [path]

@@ -310,15 +310,15 @@ def only(options: Options, base: type[T]) -> T:
 
 def flags(options: Options) -> list[str]:
     """The command-line flags that give these options: the preset, and what differs from its values."""
-    return list(_flags(differences(options), ""))
+    return list(_flags(differences(options), options, ""))
 
 
-def _flags(values: dict[str, Any], prefix: str) -> Iterator[str]:
+def _flags(values: dict[str, Any], options: Options, prefix: str) -> Iterator[str]:
     for name, value in values.items():
         flag = f"{prefix}{name}".replace("_", "-")
         if isinstance(value, dict):
-            yield from _flags(value, f"{prefix}{name}.")
-        elif isinstance(value, bool):
+            yield from _flags(value, getattr(options, name), f"{prefix}{name}.")
+        elif isinstance(value, bool) and type(options).model_fields[name].annotation is bool:
             yield f"--{flag}" if value else f"--{prefix}no-{name}".replace("_", "-")
         elif isinstance(value, list | tuple):
             yield from [f"--{flag}", *map(str, value)]
