@@ -31,7 +31,8 @@ NAMES = (
     "photo, RGB jpg", "photo, CMYK jpg", "photo, RGBA png", "photo, P png", "photo, I;16 png", "photo, RGB tif",
     "photo, RGB bmp", "mask", "picture", "COLMAP, binary", "COLMAP, text", "transforms.json",
     "points of transforms.json", "splat", "sheet", "config", "site", "held-out list", "index, pickle", "index, lines",
-    "driving log, lists", "driving log, tables", "lift cache", "checkpoint, flux4d", "checkpoint, splats", "state",
+    "driving log, lists", "driving log, tables", "lift cache", "checkpoint, flux4d", "checkpoint, splats",
+    "checkpoint of simple_trainer", "state",
     "recording", "human results, pose", "human results, cameras", "human results, tables", "run", "measured clip",
     "measured clip, motion", "measured clip, cameras", "remembered digests", "JSON",
 )  # fmt: skip

@@ -51,7 +51,15 @@ def manifest(tmp_path: Path):
         values = {
             "stage": stage,
             "run": {"area": "a", "scene": "b", "variant": "c"},
-            **{"options": {}, "inputs": {}, "code": "", "packages": {}, "device": "H100", "seconds": {}},
+            **{
+                "options": {},
+                "inputs": {},
+                "folder": str(folder),
+                "code": "",
+                "packages": {},
+                "device": "H100",
+                "seconds": {},
+            },
             **{"peak_memory_mb": {}, "exit_reason": "finished", "finished": "2026-11-21T11:00:00Z", "usage": attempts},
         }
         (folder / "manifest.json").write_text(json.dumps(values))
