@@ -127,7 +127,7 @@ rule train_capture:
     shell:
         "exec python -m splatdag.scene.train --data-dir {params.data_dir:q} --model {input.points:q}"
         " --result-dir {params.run:q} --run-id captures/{wildcards.capture}/{wildcards.variant}"
-        " --sample={params.sample} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
+        " --sample={params.sample:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
         " --image-cache {resources.image_cache} --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -161,7 +161,7 @@ rule evaluate_capture:
         "exec python -m splatdag.scene.evaluate --run {params.run:q} --data-dir {input.data:q}"
         " --result-dir {params.run:q}/eval_on_{wildcards.eval_name:q}"
         " --run-id captures/{wildcards.capture}/{wildcards.variant}/eval_on_{wildcards.eval_name}"
-        " --sample={params.sample} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
+        " --sample={params.sample:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
         " --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -257,8 +257,9 @@ rule record_capture:
         **captures.resources("record_capture"),
     params:
         flags=captures.record_flags,
+        sample=captures.sample,
         code=captures.code("record_capture"),
         run=subpath(input.manifest, parent=True),
     shell:
         "exec python -m splatdag.captures.record_capture --run-dir {params.run:q} --model {input.points:q}"
-        " --out {output.recording:q} --threads {threads} --log {log:q} {params.flags:q}"
+        " --out {output.recording:q} --sample={params.sample:q} --threads {threads} --log {log:q} {params.flags:q}"

@@ -224,8 +224,9 @@ rule record_drive:
         **driving.resources("record_drive"),
     params:
         flags=driving.record_flags,
+        sample=driving.sample,
         code=driving.code("record_drive"),
         log_dir=subpath(output.recording, ancestor=2),
     shell:
         "exec python -m splatdag.driving.record_drive --log-dir {params.log_dir:q} --out {output.recording:q}"
-        " --threads {threads} --log {log:q} {params.flags:q}"
+        " --sample={params.sample:q} --threads {threads} --log {log:q} {params.flags:q}"

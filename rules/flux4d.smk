@@ -78,7 +78,7 @@ rule overfit_flux4d:
     shell:
         "exec python -m splatdag.driving.training.overfit --index-path {input.index:q}"
         " --data-root {params.data_root:q} --output-dir {params.run:q} --run-id {params.run_id:q}"
-        " --sample={params.sample} --cache-dir {params.cache:q} --device-count {resources.devices}"
+        " --sample={params.sample:q} --cache-dir {params.cache:q} --device-count {resources.devices}"
         " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
 
 
@@ -150,7 +150,7 @@ rule train_flux4d:
         cache=f"{RESULTS}/driving/lift",
     shell:
         "exec python -m splatdag.driving.training.train --index-path {input.index:q} --data-root {params.data_root:q}"
-        " --output-dir {params.run:q} --run-id {params.run_id:q} --sample={params.sample}"
+        " --output-dir {params.run:q} --run-id {params.run_id:q} --sample={params.sample:q}"
         " --cache-dir {params.cache:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
         " --threads {threads} --log {log:q} {params.flags:q}"
 
@@ -189,7 +189,7 @@ rule evaluate_flux4d:
     shell:
         "exec python -m splatdag.driving.evaluation.evaluate --index-path {input.index:q}"
         " --data-root {params.data_root:q} --ckpt {params.ckpt:q} --scene {wildcards.scene:q}"
-        " --out-dir {params.out:q} --sample={params.sample} --cache-dir {params.cache:q}"
+        " --out-dir {params.out:q} --sample={params.sample:q} --cache-dir {params.cache:q}"
         " --device-count {resources.devices} --gpu-class {resources.gpu_class} --threads {threads} --log {log:q}"
         " {params.flags:q}"
 
@@ -222,7 +222,7 @@ rule merge_flux4d:
         run_id=driving.run_id,
     shell:
         "exec python -m splatdag.driving.evaluation.merge --run-dir {params.run:q} --ckpt {params.ckpt:q}"
-        " --run-id {params.run_id:q} --sample={params.sample} --index-path {input.index:q} --threads {threads} --log {log:q}"
+        " --run-id {params.run_id:q} --sample={params.sample:q} --index-path {input.index:q} --threads {threads} --log {log:q}"
         " --scenes {params.scenes:q}"
 
 

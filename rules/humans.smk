@@ -33,10 +33,11 @@ rule record_epoch:
         data=humans.digest,
         task=humans.task,
         flags=humans.record_flags,
+        sample=humans.sample,
         code=humans.code("record_epoch"),
         run=f"{HUMANS_ROOT}/{{scene}}/{{exp}}",
         scenes=humans.scenes,
     shell:
         "exec python -m splatdag.humans.record_epoch --run-dir {params.run:q} --task {params.task}"
-        " --epoch {wildcards.epoch} --scenes-dir {params.scenes:q} --out {output.recording:q} --threads {threads}"
-        " --log {log:q} {params.flags:q}"
+        " --epoch {wildcards.epoch} --scenes-dir {params.scenes:q} --out {output.recording:q} --sample={params.sample:q}"
+        " --threads {threads} --log {log:q} {params.flags:q}"

@@ -44,9 +44,11 @@ rule upload_scene:
         recordings=sharing.scene_recordings,
         given=sharing.scene_given,
         hub=sharing.hub_folder,
+        sample=sharing.sample,
         flags=sharing.upload_flags,
         code=sharing.code("upload_scene"),
     shell:
         "exec python -m splatdag.hub.upload --run-dir {params.run:q} --exp {wildcards.exp:q}"
         " --scene {wildcards.scene:q} --receipt {output.receipt:q} --hub-dir {params.hub:q}"
-        " --recordings {params.recordings:q} --threads {threads} --log {log:q} {params.flags:q}"
+        " --recordings {params.recordings:q} --sample={params.sample:q} --threads {threads} --log {log:q}"
+        " {params.flags:q}"

@@ -100,7 +100,7 @@ def run_every_area(root: Path, new_project: Callable[[Path], Path]) -> Ran:
     ran = Ran(root / "project", planted)
     write_project(new_project(ran.folder))
     config = json.loads((ran.folder / "config" / "config.yaml").read_text())
-    config["sharing"]["upload"] = {"repo_id": "lab/recordings"}
+    config["sharing"]["upload"] = {"repo_id": "lab/recordings", "include_samples": True}
     (ran.folder / "config" / "config.yaml").write_text(json.dumps(config))
     (ran.folder / "data" / "broken").mkdir()
     (ran.folder / "data" / "broken" / "one.jpg").write_bytes(b"no photo")

@@ -7,7 +7,7 @@ import pytest
 from plans import planned
 from uploads import REPO, environment, record
 
-CONFIG = ["--config", f'sharing={{"upload": {{"repo_id": "{REPO}"}}}}']
+CONFIG = ["--config", f'sharing={{"upload": {{"repo_id": "{REPO}", "include_samples": true}}}}']
 SHIPPED = "  results_root: sample:humans"
 
 

@@ -12,7 +12,7 @@ from rrd import entities
 
 from splatdag.recording.cameras import Cameras, camera_names, log_camera, log_frusta, read_cameras
 from splatdag.recording.colmap import ColmapModel
-from splatdag.recording.recording import recording
+from splatdag.recording.recording import Layout, recording
 
 FOCAL, CENTER, SIZE = 50.0, (10.0, 30.0), (100, 80)
 K = np.array([[FOCAL, 0, CENTER[0]], [0, FOCAL, CENTER[1]], [0, 0, 1]])
@@ -22,7 +22,7 @@ CAMERAS = Cameras(K[None], np.eye(3, 4)[None], np.array([SIZE]))
 @pytest.fixture
 def drawn(tmp_path: Path) -> dict[str, dict[str, list]]:
     """A camera at the origin, and its frustum down to 2 m."""
-    with recording(tmp_path / "x.rrd", "test", "x", rrb.Blueprint(), 1) as stream:
+    with recording(tmp_path / "x.rrd", "test", "x", Layout(rrb.Spatial3DView()), 1) as stream:
         log_camera(stream, "camera", [0], CAMERAS, 1.0)
         log_frusta(stream, "frusta", CAMERAS, 2.0, (255, 0, 0))
     return entities(tmp_path / "x.rrd")
@@ -67,7 +67,7 @@ def test_cameras_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 def test_a_camera_that_only_changes_its_size_is_recorded_for_every_frame(tmp_path: Path) -> None:
     grows = Cameras(np.stack([K, K]), np.stack([np.eye(3, 4)] * 2), np.array([SIZE, (200, 160)]))
-    with recording(tmp_path / "x.rrd", "test", "x", rrb.Blueprint(), 1) as stream:
+    with recording(tmp_path / "x.rrd", "test", "x", Layout(rrb.Spatial3DView()), 1) as stream:
         log_camera(stream, "camera", [3, 4], grows, 1.0)
     found = entities(tmp_path / "x.rrd")["camera"]
     assert found["frame"] == [3, 4]

@@ -195,7 +195,8 @@ def test_an_upload_asks_for_a_receipt_and_without_a_repository_for_a_page(sharin
     trained("room/single")
     receipt, page = "results/sharing/single/room.json", "results/hub/experiments/single/room/README.md"
     assert sharing("upload").receipts() == [receipt, page]
-    assert sharing("upload", upload={"repo_id": "a/b"}).receipts() == [receipt]
+    assert sharing("upload", upload={"repo_id": "a/b", "include_samples": True}).receipts() == [receipt]
+    assert sharing("upload", upload={"repo_id": "a/b"}).receipts() == [], "it is a bundled sample"
     for scene in (Scene("single", "hall"), Scene("x", "room")):
         with pytest.raises(UserError, match=f"upload: {scene}: no run of that experiment and scene has recordings"):
             sharing("upload").scene_run(job(exp=scene.exp, scene=scene.name))

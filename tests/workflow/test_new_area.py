@@ -136,7 +136,7 @@ from pathlib import Path
 import rerun as rr
 import rerun.blueprint as rrb
 
-from splatdag.recording.recording import blueprint, recording
+from splatdag.recording.recording import Layout, recording
 from splatdag.workflow.stage import Job, run
 
 
@@ -148,7 +148,7 @@ def main(run_dir: Path, out: Path, job: Job) -> None:
         out: the recording (.rrd).
         job: how to run.
     """
-    with recording(out, "toys", run_dir.parent.name, blueprint(rrb.Spatial3DView()), 1) as stream:
+    with recording(out, "toys", run_dir.parent.name, Layout(rrb.Spatial3DView()), 1) as stream:
         stream.log("metrics", rr.TextDocument((run_dir / "metrics.json").read_text()), static=True)
 
 

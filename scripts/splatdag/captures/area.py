@@ -26,13 +26,14 @@ from splatdag.workflow.area import (
     StageRule,
     found_like,
     sample_digest,
+    sample_of,
     sample_receipt,
     touchable,
 )
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.digests import contents_digest, digest_of_files
 from splatdag.workflow.errors import UserError, nearest
-from splatdag.workflow.options import Options, flags
+from splatdag.workflow.options import Options, SampleOptions, flags
 from splatdag.workflow.result_dirs import check_result_dir, link_of
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Captures(Area):
 
     name = "captures"
     config = CapturesConfig
-    samples: ClassVar[Mapping[str, type[Options]]] = {"room": RoomOptions}
+    samples: ClassVar[Mapping[str, type[SampleOptions]]] = {"room": RoomOptions}
     rules: ClassVar[Mapping[str, StageRule]] = {
         "extract_frames": StageRule(
             "frames",
@@ -221,7 +222,8 @@ class CapturesPlan(Plan):
                     found.pop((capture.name, variant), None)
                     yield run
         for name, variant in found:  # recorded earlier; it can't be made again
-            yield replace(self._run(name, variant), recordings=())
+            run = self._run(name, variant)
+            yield replace(run, recordings=(), sample=sample_of(run.folder))
 
     def _run(self, capture: str, variant: str) -> PlannedRun:
         rule = Captures.rules["record_capture"]
@@ -229,7 +231,14 @@ class CapturesPlan(Plan):
         folder = f"{self._context.results}/captures/{capture}/{variant}"
         row = _row(capture, variant)
         return PlannedRun(
-            Captures.name, capture, variant, folder, f"{folder}/manifest.json", recordings=(recording,), row=row
+            Captures.name,
+            capture,
+            variant,
+            folder,
+            f"{folder}/manifest.json",
+            recordings=(recording,),
+            row=row,
+            sample=Captures.sample(self.rows[capture].sample) if capture in self.rows else "",
         )
 
     def notices(self) -> list[tuple[str, str]]:
@@ -333,8 +342,8 @@ class CapturesPlan(Plan):
         )
 
     def sample(self, wildcards: Any) -> str:
-        """Name of the bundled sample that a capture is made from; empty for own photos."""
-        return self.row(wildcards).sample or ""
+        """What bundled sample a capture is made from; empty for own photos."""
+        return Captures.sample(self.row(wildcards).sample)
 
     def photos_digest(self, wildcards: Any) -> str:
         """What the photos are, or what they are made from and how."""

@@ -16,7 +16,7 @@ from splatdag.recording.colmap import ColmapModel
 from splatdag.recording.images import in_threads, jpeg, log_images, read_image
 from splatdag.recording.options import CaptureRecordingOptions
 from splatdag.recording.plots import log_curve
-from splatdag.recording.recording import blueprint, recording
+from splatdag.recording.recording import Layout, recording
 from splatdag.recording.splats import log_splats
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import read_json
@@ -99,7 +99,7 @@ def _renders(folder: Path, held_out: list[str]) -> Iterator[tuple[int, list[Path
 
 
 def record_capture(
-    run: CaptureRun, model: ColmapModel, out: Path, options: CaptureRecordingOptions, threads: int
+    run: CaptureRun, model: ColmapModel, out: Path, options: CaptureRecordingOptions, threads: int, sample: str = ""
 ) -> None:
     """Record a run.
 
@@ -109,6 +109,7 @@ def record_capture(
         out: the recording.
         options: what is recorded, and how.
         threads: to decode and encode pictures with.
+        sample: bundled sample that it is made from, as manifests have it.
 
     Raises:
         UserError: as `recording`, or a file of the run can't be read.
@@ -122,7 +123,7 @@ def record_capture(
     sizes = [size for size, _ in next(iter(pictures.values()))]
     entities = [f"held_out/{rr.escape_entity_path_part(name)}" for name in run.held_out]
     name = "-".join(run.folder.absolute().parts[-2:])
-    with recording(out, "splatdag_capture", name, _layout(run, model, entities), options.max_size_mb) as stream:
+    with recording(out, "splatdag_capture", name, _layout(run, model, entities), options.max_size_mb, sample) as stream:
         _log_world(stream, run, model, sizes, options)
         for index, entity in enumerate(entities):
             blobs = [of_step[index][1] for of_step in pictures.values()]
@@ -180,7 +181,7 @@ def _log_curves(stream: rr.RecordingStream, run: CaptureRun) -> None:
     log_curve(stream, "plots/psnr/held_out", steps, psnrs, "PSNR (dB), held out", _RED, as_points=True)
 
 
-def _layout(run: CaptureRun, model: ColmapModel, entities: list[str]) -> rrb.Blueprint:
+def _layout(run: CaptureRun, model: ColmapModel, entities: list[str]) -> Layout:
     """The world as the first held-out camera sees it, beside held-out views and plots.
 
     Played is from the first evaluation, before which there are no pictures, to the last; all where there is one.
@@ -203,7 +204,7 @@ def _layout(run: CaptureRun, model: ColmapModel, entities: list[str]) -> rrb.Blu
     plots = [rrb.TimeSeriesView(origin=f"plots/{kind}", name=kind) for kind in kinds]
     pictures = rrb.Grid(*views, grid_columns=2, name="held-out views")
     first, last = min(run.renders), max(run.renders)
-    return blueprint(
+    return Layout(
         rrb.Horizontal(world, rrb.Vertical(pictures, rrb.Horizontal(*plots), row_shares=[2, 1])),
         timeline=TIMELINE,
         fps=max(1.0, (last - first or last) / _LOOP_SECONDS),

@@ -27,7 +27,7 @@ def main(run_dir: Path, model: Path, out: Path, options: CaptureRecordingOptions
     if not run_dir.is_dir():
         raise UserError(f"run_dir: no such folder: {run_dir}")
     colmap = read_colmap(model if model.is_dir() else model.parent)
-    record_capture(read_run(run_dir), colmap, out, options, job.threads)
+    record_capture(read_run(run_dir), colmap, out, options, job.threads, job.sample)
     logger.info("%s: %.1f MB", out, out.stat().st_size / 1e6)
 
 

@@ -79,12 +79,22 @@ def page(runs: list[Run], failures: list[Failure], costs: dict[str, Any]) -> str
         "runs": [[_finite(cells.get(name)) for name in groups] for cells in (run.cells for run in runs)],
         "previews": _embedded_previews(runs),
         "pictures": [_picture_name(run, "preview.jpg") for run in runs],
+        "samples": _samples(runs),
         "failures": [vars(failure) for failure in failures],
         "costs": costs,
     }
     text = _encodable(json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
     text = text.replace("<", "\\u003c")  # so that the data cannot close the script element that holds it
     return Path(__file__).with_suffix(".html").read_text("utf-8").replace("@DATA@", text)
+
+
+def _samples(runs: list[Run]) -> str:
+    """The line on runs that were made from bundled samples; empty if there are none."""
+    of_samples = [str(run.cells["sample"]) for run in runs if run.cells.get("sample")]
+    if not of_samples:
+        return ""
+    share = "All runs are" if len(of_samples) == len(runs) else f"{len(of_samples)} of {len(runs)} runs are"
+    return f"{share} of bundled samples, not of real data: {'; '.join(sorted(set(of_samples)))}."
 
 
 def _encodable(text: str) -> str:

@@ -84,6 +84,7 @@ def _read_run(folder: Path, results: Path) -> Run | None:
         return Run(name, folder, {"run": {**about, "exit_reason": f"broken: {fault}"}}, fault)
     about |= manifest.run.model_dump()
     about |= {key: getattr(manifest, key) for key in ("finished", "exit_reason", "device")}
+    about |= {"sample": manifest.sample} if manifest.sample else {}
     about |= _licences(manifest.weights)
     values: dict[str, dict[str, Cell]] = {
         "run": about,

@@ -36,12 +36,13 @@ from splatdag.workflow.area import (
     StageRule,
     found_like,
     sample_digest,
+    sample_of,
     sample_receipt,
     touchable,
 )
 from splatdag.workflow.digests import contents_digest
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.options import Options, flags, only
+from splatdag.workflow.options import SampleOptions, flags, only
 from splatdag.workflow.result_dirs import check_result_dir
 
 _NAMED = 5
@@ -53,7 +54,7 @@ class Driving(Area):
 
     name = "driving"
     config = DrivingConfig
-    samples: ClassVar[Mapping[str, type[Options]]] = {"street": StreetOptions}
+    samples: ClassVar[Mapping[str, type[SampleOptions]]] = {"street": StreetOptions}
     rules: ClassVar[Mapping[str, StageRule]] = {
         "index_pandaset": StageRule("index", "driving.clips.index", "driving/index.log", "driving/index/report.json"),
         "index_split": StageRule(
@@ -308,6 +309,7 @@ class DrivingPlan(Plan):
             whole=f"{self._folder}/{name}/manifest.json",
             recordings=(recording,),
             row=row,
+            sample=self.sample(None) if name in self._all_runs else sample_of(folder),
         )
 
     def own_resources(self, rule: str, wildcards: Any) -> OwnResources | None:
@@ -350,8 +352,8 @@ class DrivingPlan(Plan):
         return self.data(wildcards)
 
     def sample(self, wildcards: Any) -> str:
-        """Name of the bundled sample that runs are made from; empty for own logs."""
-        return "street" if self.logs.sample else ""
+        """What bundled sample runs are made from; empty for own logs."""
+        return Driving.sample("street" if self.logs.sample else None)
 
     def checked_logs(self, wildcards: Any) -> tuple[str, ...]:
         """Logs that are checked."""

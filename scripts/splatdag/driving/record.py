@@ -14,7 +14,7 @@ from splatdag.recording.cameras import Cameras, log_camera
 from splatdag.recording.images import in_threads, log_images, side_by_side
 from splatdag.recording.options import CaptureRecordingOptions
 from splatdag.recording.plots import log_curve
-from splatdag.recording.recording import blueprint, recording
+from splatdag.recording.recording import Layout, recording
 from splatdag.recording.splats import gaussians_of, read_splat
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import read_json
@@ -110,7 +110,7 @@ def _check_motion(motion: dict[str, np.ndarray]) -> None:
 
 
 def record_drive(
-    clips: list[DrivingClip], name: str, out: Path, options: CaptureRecordingOptions, threads: int
+    clips: list[DrivingClip], name: str, out: Path, options: CaptureRecordingOptions, threads: int, sample: str = ""
 ) -> None:
     """Record the clips of a log, in its world.
 
@@ -122,13 +122,14 @@ def record_drive(
         out: the recording (.rrd).
         options: how it is recorded.
         threads: to decode and encode pictures with.
+        sample: bundled sample that it is made from, as manifests have it.
 
     Raises:
         UserError: a file can't be read, or the recording would be too large.
     """
     clips = [_thinned(clip, options.frame_stride) for clip in clips]
     psnrs = _psnrs(clips[0].folder.parent / "metrics.json")
-    with recording(out, "splatdag_drive", name, _layout(clips[0], bool(psnrs)), options.max_size_mb) as stream:
+    with recording(out, "splatdag_drive", name, _layout(clips[0], bool(psnrs)), options.max_size_mb, sample) as stream:
         stream.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
         for clip in clips:
             _log_clip(stream, clip, options, threads)
@@ -217,7 +218,7 @@ def _of_clip(clip: DrivingClip, psnrs: dict[tuple[str, int], float], given: bool
     ]
 
 
-def _layout(clip: DrivingClip, plotted: bool) -> rrb.Blueprint:
+def _layout(clip: DrivingClip, plotted: bool) -> Layout:
     """The world from behind the first camera; pictures and PSNR beside it."""
     pose = np.array(clip.views[0]["camera_to_world"], np.float64)
     forward, center = pose[:3, 2], pose[:3, 3]
@@ -229,4 +230,4 @@ def _layout(clip: DrivingClip, plotted: bool) -> rrb.Blueprint:
     )
     pictures = rrb.Spatial2DView(origin="pictures/pred_gt", name="prediction | ground truth")
     plots = [rrb.TimeSeriesView(origin="plots/psnr", name="PSNR")] if plotted else []
-    return blueprint(rrb.Horizontal(world, rrb.Vertical(pictures, *plots)), timeline=TIMELINE, fps=_FPS)
+    return Layout(rrb.Horizontal(world, rrb.Vertical(pictures, *plots)), timeline=TIMELINE, fps=_FPS)

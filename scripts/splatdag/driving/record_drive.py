@@ -25,7 +25,7 @@ def main(log_dir: Path, out: Path, options: CaptureRecordingOptions, job: Job) -
     if not log_dir.is_dir():
         raise UserError(f"log_dir: no such folder: {log_dir}")
     name = "-".join(log_dir.absolute().parts[-2:])
-    record_drive(read_clips(log_dir), name, out, options, job.threads)
+    record_drive(read_clips(log_dir), name, out, options, job.threads, job.sample)
     logger.info("%s: %.1f MB", out, out.stat().st_size / 1e6)
 
 

@@ -235,6 +235,10 @@ class SharingPlan(Plan):
         upload = self._upload(wildcards)
         return given_digest([path for path in upload.recordings if not upload.is_made(path)], self._context.cache)
 
+    def sample(self, wildcards: Any) -> str:
+        """What bundled sample a scene is made from; empty for one's own data."""
+        return self._upload(wildcards).sample
+
     def scene_run(self, wildcards: Any) -> str:
         """Folder of a scene's run."""
         return str(self._upload(wildcards).run)

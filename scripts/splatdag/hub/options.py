@@ -26,6 +26,8 @@ class UploadOptions(Options):
     """Kind of repository."""
     branch: str = Field("main", pattern=r"^[A-Za-z0-9][\w./-]*$")
     """Branch that is committed to, made if it is not there."""
+    include_samples: bool = False
+    """Recordings of bundled samples go to the Hub, too; to `results/hub` they always do."""
     private: bool = False
     """A repository that upload makes is private; the web viewer can't open its files then."""
     selection: Literal["auto", "eval_all", "eval_latest", "none"] = "auto"

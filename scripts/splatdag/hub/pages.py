@@ -10,6 +10,7 @@ from urllib.parse import quote
 from splatdag.hub.layout import Scene
 from splatdag.hub.rrd_files import Recording
 from splatdag.humans.scene_metrics import Row
+from splatdag.workflow.manifest import sample_line
 from splatdag.workflow.weights import Weights
 
 CARD = "README.md"
@@ -81,6 +82,7 @@ def scene_page(
     source_camera: str | None = None,
     revision: str | None = None,
     weights: Iterable[Weights] = (),
+    sample: str = "",
 ) -> str:
     """The page of a scene in Markdown.
 
@@ -92,6 +94,7 @@ def scene_page(
         source_camera: the camera that the scene was trained from, where there is one.
         revision: of splatdag, in git, where it is known.
         weights: pretrained weights that the scene was made or measured with.
+        sample: bundled sample that it was made from, as manifests have it.
     """
     recordings = sorted(recordings, key=_order)
     versions = sorted({recording.version for recording in recordings}, key=_version_order)
@@ -103,7 +106,8 @@ def scene_page(
         "git revision": revision and f"`{revision}`",
     }
     about = [f"| {key} | {value} |" for key, value in facts.items() if value]
-    parts = [f"# {scene.exp} / {scene.name}", "\n".join(["| | |", "|---|---|", *about])]
+    parts = [f"> {sample_line(sample)}"] if sample else []
+    parts += [f"# {scene.exp} / {scene.name}", "\n".join(["| | |", "|---|---|", *about])]
     if table := _metrics(list(metrics)):
         parts += ["## Metrics", table]
     for task in dict.fromkeys(recording.task for recording in recordings):
@@ -139,6 +143,18 @@ def licensed_card(card: str, weights: Iterable[Weights]) -> str:
     elif missing:
         text = text.replace(_BARRED, _BARRED + missing, 1)
     return f"---\n{metadata}---\n{text}"
+
+
+def card_with_sample(card: str, scene: Scene, sample: str) -> str:
+    """The card of the repository, whose first lines name the scenes that were made from bundled samples."""
+    front = _FRONT.match(card)
+    metadata, text = (front[0], card[front.end() :]) if front else ("", card)
+    line = f"> `{scene}`: {sample_line(sample)}\n"
+    if line in text:
+        return card
+    if not text.lstrip().startswith("> `"):
+        return f"{metadata}\n{line}\n{text.lstrip()}"
+    return f"{metadata}\n{line}>\n{text.lstrip()}"
 
 
 def says_the_same(page: str, other: str) -> bool:

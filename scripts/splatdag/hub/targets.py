@@ -30,6 +30,8 @@ class Upload:
     """Of these, those that rules make; the others are taken as they are."""
     flags: tuple[str, ...] = ()
     """More flags of the stage that publishes them."""
+    sample: str = ""
+    """Bundled sample that the run is made from."""
 
     def is_made(self, recording: Path) -> bool:
         """Whether a rule makes a recording."""
@@ -51,7 +53,8 @@ def uploads(
         UserError: two runs have the same place.
     """
     found: dict[Scene, Upload] = {}
-    troubles = []
+    troubles: list[str] = []
+    samples: list[str] = []
     for run in sorted(runs, key=lambda run: run.folder):
         folder, by_rules = Path(run.folder), [Path(r.file) for r in run.recordings if r.file in made]
         paths = sorted({*folder.glob("rerun/[!.]*.rrd"), *by_rules})
@@ -65,12 +68,19 @@ def uploads(
             continue
         chosen = set(selected([path.name for path in paths], options.selection, options.rrd_glob, epoch))
         kept = tuple(path for path in paths if path.name in chosen)
-        upload = Upload(scene, folder, kept, frozenset(by_rules), run.upload_flags)
+        upload = Upload(scene, folder, kept, frozenset(by_rules), run.upload_flags, run.sample)
         if not kept:
+            continue
+        if run.sample and options.repo_id and not options.include_samples:
+            samples.append(str(scene))
             continue
         if scene in found and not _same(found[scene].run, folder):
             raise UserError(f"upload: {found[scene].run} and {folder} would both be {scene.folder}; rename one of them")
         found.setdefault(scene, upload)
+    if samples:
+        troubles.append(
+            f"upload: bundled samples are left out: {', '.join(samples)}; sharing.upload.include_samples publishes them"
+        )
     return dict(sorted(found.items())), troubles
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from splatdag.hub.layout import Scene
 from splatdag.hub.options import UploadOptions, token_of
-from splatdag.hub.pages import CARD, CARD_TEXT, Place, licensed_card, says_the_same, scene_page
+from splatdag.hub.pages import CARD, CARD_TEXT, Place, card_with_sample, licensed_card, says_the_same, scene_page
 from splatdag.hub.redaction import keep_out_of_logs
 from splatdag.hub.rrd_files import Recording, read_recording, rerun_version, resolved, selected
 from splatdag.hub.tree import Content, FolderTree, Tree, text_content
@@ -71,9 +71,9 @@ def main(
 
     def changes(place: Place) -> Callable[[Tree], dict[str, Content]]:
         def page(shown: Iterable[Recording]) -> str:
-            return scene_page(what, shown, place, metrics, camera, _git_revision(), weights)
+            return scene_page(what, shown, place, metrics, camera, _git_revision(), weights, job.sample)
 
-        return lambda tree: changes_of(tree, what, list(local.values()), contents, page, weights)
+        return lambda tree: changes_of(tree, what, list(local.values()), contents, page, weights, job.sample)
 
     done: dict[str, Any] = {"exp": exp, "scene": scene, "folder": what.folder}
     if options.repo_id:
@@ -105,6 +105,7 @@ def changes_of(
     contents: dict[str, Content],
     page: Callable[[Iterable[Recording]], str],
     weights: Collection[Weights] = (),
+    sample: str = "",
 ) -> dict[str, Content]:
     """The files that the published tree does not have as they are now, by path.
 
@@ -117,6 +118,7 @@ def changes_of(
         contents: their contents, by name.
         page: makes the page of the recordings that it shall show.
         weights: pretrained weights that the scene was made with.
+        sample: bundled sample that it was made from, as manifests have it.
     """
     others = []
     for name, size in tree.sizes(scene.recordings).items():
@@ -130,9 +132,10 @@ def changes_of(
         if there is None or not says_the_same(there, text):
             changed[scene.page] = text_content(text)
     card = CARD in tree.sizes("")
-    if not card or any(one.barred for one in weights):
+    if not card or sample or any(one.barred for one in weights):
         old = tree.text(CARD) if card else None
         new = licensed_card(CARD_TEXT if old is None else old, weights)
+        new = card_with_sample(new, scene, sample) if sample else new
         changed |= {CARD: text_content(new)} if new != old else {}
     return changed
 

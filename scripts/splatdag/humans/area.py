@@ -23,7 +23,7 @@ from splatdag.workflow.area import (
     touchable,
 )
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.options import Options, flags, only
+from splatdag.workflow.options import SampleOptions, flags, only
 from splatdag.workflow.sequences import by_number
 
 SAMPLE = "sample:humans"
@@ -37,7 +37,7 @@ class Humans(Area):
     """Several people per scene."""
 
     name = "humans"
-    samples: ClassVar[Mapping[str, type[Options]]] = {"humans": HumansOptions}
+    samples: ClassVar[Mapping[str, type[SampleOptions]]] = {"humans": HumansOptions}
     rules: ClassVar[Mapping[str, StageRule]] = {
         "record_epoch": StageRule(
             "record",
@@ -89,6 +89,7 @@ class HumansPlan(Plan):
             trained=False,
             upload_flags=(f"--scenes-dir={self.scenes_dir}",),
             made=self.is_sample,
+            sample=self.sample(None),
         )
 
     @cached_property
@@ -144,8 +145,8 @@ class HumansPlan(Plan):
         return self.scenes_dir
 
     def sample(self, wildcards: Any) -> str:
-        """Name of the bundled sample that is recorded; empty for own results."""
-        return "humans" if self.is_sample else ""
+        """What bundled sample is recorded; empty for own results."""
+        return Humans.sample("humans" if self.is_sample else None)
 
     def task(self, wildcards: Any) -> str:
         """What is recorded."""

@@ -15,7 +15,7 @@ from splatdag.workflow.errors import UserError
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
-_RECORDERS: dict[Task, Callable[[RunEpoch, Path, RecordingOptions, int], None]] = {
+_RECORDERS: dict[Task, Callable[[RunEpoch, Path, RecordingOptions, int, str], None]] = {
     "nvs": record_nvs,
     "pose": record_pose,
     "trn_nv_generation": record_trn_nv_generation,
@@ -39,7 +39,7 @@ def main(
     if not run_dir.is_dir():
         raise UserError(f"run_dir: no such folder: {run_dir}")
     found = read_epoch(run_dir, task, epoch, scenes_dir)
-    _RECORDERS[task](found, out, options, job.threads)
+    _RECORDERS[task](found, out, options, job.threads, job.sample)
     logger.info("%s: %.1f MB", out, out.stat().st_size / 1e6)
 
 

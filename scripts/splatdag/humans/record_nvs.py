@@ -9,12 +9,12 @@ import rerun.blueprint as rrb
 from splatdag.humans.results_tree import RunEpoch
 from splatdag.recording.images import frames_in, in_threads, log_images, side_by_side
 from splatdag.recording.options import RecordingOptions
-from splatdag.recording.recording import blueprint, recording
+from splatdag.recording.recording import Layout, recording
 from splatdag.workflow.errors import UserError, listed
 from splatdag.workflow.sequences import by_number
 
 
-def record_nvs(of: RunEpoch, out: Path, options: RecordingOptions, threads: int) -> None:
+def record_nvs(of: RunEpoch, out: Path, options: RecordingOptions, threads: int, sample: str = "") -> None:
     """Record `evaluation/<epoch>/nvs` of a run: a view for each camera, of which the source's is visible.
 
     Raises:
@@ -27,8 +27,8 @@ def record_nvs(of: RunEpoch, out: Path, options: RecordingOptions, threads: int)
         rrb.Spatial2DView(origin=entity, name=f"cam_{camera}", visible=camera == shown)
         for camera, entity in entities.items()
     ]
-    layout = blueprint(rrb.Grid(*views, name="prediction | ground truth"))
-    with recording(out, "splatdag_nvs", of.name, layout, options.max_size_mb) as stream:
+    layout = Layout(rrb.Grid(*views, name="prediction | ground truth"))
+    with recording(out, "splatdag_nvs", of.name, layout, options.max_size_mb, sample) as stream:
         for camera, of_frame in pairs.items():
             blobs = in_threads(lambda pair: side_by_side(pair, options), of_frame.values(), threads)
             log_images(stream, entities[camera], of_frame, blobs)

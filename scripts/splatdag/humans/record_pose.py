@@ -12,7 +12,7 @@ from splatdag.recording.cameras import camera_names, eye_on, log_camera, log_up,
 from splatdag.recording.images import frames_in, in_threads, log_images, recorded
 from splatdag.recording.meshes import PREDICTED, TRUE, Person, log_people, meshes_folder, read_people
 from splatdag.recording.options import RecordingOptions
-from splatdag.recording.recording import blueprint, recording
+from splatdag.recording.recording import Layout, recording
 from splatdag.workflow.errors import UserError
 
 _ALIGNED = ("root_aligned", "world_aligned")
@@ -21,7 +21,7 @@ _PLANE_M = 0.5
 """Distance at which the source picture hangs before its camera (metres)."""
 
 
-def record_pose(of: RunEpoch, out: Path, options: RecordingOptions, threads: int) -> None:
+def record_pose(of: RunEpoch, out: Path, options: RecordingOptions, threads: int, sample: str = "") -> None:
     """Record `evaluation/<epoch>/pose_smplx` of a run.
 
     Raises:
@@ -50,7 +50,7 @@ def record_pose(of: RunEpoch, out: Path, options: RecordingOptions, threads: int
         rrb.Spatial3DView(origin=f"{top}/world_aligned", name="world-aligned", visible=False),
         rrb.Spatial2DView(origin=f"{top}/source_view/rgb", name=f"source view: cam_{camera}"),
     )
-    with recording(out, "splatdag_pose", of.name, blueprint(views), options.max_size_mb) as stream:
+    with recording(out, "splatdag_pose", of.name, Layout(views), options.max_size_mb, sample) as stream:
         for (aligned, side), people in meshes.items():
             log_people(stream, f"{top}/{aligned}/{side}/meshes", people, _SIDES[side])
         for aligned in _ALIGNED:

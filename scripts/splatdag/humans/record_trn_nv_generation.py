@@ -12,7 +12,7 @@ from splatdag.recording.cameras import camera_names, log_camera, log_up, read_ca
 from splatdag.recording.images import frames_in, in_threads, jpeg, log_images, read_image, recorded
 from splatdag.recording.meshes import PREDICTED, log_people, meshes_folder, read_people
 from splatdag.recording.options import RecordingOptions
-from splatdag.recording.recording import blueprint, recording
+from splatdag.recording.recording import Layout, recording
 from splatdag.workflow.errors import UserError
 
 PARTS = ("reference", "rendered", "refined")
@@ -23,7 +23,9 @@ _PLANE_M = 0.5
 """Distance at which a picture hangs before its camera (metres)."""
 
 
-def record_trn_nv_generation(of: RunEpoch, out: Path, options: RecordingOptions, threads: int) -> None:
+def record_trn_nv_generation(
+    of: RunEpoch, out: Path, options: RecordingOptions, threads: int, sample: str = ""
+) -> None:
     """Record what generated the training views of a run: left the world, right the pictures of each virtual camera.
 
     Raises:
@@ -46,7 +48,7 @@ def record_trn_nv_generation(of: RunEpoch, out: Path, options: RecordingOptions,
 
     top = f"trn_nv_generation/{of.epoch}"
     layout = _layout(top, pictures_of)
-    with recording(out, "splatdag_trn", of.name, layout, options.max_size_mb) as stream:
+    with recording(out, "splatdag_trn", of.name, layout, options.max_size_mb, sample) as stream:
         log_up(stream, f"{top}/world", cameras.get(of.source or "", next(iter(cameras.values())))[1])
         log_people(stream, f"{top}/world/meshes", people, PREDICTED)
         for name, (frames, of_camera) in cameras.items():
@@ -79,7 +81,7 @@ def _whole_and_parts(path: Path, options: RecordingOptions) -> list[bytes]:
     return [jpeg(part, options) for part in (pixels, *parts)]
 
 
-def _layout(top: str, pictures_of: dict[str, tuple[list[int], dict[str, list[bytes]]]]) -> rrb.Blueprint:
+def _layout(top: str, pictures_of: dict[str, tuple[list[int], dict[str, list[bytes]]]]) -> Layout:
     """The world on the left; on the right, as tabs, the triplets of all virtual cameras, and the parts of each."""
     views = {
         _entity_name(camera): [
@@ -96,4 +98,4 @@ def _layout(top: str, pictures_of: dict[str, tuple[list[int], dict[str, list[byt
         *(rrb.Horizontal(*parts, name=camera) for camera, (_, *parts) in views.items() if parts),
     ]
     world = rrb.Spatial3DView(origin=f"{top}/world", name="world")
-    return blueprint(rrb.Horizontal(world, rrb.Tabs(*tabs, active_tab=0)))
+    return Layout(rrb.Horizontal(world, rrb.Tabs(*tabs, active_tab=0)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("RERUN_ANALYTICS", "0")  # read when the package is imported
@@ -14,15 +15,32 @@ import rerun.blueprint as rrb
 from rerun.blueprint.components import AbsoluteTimeRange
 
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.manifest import sample_line
 from splatdag.workflow.publish import write_bytes
 
 FPS = 20.0
 """Frames a second at which recordings are played."""
+_ABOUT = "about"
+"""Entity of the line on a bundled sample."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is shown at first, its frames played in a loop."""
+
+    view: rrb.Container | rrb.View
+    """All that is shown."""
+    timeline: str = "frame"
+    """That is played."""
+    fps: float = FPS
+    """Numbers of the timeline that are played in a second."""
+    loop: tuple[int, int] | None = None
+    """First and last number that are played; None plays all."""
 
 
 @contextmanager
 def recording(
-    path: Path, application: str, name: str, blueprint: rrb.Blueprint, max_size_mb: float
+    path: Path, application: str, name: str, layout: Layout, max_size_mb: float, sample: str = ""
 ) -> Iterator[rr.RecordingStream]:
     """Write a recording; it appears when the block ends well.
 
@@ -33,8 +51,9 @@ def recording(
         path: the file.
         application: id by which viewers remember the layout of windows; one for each kind of recording.
         name: id of the recording, which viewers show.
-        blueprint: what is shown, and where.
+        layout: what is shown, and where.
         max_size_mb: size (MB) beyond which the file is refused.
+        sample: bundled sample that is shown, as manifests have it; the recording's first line says so.
 
     Raises:
         UserError: the file would be too large; what to lower.
@@ -44,8 +63,10 @@ def recording(
     # In memory: where a disk is full, Rerun's own writer waits for ever.
     encoded = rr.binary_stream(stream)
     try:
-        stream.send_blueprint(blueprint, make_active=True, make_default=True)
-        stream.send_recording_name(name)
+        stream.send_blueprint(_blueprint(layout, sample), make_active=True, make_default=True)
+        stream.send_recording_name(f"sample: {name}" if sample else name)
+        if sample:
+            stream.log(_ABOUT, rr.TextDocument(sample_line(sample)), static=True)
         yield stream
         data = encoded.read() or b""
     finally:
@@ -64,27 +85,21 @@ def at(frames: Iterable[int], timeline: str = "frame") -> list[rr.TimeColumn]:
     return [rr.TimeColumn(timeline, sequence=list(frames))]
 
 
-def blueprint(
-    *views: rrb.Container | rrb.View, timeline: str = "frame", fps: float = FPS, loop: tuple[int, int] | None = None
-) -> rrb.Blueprint:
-    """A layout whose frames are played in a loop.
-
-    Args:
-        views: what is shown.
-        timeline: that is played.
-        fps: numbers of the timeline that are played in a second.
-        loop: first and last number that are played; None plays all.
-    """
+def _blueprint(layout: Layout, sample: str) -> rrb.Blueprint:
+    view = layout.view
+    if sample:
+        about = rrb.TextDocumentView(origin=_ABOUT, name="bundled sample")
+        view = rrb.Vertical(about, view, row_shares=[1, 9])
     time = rrb.TimePanel(
         state="expanded",
-        timeline=timeline,
-        fps=fps,
+        timeline=layout.timeline,
+        fps=layout.fps,
         play_state="playing",
-        loop_mode="all" if loop is None else "selection",
-        time_selection=None if loop is None else AbsoluteTimeRange(min=loop[0], max=loop[1]),
+        loop_mode="all" if layout.loop is None else "selection",
+        time_selection=None if layout.loop is None else AbsoluteTimeRange(min=layout.loop[0], max=layout.loop[1]),
     )
     return rrb.Blueprint(
-        *views,
+        view,
         rrb.BlueprintPanel(state="expanded"),
         rrb.SelectionPanel(state="collapsed"),
         time,

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from splatdag.workflow.options import Options
+from splatdag.workflow.options import SampleOptions
 
 HUMANS_RUN = ("hi4d_pair00_greet", "sample")
 """Scene and experiment of the sample run of the human trainer."""
@@ -18,10 +18,11 @@ HUMANS_EPOCHS = {
 """What it has of each task."""
 
 
-class HumansOptions(Options):
+class HumansOptions(SampleOptions):
     """The sample run of the human trainer: two people, three cameras, two evaluations."""
 
     section: ClassVar[str] = "samples.humans"
+    made: ClassVar[str] = "what the human trainer would leave of two made-up people, drawn from capsules"
 
     frames: int = Field(6, ge=2, le=1000)
     """Frames of the video."""

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from splatdag.workflow.options import Options
+from splatdag.workflow.options import SampleOptions
 
 CAMERAS = ("front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera")
 """Of the sample logs, named as PandaSet's."""
@@ -22,10 +22,11 @@ SEQUENCES = tuple(
 """The names of PandaSet's 103 logs."""
 
 
-class RoomOptions(Options):
+class RoomOptions(SampleOptions):
     """The sample capture: photos of a room, ray-traced."""
 
     section: ClassVar[str] = "samples.room"
+    made: ClassVar[str] = "photos of a made-up room, ray-traced"
 
     photos: int = Field(36, ge=8, le=1000)
     """Photos to take, half of them at each of two heights."""
@@ -37,10 +38,11 @@ class RoomOptions(Options):
     """Seed of textures, jitter and noise."""
 
 
-class StreetOptions(Options):
+class StreetOptions(SampleOptions):
     """The sample driving logs: ray-traced streets in PandaSet's layout."""
 
     section: ClassVar[str] = "samples.street"
+    made: ClassVar[str] = "made-up streets in PandaSet's layout, ray-traced"
 
     logs: int = Field(2, ge=1, le=103)
     """Logs to make, named as PandaSet's first so many; every third from the second on turns at a crossing."""

@@ -9,6 +9,7 @@ files and the throttles of a cluster follow from it. No torch is imported here o
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from splatdag.workflow.code_digest import code_digest
-from splatdag.workflow.options import Options, flags
+from splatdag.workflow.options import Options, SampleOptions, flags
 from splatdag.workflow.site import LEAST_MEM_MB
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ class PlannedRun:
     """More flags of the stage that publishes it."""
     made: bool = False
     """Whether it is made on demand, such as a sample, so that it needs not be there to be recorded."""
+    sample: str = ""
+    """Bundled sample that it is made from, as `Area.sample` tells of it; empty for one's own data."""
 
 
 @dataclass(frozen=True)
@@ -247,12 +250,17 @@ class Area:
     """Its section of the config, and its folder of results."""
     config: ClassVar[type[Options] | None] = None
     """Options of its section; None is no section."""
-    samples: ClassVar[Mapping[str, type[Options]]] = {}
+    samples: ClassVar[Mapping[str, type[SampleOptions]]] = {}
     """Bundled inputs, made by `splatdag.samples.<name>`, and their options."""
     rules: ClassVar[Mapping[str, StageRule]] = {}
     """Its rules that run stages."""
     throttle: ClassVar[int] = 100
     """Jobs of the area that are in Slurm at a time, unless `--resources <area>_jobs=N` says otherwise."""
+
+    @classmethod
+    def sample(cls, name: str | None) -> str:
+        """Name of a bundled sample and how it is made, as manifests have it; empty for none."""
+        return f"{name} ({cls.samples[name].made})" if name else ""
 
     def plan(self, config: Any, context: Context) -> Plan:
         """Plan what a config asks for.
@@ -278,6 +286,14 @@ def sample_receipt(name: str) -> str:
 def sample_digest(config: Any, name: str) -> str:
     """What a bundled sample is made by: its options and code."""
     return shlex.join([name, code_digest(f"samples.{name}"), *flags(getattr(config.samples, name))])
+
+
+def sample_of(folder: Path | str) -> str:
+    """What bundled sample a run was made from; empty if none, or if its manifest can't be read."""
+    try:
+        return str(json.loads(Path(folder, "manifest.json").read_bytes()).get("sample", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def found_like(results: str, path: str) -> Iterator[dict[str, str]]:

@@ -88,7 +88,7 @@ class Manifest(BaseModel):
     folder: str
     """Where it was made; an absolute path."""
     sample: str = ""
-    """Bundled sample that it was made from, such as `room`; empty for one's own data."""
+    """Bundled sample that it was made from, by name and how that is made; empty for one's own data."""
     options: dict[str, Any]
     """All options, defaults included."""
     inputs: dict[str, str]
@@ -177,6 +177,11 @@ def manifest_of(
         ],
         **fields,
     )
+
+
+def sample_line(sample: str) -> str:
+    """The first line of what is made from a bundled sample."""
+    return f"Bundled sample, not real data: {sample}."
 
 
 def _as_text(path: Path | str) -> str:

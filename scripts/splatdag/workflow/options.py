@@ -135,6 +135,13 @@ class Options(BaseModel):
         return []
 
 
+class SampleOptions(Options):
+    """Base of the options of a bundled sample."""
+
+    made: ClassVar[str]
+    """What it is and how it is made, in words that follow its name on pages and in recordings."""
+
+
 def _mark_given(options: Options, given: dict[str, Any]) -> None:
     """Let `model_fields_set` have what was given alone, also of the sections in which a preset filled in more."""
     options.model_fields_set.intersection_update(given)
