@@ -32,7 +32,7 @@ rule captures_dual:
 
 
 rule captures_ckpts:
-    """Checkpoint files of gsplat's simple_trainer, or of runs, measured wherever they come from."""
+    """Files of splats, as of gsplat's simple_trainer, measured wherever they come from."""
     input:
         captures.target("captures_ckpts"),
 
@@ -166,10 +166,11 @@ rule evaluate_capture:
 
 
 rule evaluate_ckpt:
-    """Evaluate a checkpoint file from anywhere on the dataset that it was trained on."""
+    """Evaluate a file of splats from anywhere: a checkpoint with those of its other ranks, or a PLY file."""
     input:
         data=captures.ckpt_data,
-        ckpt=captures.ckpt_file,
+        splats=captures.ckpt_file,
+        trained_on=captures.ckpt_trained_on,
     output:
         metrics="<results>/captures/{ckpt}/ckpt/metrics.json",
         preview="<results>/captures/{ckpt}/ckpt/preview.jpg",
@@ -188,17 +189,19 @@ rule evaluate_ckpt:
     params:
         data=captures.ckpt_data_digest,
         digest=captures.ckpt_digest,
+        trained_on=captures.ckpt_trained_on_digest,
+        kind=captures.ckpt_kind,
         flags=captures.ckpt_flags,
         code=captures.code("evaluate_ckpt"),
         out=subpath(output.manifest, parent=True),
     shell:
-        "exec python -m splatdag.scene.evaluate --ckpt {input.ckpt:q} --data-dir {input.data:q}"
+        "exec python -m splatdag.scene.evaluate --{params.kind} {input.splats:q} --data-dir {input.data:q}"
         " --result-dir {params.out:q} --run-id captures/{wildcards.ckpt}/ckpt --device-count {resources.devices}"
         " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
 
 
 rule link_ckpt_evaluation:
-    """Let the evaluation of a checkpoint appear where the config wants it too (out_dir), as a link."""
+    """Let the evaluation of a file of splats appear where the config wants it too (out_dir), as a link."""
     input:
         manifest=rules.evaluate_ckpt.output.manifest,
     output:

@@ -46,7 +46,7 @@ rule upload_scene:
         hub=sharing.hub_folder,
         sample=sharing.sample,
         flags=sharing.upload_flags,
-        code=sharing.code("upload_scene"),
+        code=sharing.upload_code,
     shell:
         "exec python -m splatdag.hub.upload --run-dir {params.run:q} --exp {wildcards.exp:q}"
         " --scene {wildcards.scene:q} --receipt {output.receipt:q} --hub-dir {params.hub:q}"

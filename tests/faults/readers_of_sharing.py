@@ -15,8 +15,9 @@ from splatdag.captures.record import read_run
 from splatdag.commands.runs import read_runs
 from splatdag.driving.record import read_clips
 from splatdag.hub.rrd_files import read_recording
+from splatdag.hub.upload import metrics_of
+from splatdag.humans.description import metrics_table
 from splatdag.humans.results_tree import read_epoch
-from splatdag.humans.scene_metrics import metrics_table
 from splatdag.recording.cameras import camera_names, read_cameras
 from splatdag.recording.meshes import meshes_folder, read_people
 from splatdag.workflow.publish import read_json
@@ -64,7 +65,7 @@ def _run(folder: Path) -> list[Path]:
 def _read_run(folder: Path) -> None:
     read_runs(folder)
     run = folder / "captures" / "a" / "single"
-    metrics_table(run, None)
+    list(metrics_of(run))
     read_run(run)
 
 

@@ -18,6 +18,7 @@ from scenes import gaussian_scene, write_gaussian_scene
 from splatdag.commands.runs import read_runs
 from splatdag.scene import evaluate as stage
 from splatdag.scene import evaluation, train
+from splatdag.scene.ckpt_files import last_checkpoint
 from splatdag.scene.options import EvaluateOptions, TrainOptions
 from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.views import View
@@ -164,7 +165,7 @@ def test_the_last_checkpoint_is_that_after_the_most_steps(tmp_path: Path) -> Non
     (tmp_path / "ckpts").mkdir()
     for name in ("ckpt_999_rank0.pt", "ckpt_29999_rank0.pt", "ckpt_6999_rank0.pt", "ckpt_30000_rank0.old.pt"):
         (tmp_path / "ckpts" / name).touch()
-    assert stage.last_checkpoint(tmp_path).name == "ckpt_29999_rank0.pt"
+    assert last_checkpoint(tmp_path).name == "ckpt_29999_rank0.pt"
 
 
 def test_a_checkpoint_may_be_named_in_place_of_the_run(project: Path, run: Path, tmp_path: Path) -> None:

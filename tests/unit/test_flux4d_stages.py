@@ -20,6 +20,7 @@ from plyfile import PlyData
 
 from splatdag.commands.runs import read_runs
 from splatdag.driving.clips.clip_reader import Reader
+from splatdag.driving.clips.clips import read_index
 from splatdag.driving.evaluation import evaluate, flow, merge
 from splatdag.driving.evaluation.evaluation import flow_of
 from splatdag.driving.evaluation.scene_flow import pair_of
@@ -54,6 +55,28 @@ def test_a_run_is_whole(made: Any) -> None:
     found = read_runs(run.parent.parent)
     assert [row.fault for row in found] == [""]
     assert found[0].cells["psnr"] == json_of(run / "metrics.json")["mean"]["psnr"]
+
+
+def test_what_a_training_leaves_has_the_old_keys_of_the_old_types() -> None:
+    """As train_flux4d.py wrote them; of many clips none is the one, and each has Gaussians of its own."""
+    old = {
+        "config": None,
+        "index_path": str(street() / INDEX),
+        "camera_name": "front_camera",
+        "resume_from": None,
+        "resume_optimizer": True,
+        "save_ckpt_every": 1_000,
+    }
+    of_clip = {
+        "clip_index": 0,
+        "clip_id": read_index(street() / INDEX)[0].clip_id,
+        "num_gaussians": json_of(overfitted() / "manifest.json")["gaussians"],
+    }
+    meta = json_of(overfitted() / "meta.json")
+    assert {key: meta.get(key) for key in old | of_clip} == old | of_clip
+    meta = json_of(trained() / "meta.json")
+    assert {key: meta[key] for key in old} == old
+    assert not meta.keys() & of_clip.keys()
 
 
 def test_metrics_have_the_old_keys_and_what_is_trivial_beside_them() -> None:

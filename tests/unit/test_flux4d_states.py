@@ -161,7 +161,8 @@ def test_a_run_goes_on_from_its_own_last_checkpoint_also_where_a_kill_comes_betw
         main(logs, run_dir, **chosen)
     assert "continuing after step 8" in caplog.messages
     assert_same(network(run_dir), network(tmp_path / "beside"))
-    assert json.loads((run_dir / "meta.json").read_text())["steps_before"] == 4
+    meta = json.loads((run_dir / "meta.json").read_text())
+    assert (meta["steps_before"], meta["resume_from"]) == (4, str(run_dir / "ckpt_step_000004.pt"))
     assert {path.name for path in run_dir.glob("ckpt_step_*")} == {
         f"ckpt_step_{step:06d}.pt" for step in (4, 6, 8, 10, 12)
     }

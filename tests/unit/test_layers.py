@@ -22,7 +22,7 @@ LAYERS = {
     "scene": ENGINE | {"scene"},
     "recording": BELOW | {"recording", "splats"},
     **{folder: SHARED | {folder} for folder in FOLDERS},
-    "hub": BELOW | {"hub", "humans", "recording"},
+    "hub": BELOW | {"hub", "recording"},
     "commands": BELOW | {"commands", "splats", "samples", "areas", "config"},
     "areas": {"workflow"} | FOLDERS,
     "config": {"workflow", "areas"},

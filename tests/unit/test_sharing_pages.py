@@ -14,8 +14,9 @@ from splatdag.hub.pages import CARD_TEXT, Place, readable_size, says_the_same, s
 from splatdag.hub.rrd_files import HEADER_BYTES, Recording, read_recording, rerun_version, resolved, selected
 from splatdag.hub.targets import plan_lines, uploads
 from splatdag.hub.tree import Content, FolderTree, text_content
+from splatdag.hub.upload import metrics_of
+from splatdag.humans.description import describe, metrics_table
 from splatdag.humans.results_tree import source_camera
-from splatdag.humans.scene_metrics import metrics_table
 from splatdag.workflow.area import PlannedRecording, PlannedRun
 from splatdag.workflow.errors import UserError
 
@@ -113,7 +114,7 @@ def test_two_pages_that_differ_in_the_revision_alone_say_the_same():
     assert "`456`" in pages[2]
     assert says_the_same(pages[0], pages[1])
     assert says_the_same(pages[1], pages[2])
-    assert not says_the_same(pages[0], scene_page(scene, [recording], Place(None), source_camera="4"))
+    assert not says_the_same(pages[0], scene_page(scene, [recording], Place(None), described={"source camera": "4"}))
 
 
 def test_tasks_and_epochs_are_in_order():
@@ -168,7 +169,7 @@ def test_metrics_of_a_capture_come_with_the_baseline(tmp_path):
     (tmp_path / "metrics.json").write_text(
         json.dumps({"mean": {"psnr": 30.5, "lpips": None}, "baseline": {"psnr": 12.0}, "views": {}})
     )
-    assert metrics_table(tmp_path, None) == [
+    assert list(metrics_of(tmp_path)) == [
         ("held-out views", {"psnr": 30.5}), ("one-colour image", {"psnr": 12.0}),
     ]  # fmt: skip
 
@@ -182,6 +183,8 @@ def test_the_source_camera_is_that_of_the_scene_file_before_the_manifests(tmp_pa
     assert source_camera(run, "pair16", scenes) == "4"
     (scenes / "pair16.json").write_text('{"cam_id": 28}')
     assert source_camera(run, "pair16", scenes) == "28"
+    assert describe(run, "pair16", scenes).facts == {"source camera": "28"}
+    assert describe(run, "pair17", scenes).facts == {"source camera": "4"}
     (scenes / "pair16.json").write_text("{}")
     with pytest.raises(UserError, match="pair16.json: no cam_id"):
         source_camera(run, "pair16", scenes)

@@ -16,7 +16,8 @@ from trainings import OPTIONS, Training, options
 
 from splatdag.scene import train as stage
 from splatdag.scene.appearance import FEATURES
-from splatdag.scene.evaluate import frame_warnings, last_checkpoint
+from splatdag.scene.ckpt_files import last_checkpoint
+from splatdag.scene.evaluate import frame_warnings
 from splatdag.scene.evaluation import check_views, evaluate, mean_color
 from splatdag.scene.options import TrainOptions
 from splatdag.scene.simple_trainer_files import RunFiles

@@ -167,6 +167,7 @@ CASES: dict[str, tuple[Change, set[str]]] = {
     ),
     "code of a last stage": (edited("driving/evaluation/flow"), {"draw_flow"}),
     "code of recordings": (edited("driving/record_drive"), {"record_drive", "upload_scene"}),
+    "code of what a page says": (edited("humans/description"), {"upload_scene"}),
     "code of splats": (
         edited("splats/losses"),
         SINGLE | MEASURED | {"compile_kernels", "overfit_flux4d", "draw_flow", "train_flux4d"},

@@ -13,6 +13,7 @@ from splatdag.captures.config import CapturesConfig, CkptRun
 from splatdag.captures.sheet import DUAL_VARIANTS, Capture, Stages, read_captures, row_notices
 from splatdag.formats.photoset import PhotoSet
 from splatdag.samples.options import RoomOptions
+from splatdag.scene.ckpt_files import of_all_ranks, settings_file
 from splatdag.scene.split import list_file
 from splatdag.workflow.area import (
     Area,
@@ -31,7 +32,7 @@ from splatdag.workflow.area import (
     touchable,
 )
 from splatdag.workflow.code_digest import code_digest
-from splatdag.workflow.digests import contents_digest, digest_of_files
+from splatdag.workflow.digests import contents_digest, digest_of_files, digest_of_folder
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.options import Options, SampleOptions, flags
 from splatdag.workflow.result_dirs import check_result_dir, link_of
@@ -151,7 +152,7 @@ class CapturesPlan(Plan):
         return [file for capture in self.rows.values() for file in self._run_files(capture, ["single"])]
 
     def ckpt_files(self) -> list[str]:
-        """Evaluations of checkpoint files, and their links."""
+        """Evaluations of files of splats, and their links."""
         folder = f"{self._context.results}/captures"
         links = [name for name, of_ckpt in self.ckpts.items() if of_ckpt.out_dir]
         return [
@@ -253,7 +254,7 @@ class CapturesPlan(Plan):
             yield lpips_backend(net, ("train_capture", "evaluate_capture"))
 
     def own_resources(self, rule: str, wildcards: Any) -> OwnResources | None:
-        """As the columns resources.<stage>.<name> of the capture's row say, or the entry of the checkpoint."""
+        """As the columns resources.<stage>.<name> of the capture's row say, or the entry of the file of splats."""
         of_ckpt = hasattr(wildcards, "ckpt")
         resources = self._ckpt(wildcards).resources if of_ckpt else self.row(wildcards).resources
         return getattr(resources, Captures.rules[rule].stage, None)
@@ -273,24 +274,57 @@ class CapturesPlan(Plan):
     def _ckpt(self, wildcards: Any) -> CkptRun:
         return self.ckpts[wildcards.ckpt]
 
+    def ckpt_kind(self, wildcards: Any) -> str:
+        """Whether a file of splats is a checkpoint (`ckpt`) or a PLY file (`ply`)."""
+        return self._ckpt(wildcards).kind
+
     def ckpt_file(self, wildcards: Any) -> Any:
-        """A checkpoint file from anywhere.
+        """A file of splats from anywhere.
 
         Raises:
             UserError: it is not there.
         """
-        path = self._ckpt(wildcards).ckpt
-        if not Path(path).is_file():
-            raise UserError(f"config.captures.ckpts.{wildcards.ckpt}.ckpt: no such file: {path}")
-        return touchable(path)
+        of_ckpt = self._ckpt(wildcards)
+        if not of_ckpt.file.is_file():
+            raise UserError(f"config.captures.ckpts.{wildcards.ckpt}.{of_ckpt.kind}: no such file: {of_ckpt.file}")
+        return touchable(of_ckpt.file)
 
     def ckpt_digest(self, wildcards: Any) -> str:
-        """What a checkpoint file holds."""
-        path = self._ckpt(wildcards).ckpt
-        return contents_digest([("ckpt", Path(path))], self._context.cache, ["ckpt", path])
+        """What a file of splats holds, and what is read with it: a checkpoint's other ranks and settings.
+
+        Raises:
+            UserError: the file of a rank is missing.
+        """
+        of_ckpt = self._ckpt(wildcards)
+        files = [of_ckpt.file]
+        if of_ckpt.kind == "ckpt":
+            settings = settings_file(of_ckpt.file)
+            files = [*of_all_ranks(of_ckpt.file), *([settings] if settings else [])]
+        return contents_digest(
+            [(file.name, file) for file in files], self._context.cache, ["ckpt", str(of_ckpt.file.absolute())]
+        )
+
+    def ckpt_trained_on(self, wildcards: Any) -> Any:
+        """The dataset that a file of splats was trained on; none where that is the one to evaluate on.
+
+        Raises:
+            UserError: it has no cameras.
+        """
+        trained_on = self._ckpt(wildcards).trained_on
+        if trained_on is None:
+            return []
+        if PhotoSet(Path(trained_on)).model is None:
+            raise UserError(f"config.captures.ckpts.{wildcards.ckpt}.trained_on: no COLMAP model in {trained_on}")
+        return touchable(trained_on)
+
+    def ckpt_trained_on_digest(self, wildcards: Any) -> str:
+        """What the cameras and points of that dataset are; empty where there is none."""
+        trained_on = self._ckpt(wildcards).trained_on
+        model = PhotoSet(Path(trained_on)).model if trained_on else None
+        return digest_of_folder(model) if model else ""
 
     def ckpt_data(self, wildcards: Any) -> Any:
-        """The dataset that a checkpoint is evaluated on.
+        """The dataset that a file of splats is evaluated on.
 
         Raises:
             UserError: there is none.
@@ -305,11 +339,13 @@ class CapturesPlan(Plan):
         return PhotoSet(Path(of_ckpt.data_dir)).digest(self._context.cache, of_ckpt.evaluate.data_factor or 1)
 
     def ckpt_flags(self, wildcards: Any) -> list[str]:
-        """Options of the evaluation of a checkpoint."""
-        return flags(self._ckpt(wildcards).evaluate)
+        """Options of the evaluation of a file of splats."""
+        of_ckpt = self._ckpt(wildcards)
+        trained_on = [f"--trained-on={of_ckpt.trained_on}"] if of_ckpt.trained_on else []
+        return [*trained_on, *flags(of_ckpt.evaluate)]
 
     def ckpt_link(self, wildcards: Any) -> str:
-        """Where the evaluation of a checkpoint appears too.
+        """Where the evaluation of a file of splats appears too.
 
         Raises:
             UserError: nowhere, or something is in the way.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Literal, Self
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from splatdag.captures.options import FrameOptions, PoseOptions
 from splatdag.scene import options
@@ -20,18 +21,23 @@ class TrainOptions(options.TrainOptions):
 
 
 class CkptResources(Options):
-    """What the job of a checkpoint's evaluation asks for; a change reruns nothing."""
+    """What the job of an evaluation asks for; a change reruns nothing."""
 
     evaluate: OwnGpuResources = OwnGpuResources()
 
 
 class CkptRun(Options):
-    """Evaluation of a checkpoint file from anywhere, such as simple_trainer's own `ckpt_29999_rank0.pt`."""
+    """Evaluation of a file of splats from anywhere; paths are relative to the working directory."""
 
-    ckpt: str
-    """The file, relative to the working directory."""
+    ckpt: str | None = None
+    """A checkpoint, such as simple_trainer's own `ckpt_29999_rank0.pt`; files of its other ranks beside it belong to
+    it."""
+    ply: str | None = None
+    """Gaussians in Inria's layout, in place of `ckpt`."""
     data_dir: str
-    """COLMAP dataset that it was trained on, with `images/` and `sparse/`; relative to the working directory."""
+    """COLMAP dataset to evaluate on, with `images/` and `sparse/`."""
+    trained_on: str | None = None
+    """COLMAP dataset that a file of simple_trainer was trained on; not set: `data_dir`."""
     out_dir: str | None = None
     """Where the figures appear as well, as a link; not set: only in results/captures/<name>/ckpt."""
     evaluate: EvaluateOptions = EvaluateOptions()
@@ -39,7 +45,23 @@ class CkptRun(Options):
     resources: CkptResources = CkptResources()
     """Of its job."""
 
-    @field_validator("ckpt", "data_dir", "out_dir")
+    @property
+    def kind(self) -> Literal["ckpt", "ply"]:
+        """Which of the two files it is."""
+        return "ckpt" if self.ply is None else "ply"
+
+    @property
+    def file(self) -> Path:
+        """The file of splats."""
+        return Path(getattr(self, self.kind))
+
+    @model_validator(mode="after")
+    def _is_one_file(self) -> Self:
+        if (self.ckpt is None) == (self.ply is None):
+            raise ValueError("give one of ckpt, a checkpoint, and ply, a file of Gaussians")
+        return self
+
+    @field_validator("ckpt", "ply", "data_dir", "trained_on", "out_dir")
     @classmethod
     def _is_path(cls, path: str | None) -> str | None:
         if path is not None and (not path or set(path) & set("{}")):
@@ -59,5 +81,6 @@ class CapturesConfig(Options):
     train: TrainOptions = TrainOptions()
     """Training."""
     ckpts: dict[RunName, CkptRun] = {}
-    """Checkpoint files to evaluate, by name: the target `captures_ckpts`. Each has `ckpt`, `data_dir` and, as wanted,
-    `out_dir`, `evaluate` and `resources`: `{garden: {ckpt: old/ckpt_29999_rank0.pt, data_dir: garden}}`."""
+    """Files of splats to evaluate, by name: the target `captures_ckpts`. Each has `ckpt` or `ply`, `data_dir` and, as
+    wanted, `trained_on`, `out_dir`, `evaluate` and `resources`:
+    `{garden: {ckpt: old/ckpt_29999_rank0.pt, data_dir: garden}}`."""

@@ -21,6 +21,7 @@ from splatdag.workflow.area import (
     PlannedStage,
     StageRule,
 )
+from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.errors import UserError, nearest
 from splatdag.workflow.options import flags
 
@@ -248,8 +249,16 @@ class SharingPlan(Plan):
         return f"{self._context.results}/hub"
 
     def upload_flags(self, wildcards: Any) -> list[str]:
-        """Options of an upload."""
-        return [*flags(self.sharing.resolved_upload()), *self._upload(wildcards).flags]
+        """Options of an upload, and what describes the run."""
+        describer = self._upload(wildcards).describer
+        described = [f"--describer={describer.module}", f"--described-from={describer.folder}"] if describer else []
+        return [*flags(self.sharing.resolved_upload()), *described]
+
+    def upload_code(self, wildcards: Any) -> list[str]:
+        """Digests of the code of an upload, and of what describes the run."""
+        describer = self._upload(wildcards).describer
+        modules = [Sharing.rules["upload_scene"].module, *([describer.module] if describer else [])]
+        return [code_digest(module) for module in modules]
 
 
 def published(repo_id: str | None) -> dict[str, str]:

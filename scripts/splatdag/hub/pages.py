@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from splatdag.hub.layout import Scene
 from splatdag.hub.rrd_files import Recording
-from splatdag.humans.scene_metrics import Row
+from splatdag.workflow.area import MetricsRow
 from splatdag.workflow.manifest import sample_line
 from splatdag.workflow.weights import Weights
 
@@ -78,8 +78,8 @@ def scene_page(
     scene: Scene,
     recordings: Iterable[Recording],
     place: Place,
-    metrics: Iterable[Row] = (),
-    source_camera: str | None = None,
+    metrics: Iterable[MetricsRow] = (),
+    described: Mapping[str, str] | None = None,
     revision: str | None = None,
     weights: Iterable[Weights] = (),
     sample: str = "",
@@ -91,7 +91,7 @@ def scene_page(
         recordings: all that lie in the scene's folder.
         place: where that is.
         metrics: rows of the table of metrics.
-        source_camera: the camera that the scene was trained from, where there is one.
+        described: what else is said of the scene, by what it is, such as its source camera.
         revision: of splatdag, in git, where it is known.
         weights: pretrained weights that the scene was made or measured with.
         sample: bundled sample that it was made from, as manifests have it.
@@ -101,7 +101,7 @@ def scene_page(
     facts = {
         "scene": f"`{scene.name}`",
         "experiment": f"`{scene.exp}`",
-        "source camera": source_camera,
+        **(described or {}),
         "recorded with Rerun": ", ".join(versions),
         "git revision": revision and f"`{revision}`",
     }
@@ -183,7 +183,7 @@ def _recordings(scene: Scene, recordings: list[Recording], place: Place) -> str:
     return "\n".join([*rows, *("| " + " | ".join(cell(r) for cell in cells) + " |" for r in recordings)])
 
 
-def _metrics(rows: list[Row]) -> str:
+def _metrics(rows: list[MetricsRow]) -> str:
     columns = list(dict.fromkeys(name for _, values in rows for name in values))
     if not columns:
         return ""

@@ -11,7 +11,7 @@ from splatdag.hub.layout import Scene
 from splatdag.hub.options import UploadOptions, token_of
 from splatdag.hub.pages import readable_size
 from splatdag.hub.rrd_files import NAME, selected
-from splatdag.workflow.area import PlannedRun
+from splatdag.workflow.area import Describer, PlannedRun
 from splatdag.workflow.digests import contents_digest
 from splatdag.workflow.errors import UserError
 
@@ -28,8 +28,8 @@ class Upload:
     recordings: tuple[Path, ...]
     made: frozenset[Path] = frozenset()
     """Of these, those that rules make; the others are taken as they are."""
-    flags: tuple[str, ...] = ()
-    """More flags of the stage that publishes them."""
+    describer: Describer | None = None
+    """What reads what the page says beside `metrics.json`."""
     sample: str = ""
     """Bundled sample that the run is made from."""
 
@@ -68,7 +68,7 @@ def uploads(
             continue
         chosen = set(selected([path.name for path in paths], options.selection, options.rrd_glob, epoch))
         kept = tuple(path for path in paths if path.name in chosen)
-        upload = Upload(scene, folder, kept, frozenset(by_rules), run.upload_flags, run.sample)
+        upload = Upload(scene, folder, kept, frozenset(by_rules), run.describer, run.sample)
         if not kept:
             continue
         if run.sample and options.repo_id and not options.include_samples:

@@ -8,8 +8,9 @@ import json
 import logging
 import os
 import subprocess
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,10 @@ from splatdag.hub.pages import CARD, CARD_TEXT, Place, card_with_sample, license
 from splatdag.hub.redaction import keep_out_of_logs
 from splatdag.hub.rrd_files import Recording, read_recording, rerun_version, resolved, selected
 from splatdag.hub.tree import Content, FolderTree, Tree, text_content
-from splatdag.humans.results_tree import source_camera
-from splatdag.humans.scene_metrics import metrics_table
+from splatdag.workflow.area import Description, MetricsRow
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import now
-from splatdag.workflow.publish import write_json
+from splatdag.workflow.publish import read_json, write_json
 from splatdag.workflow.stage import Job, run
 from splatdag.workflow.weights import Weights, weights_of_run
 
@@ -42,7 +42,8 @@ def main(
     options: UploadOptions,
     job: Job,
     recordings: tuple[Path, ...] = (),
-    scenes_dir: Path | None = None,
+    describer: str | None = None,
+    described_from: Path | None = None,
 ) -> None:
     """Publish one scene's recordings and its page: on the Hub, or in a folder while no repository is set.
 
@@ -55,7 +56,8 @@ def main(
         options: where to, and which recordings.
         job: how to run.
         recordings: the recordings there are; those in `run_dir/rerun` if none are named.
-        scenes_dir: folder of scene JSON files, which name the source camera.
+        describer: module that reads what the page says beside `metrics.json`, as `workflow.area.Describer` has it.
+        described_from: folder that it reads beside the run's own.
     """
     what = Scene(exp, scene)
     paths = _chosen(recordings or tuple(sorted((run_dir / "rerun").glob("*.rrd"))), options)
@@ -63,15 +65,17 @@ def main(
         raise UserError(f"{run_dir / 'rerun'}: no recording that `selection` and `rrd_glob` choose")
     token = token_of(os.environ) if options.repo_id else ""
     local = {path: read_recording(path) for path in paths}
-    camera = source_camera(run_dir, scene, scenes_dir)
-    metrics = metrics_table(run_dir, camera)
+    description = Description()
+    if describer is not None:
+        description = import_module(f"splatdag.{describer}").describe(run_dir, scene, described_from)
+    metrics = description.metrics or list(metrics_of(run_dir))
     weights = weights_of_run(run_dir)
     memory = receipt.parent / "state" / receipt.name
     contents = _hashed(local, memory, job.threads)
 
     def changes(place: Place) -> Callable[[Tree], dict[str, Content]]:
         def page(shown: Iterable[Recording]) -> str:
-            return scene_page(what, shown, place, metrics, camera, _git_revision(), weights, job.sample)
+            return scene_page(what, shown, place, metrics, description.facts, _git_revision(), weights, job.sample)
 
         return lambda tree: changes_of(tree, what, list(local.values()), contents, page, weights, job.sample)
 
@@ -96,6 +100,20 @@ def main(
         for recording in local.values()
     }
     write_json(receipt, {**done, "files": files, "finished": now()})
+
+
+def metrics_of(run_dir: Path) -> Iterator[MetricsRow]:
+    """Read the metrics of a run and of its trivial baseline from `metrics.json`; none where there is no such file.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    path = run_dir / "metrics.json"
+    found = read_json(path) if path.is_file() else {}
+    for key, label in (("mean", "held-out views"), ("baseline", "one-colour image")):
+        values = found.get(key)
+        if isinstance(values, dict):
+            yield label, {name: float(v) for name, v in values.items() if isinstance(v, int | float)}
 
 
 def changes_of(

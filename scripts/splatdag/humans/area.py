@@ -14,6 +14,7 @@ from splatdag.workflow.area import (
     Area,
     Context,
     CpuResources,
+    Describer,
     Plan,
     PlannedRecording,
     PlannedRun,
@@ -87,7 +88,7 @@ class HumansPlan(Plan):
             folder,
             recordings=recordings,
             trained=False,
-            upload_flags=(f"--scenes-dir={self.scenes_dir}",),
+            describer=Describer("humans.description", self.scenes_dir),
             made=self.is_sample,
             sample=self.sample(None),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import tempfile
 import time
 from dataclasses import replace
@@ -15,10 +14,11 @@ import torch
 from pydantic import ValidationError
 
 from splatdag.formats.photoset import PhotoSet
+from splatdag.scene.ckpt_files import last_checkpoint, of_all_ranks
 from splatdag.scene.evaluation import HeldOut, evaluate, mean_color, pair_of, predict, write_preview_of
 from splatdag.scene.load import Scene
 from splatdag.scene.options import EvaluateOptions
-from splatdag.scene.saved_splats import SavedSplats, load_ckpt, load_ply, of_all_ranks
+from splatdag.scene.saved_splats import SavedSplats, load_ckpt, load_ply
 from splatdag.scene.simple_trainer_files import RunFiles
 from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.split import matching, split_photos
@@ -185,26 +185,6 @@ def _digests(
     if trained_on is not None:
         digests["trained_on"] = digest_of_folder(_dataset(trained_on, "trained_on")[1])
     return digests
-
-
-def last_checkpoint(run_dir: Path) -> Path:
-    """The checkpoint of what a run published; the one after the most steps of a run that is not finished.
-
-    They differ where validation views chose an earlier step as the best.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = {
-        int(match.group(1)): path
-        for path in (run_dir / "ckpts").glob("*.pt")
-        if (match := re.fullmatch(r"ckpt_(\d+)_rank0\.pt", path.name))
-    }
-    if not found:
-        raise UserError(f"run: no checkpoint in {run_dir / 'ckpts'} (ckpt_<step>_rank0.pt); train the run again")
-    manifest = run_dir / "manifest.json"
-    steps = read_json(manifest).get("steps", 0) if manifest.is_file() else 0
-    return found.get(steps - 1, found[max(found)])
 
 
 def _run_id(job: Job, run_dir: Path, result_dir: Path) -> RunId:

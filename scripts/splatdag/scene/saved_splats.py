@@ -16,6 +16,7 @@ from torch import Tensor
 
 from splatdag.scene.appearance import FEATURES, Appearance
 from splatdag.scene.camera_changes import PoseChange
+from splatdag.scene.ckpt_files import of_all_ranks, settings_file
 from splatdag.scene.options import TrainOptions
 from splatdag.scene.splat_model import SplatModel
 from splatdag.splats.gaussians import Parameters
@@ -33,7 +34,6 @@ _APPEARANCE: dict[str, tuple[int, ...]] = {"features": (FEATURES,), "colors": (3
 """Shapes of simple_trainer's tensors, per Gaussian; -1 is any number."""
 _PARTS = frozenset({"step", "splats", "pose_adjust", "app_module"})
 """What simple_trainer's checkpoints hold."""
-_RANK = re.compile(r"(ckpt_\d+_rank)(\d+)\.pt")
 _SETTINGS = frozenset(
     {"data_factor", "test_every", "lpips_net", "antialiased", "white_bg", "near_plane", "far_plane", "camera_model"}
     | {"with_ut", "with_eval3d"}
@@ -115,6 +115,8 @@ def _of_simple_trainer(path: Path, saved: dict[str, Any], device: torch.device) 
             f" simple_trainer with {', '.join(sorted(_PARTS))}"
         )
     files = of_all_ranks(path)
+    if len(files) > 1:
+        logger.info("%s: the Gaussians of %d ranks together", path.parent, len(files))
     parts = [_splats(file, saved if file == path else _read(file, device)) for file in files]
     steps = {step for step, _ in parts}
     if len(steps) > 1:
@@ -123,7 +125,7 @@ def _of_simple_trainer(path: Path, saved: dict[str, Any], device: torch.device) 
         parameters = {name: torch.cat([splats[name] for _, splats in parts]) for name in parts[0][1]}
     except (KeyError, RuntimeError):
         raise UserError(f"{path}: the files of its ranks do not fit each other; keep those of one training") from None
-    settings = _settings(path.parent.parent / "cfg.yml") if path.parent.name == "ckpts" else {}
+    settings = _settings(settings_file(path))
     if "shN" in parameters:
         settings |= {"sh_degree": _degree(path, parameters["shN"])}
     else:
@@ -133,28 +135,6 @@ def _of_simple_trainer(path: Path, saved: dict[str, Any], device: torch.device) 
     if model.pose_adjust is not None:
         logger.info("the training changed its cameras (pose_opt); the photos are seen from those of the COLMAP model")
     return SavedSplats(model, options, parts[0][0] + 1, files, None, np.zeros(3), of_simple_trainer=True)
-
-
-def of_all_ranks(path: Path) -> list[Path]:
-    """The files of all ranks of the step that a checkpoint is of.
-
-    Raises:
-        UserError: one is missing.
-    """
-    match = _RANK.fullmatch(path.name)
-    if match is None:
-        return [path]
-    found = {
-        int(other[2]): file
-        for file in path.parent.iterdir()
-        if (other := _RANK.fullmatch(file.name)) and other[1] == match[1]
-    }
-    missing = sorted(set(range(max(found) + 1)) - found.keys())
-    if missing:
-        raise UserError(f"{path}: {match[1]}{missing[0]}.pt is not beside it; the files of all ranks belong together")
-    if len(found) > 1:
-        logger.info("%s: the Gaussians of %d ranks together", path.parent, len(found))
-    return [found[rank] for rank in sorted(found)]
 
 
 def _splats(path: Path, saved: dict[str, Any]) -> tuple[int, Parameters]:
@@ -215,12 +195,12 @@ def _with_modules(path: Path, model: SplatModel, saved: dict[str, Any], device: 
     return model
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def _settings(path: Path | None) -> dict[str, Any]:
     """What a training's cfg.yml says that counts in an evaluation; nothing where there is none.
 
     The file has tags of Python objects, so that only its plain lines are read.
     """
-    if not path.is_file():
+    if path is None:
         return {}
     try:
         lines = read_small(path, _MAX_BYTES).decode("utf-8").splitlines()

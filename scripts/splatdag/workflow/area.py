@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -130,6 +130,30 @@ class PlannedRecording:
 
 
 @dataclass(frozen=True)
+class Describer:
+    """A module of an area that reads what the page of a run says; `hub`, which knows no area, calls it by its name."""
+
+    module: str
+    """Without the package; its `describe(run_dir, scene, folder)` returns a `Description`."""
+    folder: str
+    """Of what it reads beside the run's own."""
+
+
+MetricsRow = tuple[str, dict[str, float]]
+"""What a row of a page's table of metrics is of, such as `epoch 15`, and its values by column."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the page of a run says of it, beside its recordings."""
+
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Such as its source camera."""
+    metrics: Sequence[MetricsRow] = ()
+    """In place of those in `metrics.json`."""
+
+
+@dataclass(frozen=True)
 class PlannedRun:
     """A run that the config asks for, or that is there: what `recordings` and `upload` treat alike in every area."""
 
@@ -150,8 +174,8 @@ class PlannedRun:
     """How `status` calls it; empty is `<scene>/<variant>`."""
     trained: bool = True
     """Whether making it renders, which needs compiled kernels."""
-    upload_flags: tuple[str, ...] = ()
-    """More flags of the stage that publishes it."""
+    describer: Describer | None = None
+    """What reads what its page says beside `metrics.json`."""
     made: bool = False
     """Whether it is made on demand, such as a sample, so that it needs not be there to be recorded."""
     sample: str = ""

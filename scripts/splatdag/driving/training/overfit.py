@@ -54,6 +54,12 @@ def main(
     make_loader = partial(loader, reader, [clip], 1, True, job.threads)
     frames = None if frame is None else (frame,)
 
+    def learnt_from() -> dict[str, Any]:
+        return {
+            **{"index_path": str(index_path), "clip_index": options.clip_index, "clip_id": clip.clip_id},
+            "num_gaussians": len(reader(clip).start),
+        }
+
     def measure(training: Flux4DTraining, run: Run) -> dict[str, Any]:
         name = clip_folder(options.clip_index)
         with run.timed("eval"):
@@ -65,7 +71,9 @@ def main(
         with run.timed("publish"):
             return publish_run(output_dir, {name: rows}, about)
 
-    train_run(STAGE, data_root, make_loader, frames, [clip], output_dir, options, job, device_count, measure)
+    train_run(
+        STAGE, data_root, make_loader, frames, [clip], output_dir, options, job, device_count, learnt_from, measure
+    )
 
 
 def input_digests(index_path: Path, data_root: Path, options: OverfitOptions) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from splatdag.driving.clips.clip_reader import Reader, loader
 from splatdag.driving.clips.clips import clips_of
@@ -14,6 +15,7 @@ from splatdag.driving.training_options import TrainOptions
 from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
+STAGE = "driving.training.train"
 
 
 def main(
@@ -40,7 +42,11 @@ def main(
     clips = clips_of(index_path, "train", options.max_train_clips)
     reader = Reader(data_root, options, cache_dir)
     make_loader = partial(loader, reader, clips, options.cache_max_items, options.strict, job.threads)
-    train_run("driving.training.train", data_root, make_loader, None, clips, output_dir, options, job, device_count)
+
+    def learnt_from() -> dict[str, Any]:
+        return {"index_path": str(index_path)}
+
+    train_run(STAGE, data_root, make_loader, None, clips, output_dir, options, job, device_count, learnt_from)
 
 
 def input_digests(index_path: Path, data_root: Path, options: TrainOptions) -> dict[str, str]:

@@ -43,13 +43,14 @@ def train_run(
     options: LearnOptions,
     job: Job,
     device_count: int,
+    learnt_from: Callable[[], dict[str, Any]],
     measure: Callable[[Flux4DTraining, Run], dict[str, Any]] | None = None,
 ) -> None:
     """Train, and publish the network: curves.png, curves.json and, last, meta.json; checkpoints are there before.
 
-    meta.json is the manifest of the training, with more that old tools read: `steps_before` are those of `resume_from`,
-    which `steps` has among them. Seconds are of this training alone: `train` over all its attempts, `startup` of the
-    last.
+    meta.json is the manifest of the training, with more that old tools read under its old keys: `config` is the file of
+    options, None where flags alone gave them; `steps_before` are those of `resume_from`, which `steps` has among them.
+    Seconds are of this training alone: `train` over all its attempts, `startup` of the last.
 
     The state of the training is kept until all is done, `measure` too: after a kill nothing is trained again.
 
@@ -63,6 +64,7 @@ def train_run(
         options: of the training.
         job: how to run.
         device_count: CUDA devices; 0 is the CPU.
+        learnt_from: gives what meta.json says of index and clip.
         measure: what else there is to do with the network; returns optional fields of the manifest, which then is the
             whole run's.
     """
@@ -79,7 +81,15 @@ def train_run(
         data = TrainingData(make_loader, frames, options, source)
         result = train(data, run_dir, run.state_file, run.device, run.ranks)
         run.add(result)
-        _publish(run, result, clips)
+        old = {
+            "config": None if job.config is None else str(job.config),
+            **learnt_from(),
+            "camera_name": options.camera,
+            "resume_from": None if source is None else str(source),
+            "resume_optimizer": not options.resume_no_optim,
+            "save_ckpt_every": options.save_ckpt_every,
+        }
+        _publish(run, result, clips, old)
         if measure is not None:
             run.write_manifest(**measure(result.training, run))
 
@@ -136,13 +146,14 @@ def _last_checkpoint(run_dir: Path, last: Path) -> Path:
     return max(run_dir.glob(STEP_FILES), key=steps_of)
 
 
-def _publish(run: Run, result: Result[Flux4DTraining], clips: list[Clip]) -> None:
-    """Write the curves and, last, meta.json."""
+def _publish(run: Run, result: Result[Flux4DTraining], clips: list[Clip], old: dict[str, Any]) -> None:
+    """Write the curves and, last, meta.json, with what its old keys say."""
     training, curve, begun_at = result.training, result.progress.curve, result.progress.begun_at
     write_curves(run.folder / "curves.png", curve, [], run.folder.name)
     write_extra_curves(run.folder / "curves.json", curve, [])
     meta = {
         **run.manifest(steps=training.step).model_dump(mode="json"),
+        **old,
         "created_at": now(),
         "clips": len(clips),
         "left_out": training.left_out,

@@ -1,32 +1,45 @@
-"""What a run's own files say of its quality: held-out metrics by epoch."""
+"""What the page of a run says: its source camera, and held-out metrics by epoch."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
+from splatdag.humans.results_tree import source_camera
+from splatdag.workflow.area import Description, MetricsRow
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.publish import read_json
 from splatdag.workflow.sequences import by_number
 from splatdag.workflow.small_file import read_small
 
-Row = tuple[str, dict[str, float]]
-"""What a row of the table is of, such as `epoch 15`, and its values by column."""
 _MAX_BYTES = 256 << 20
 """Of a table."""
 
 
-def metrics_table(run: Path, source_camera: str | None) -> list[Row]:
-    """The metrics of a run: of each epoch in the folder layout of the human trainer, else of `metrics.json`.
+def describe(run_dir: Path, scene: str, folder: Path) -> Description:
+    """Read the source camera and the metrics of a run.
+
+    Args:
+        run_dir: folder of the run.
+        scene: its name.
+        folder: of `<scene>.json`, which names the source camera.
+
+    Raises:
+        UserError: as `source_camera` and `metrics_table`.
+    """
+    camera = source_camera(run_dir, scene, folder)
+    return Description({"source camera": camera} if camera else {}, metrics_table(run_dir, camera))
+
+
+def metrics_table(run: Path, source_camera: str | None) -> list[MetricsRow]:
+    """Read the metrics of each epoch that has some.
 
     Raises:
         UserError: a file of metrics can't be read.
     """
     epochs = sorted((run / "evaluation").glob("epoch_*"), key=lambda folder: by_number(folder.name))
     rows = [(f"epoch {_number(folder.name)}", _of_epoch(folder, source_camera)) for folder in epochs]
-    return [row for row in rows if row[1]] or list(_of_metrics_json(run / "metrics.json"))
+    return [row for row in rows if row[1]]
 
 
 def _of_epoch(folder: Path, source_camera: str | None) -> dict[str, float]:
@@ -64,16 +77,6 @@ def _key_values(text: Path) -> dict[str, float]:
         except ValueError:
             continue
     return {key: value for key, value in found.items() if math.isfinite(value)}
-
-
-def _of_metrics_json(path: Path) -> Iterator[Row]:
-    if not path.is_file():
-        return
-    given = read_json(path)
-    for key, label in (("mean", "held-out views"), ("baseline", "one-colour image")):
-        values = given.get(key)
-        if isinstance(values, dict):
-            yield label, {name: float(v) for name, v in values.items() if isinstance(v, int | float)}
 
 
 def _lines(path: Path) -> list[str]:
