@@ -8,7 +8,6 @@ from pathlib import Path
 from splatdag.areas import AREAS, Plans, all_rules
 from splatdag.config import notice_lines, notices, read_config
 from splatdag.hub.targets import check_token
-from splatdag.splats.kernels import COMPILED_WITH
 from splatdag.workflow import snakefile
 from splatdag.workflow.area import RECEIPT, Context
 from splatdag.workflow.backend import check_installed
@@ -21,6 +20,7 @@ from splatdag.workflow.sheets import NAME
 from splatdag.workflow.site import read_site
 from splatdag.workflow.snakefile import for_every_job
 from splatdag.workflow.states import remove_states
+from splatdag.workflow.user_cache import COMPILED_WITH
 from splatdag.workflow.yaml_text import check_config_file
 
 HERE = Path(str(workflow.current_basedir)).parent  # ours, also as a module of another workflow

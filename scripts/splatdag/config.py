@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, create_model, model_validator
+from pydantic import ConfigDict, Field, create_model, model_validator
 
 from splatdag.areas import AREAS, all_rules
 from splatdag.workflow.options import Options, notices_of, validated
@@ -17,6 +17,8 @@ _NOTICES_SHOWN = 20
 
 
 class _Sections(Options):
+    model_config = ConfigDict(use_attribute_docstrings=False)  # searched for in the source of all callers
+
     if TYPE_CHECKING:  # the sections are those of the list of areas
 
         def __getattr__(self, name: str) -> Any: ...

@@ -11,11 +11,9 @@ from splatdag.workflow.gpu_slots import visible_gpus
 from splatdag.workflow.manifest import package_versions, processor_name
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, run
-from splatdag.workflow.user_cache import ensure_kernels
+from splatdag.workflow.user_cache import COMPILED_WITH, ensure_kernels
 
 logger = logging.getLogger(__name__)
-COMPILED_WITH = ("torch", "numba", "gsplat")
-"""Packages whose update makes it necessary to compile again."""
 
 
 def main(job: Job, receipt: Path | None = None, device_count: int = 0) -> None:

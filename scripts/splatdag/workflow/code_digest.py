@@ -6,7 +6,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from splatdag.workflow.publish import write_json
@@ -31,24 +31,40 @@ def code_digest(stage: str) -> str:
     Args:
         stage: module name without the package, such as `captures.train`.
     """
-    return digest_of(stage, _ROOT)
+    return _digest(stage, _own_module)
 
 
 def digest_of(stage: str, root: Path) -> str:
     """`code_digest` of the package that lies in the folder `root`."""
+    return _digest(stage, functools.partial(_module, root))
+
+
+def _digest(stage: str, read: Callable[[str], tuple[str, list[str]] | None]) -> str:
     pending, found = [stage], {}
     while pending:
         module = pending.pop()
         if module in found or module.split(".")[0] == "workflow":
             continue
-        path = _file(root, module)
-        if path is None:
-            continue
-        parent = module.rpartition(".")[0]
-        meaning, imports = _read(path.read_bytes(), module if path.name == "__init__.py" else parent)
-        found[module] = meaning
-        pending += [*imports, *([parent] if parent else [])]
+        if (of_module := read(module)) is not None:
+            found[module], needed = of_module
+            pending += needed
     return _hash("\n".join(f"{module} {found[module]}" for module in sorted(found)))
+
+
+def _module(root: Path, module: str) -> tuple[str, list[str]] | None:
+    """Digest of what a module means, and the modules that it needs; None where it has no file."""
+    path = _file(root, module)
+    if path is None:
+        return None
+    parent = module.rpartition(".")[0]
+    meaning, imports = _read(path.read_bytes(), module if path.name == "__init__.py" else parent)
+    return meaning, [*imports, *([parent] if parent else [])]
+
+
+@functools.cache
+def _own_module(module: str) -> tuple[str, list[str]] | None:
+    """The same of this package; stages share most of their modules."""
+    return _module(_ROOT, module)
 
 
 def _read(source: bytes, parent: str) -> tuple[str, list[str]]:

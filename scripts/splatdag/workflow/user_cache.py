@@ -14,6 +14,8 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
+COMPILED_WITH = ("torch", "numba", "gsplat")
+"""Packages whose update makes it necessary to compile again."""
 _PACKAGE = Path(__file__).resolve().parent.parent
 _WITH_KERNELS = ("samples", "splats/cpu")
 """Folders of all modules with kernels and of what these import (a test looks)."""
