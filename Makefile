@@ -5,7 +5,7 @@
 # make test-slurm  only those on the cluster, with the long ones
 # make test-faults  faults injected into every area: kills, full disks, … (some need root, to mount small disks)
 # make lint    formatters, linters, type checker
-# make bench   measure; the tables in the README are its output (make bench-gpu: those of a GPU; make
+# make bench   measure; tables in docs/benchmarks are its output (make bench-gpu: those of a GPU; make
 #              bench-slurm: what jobs cost on Slurm)
 # AREA=captures runs one area of the demo; TORCH=cpu or TORCH=cuda asks pip for that build of torch.
 
@@ -44,7 +44,7 @@ install: $(INSTALLED)
 demo: results/report.html
 	@echo 'Look at results/report.html (metrics, curves, pictures) and results/compare/index.html (all runs side by side).'
 	@echo 'Open a run in the Rerun viewer: $(BIN)/rerun results/captures/room/single/rerun/capture.rrd'
-	@echo 'The splats are results/captures/*/*/splat.ply; $(BIN)/snakemake status says what ran; README.md says how to use your own photos.'
+	@echo 'The splats are results/captures/*/*/splat.ply; $(BIN)/snakemake status says what ran; docs/captures.md says how to use your own photos.'
 
 # A scene that fails costs neither the others nor the report, which names it; make ends with the exit code.
 results/report.html: $(INSTALLED) FORCE
@@ -108,7 +108,7 @@ bench-slurm: $(INSTALLED)
 pins: $(INSTALLED)
 	$(BIN)/python -m splatdag.commands.generate --pins
 
-# what is generated: the rule graph in the README, the config's schema and table, envs/core.yaml
+# what is generated: graphs of rules in docs/developing.md, the config's schema and tables, envs/core.yaml
 generate: $(INSTALLED)
 	$(BIN)/python -m splatdag.commands.generate
 

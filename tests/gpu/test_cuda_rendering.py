@@ -16,7 +16,7 @@ from splatdag.splats.strategies.options import StrategyOptions
 pytestmark = NEEDS_CUDA
 SIZES = [(64, 48), (135, 240), (333, 251)]
 BOUND = 1e-3
-"""Of the relative L2 difference of gradients; about 5e-5 was found on an H200 (README)."""
+"""Of the relative L2 difference of gradients; about 5e-5 was found on an H200 (docs/benchmarks)."""
 
 
 def assert_renderings_alike(inputs: dict[str, torch.Tensor], width: int, height: int, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Write what is generated: the rule graph in README.md, the config's schema and table, and envs/core.yaml."""
+"""Write what is generated: graphs of rules in docs/developing.md, schema and tables of the config, envs/core.yaml."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def _between(name: str) -> re.Pattern[str]:
 
 def generated(root: Path) -> dict[Path, str]:
     """The files that are generated and their contents, for the repository in the folder `root`."""
-    readme, config_readme = root / "README.md", root / "config" / "README.md"
+    developing, config_readme = root / "docs" / "developing.md", root / "config" / "README.md"
     return {
-        readme: _between("rule graph").sub(lambda _: rule_graph(root), readme.read_text(encoding="utf-8")),
+        developing: _filled(developing.read_text(encoding="utf-8"), {"graphs": lambda: rule_graphs(root)}),
         root / "config" / "config.schema.json": schema(),
         config_readme: _filled(
             config_readme.read_text(encoding="utf-8"),
@@ -46,20 +46,27 @@ def _filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
     return text
 
 
-def rule_graph(root: Path) -> str:
-    """The rules behind all targets as a Mermaid graph, which GitHub draws."""
+def rule_graphs(root: Path) -> str:
+    """The rules that run stages as Mermaid graphs, which GitHub draws: one of each area, with what its rules read."""
     with tempfile.TemporaryDirectory() as folder:  # where no results lie that a plan may depend on
         captures = json.dumps({"sheet": str(_sheet_of_all_kinds(Path(folder)))})
         config = ["--config", f"captures={captures}", "--"]
         snakemake = [sys.executable, "-m", "snakemake", "-s", str(root / "Snakefile"), "--cores", "1"]
         targets = re.findall(r"^(\w+) \(", _said([*snakemake, "--list-target-rules"], folder), re.MULTILINE)
         graph = _said([*snakemake, "--rulegraph", "mermaid-js", *config, *targets], folder)
-    rules = dict(re.findall(r"^\t(id\d+)\[(\w+)\]", graph, re.MULTILINE))
-    edges = re.findall(r"^\t(id\d+) --> (id\d+)", graph, re.MULTILINE)
-    alone = set(rules) - {node for edge in edges for node in edge}
+    names = dict(re.findall(r"^\t(id\d+)\[(\w+)\]", graph, re.MULTILINE))
+    area_of = {name: area.name for name, (area, _) in all_rules().items()}
+    of_area: dict[str, list[str]] = {}
     # Snakemake numbers the rules anew each time: names keep the picture the same.
-    lines = sorted(f"    {rules[a]} --> {rules[b]}" for a, b in edges) + sorted(f"    {rules[a]}" for a in alone)
-    return "\n```mermaid\nflowchart LR\n" + "\n".join(lines) + "\n```\n\n"
+    for before, after in re.findall(r"^\t(id\d+) --> (id\d+)", graph, re.MULTILINE):
+        if names[after] in area_of:
+            of_area.setdefault(area_of[names[after]], []).append(f"    {names[before]} --> {names[after]}")
+    graphs = [
+        f"{name}:\n\n```mermaid\nflowchart LR\n" + "\n".join(sorted(of_area[name])) + "\n```\n"
+        for name in dict.fromkeys(area_of.values())
+        if name in of_area
+    ]
+    return "\n" + "\n".join(graphs) + "\n"
 
 
 def _said(command: list[str], folder: str) -> str:
