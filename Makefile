@@ -112,5 +112,7 @@ pins: $(INSTALLED)
 generate: $(INSTALLED)
 	$(BIN)/python -m splatdag.commands.generate
 
+# asks, since trained results are not made again in minutes; without a terminal nothing is removed
 clean:
-	rm -rf results logs benchmarks .snakemake
+	@read -r -p 'Remove results, logs, benchmarks and .snakemake, with all that was trained here? [y/N] ' answer; \
+	if [ "$$answer" = y ]; then rm -rf results logs benchmarks .snakemake; else echo 'nothing is removed'; exit 1; fi
