@@ -11,7 +11,7 @@ from splatdag.workflow.sheets import any_of
 CLIP_RUN = any_of(CONFIG.driving.overfits)
 LOGS_RUN = any_of(CONFIG.driving.runs)
 MEASURED_RUN = any_of([*CONFIG.driving.runs, *CONFIG.driving.ckpts])
-ANY_RUN = any_of([*CONFIG.driving.overfits, *CONFIG.driving.runs])
+ANY_RUN = any_of([*CONFIG.driving.overfits, *CONFIG.driving.runs, *CONFIG.driving.ckpts])
 
 
 localrules:
@@ -87,7 +87,7 @@ rule draw_flow:
     input:
         logs=driving.data,
         index=driving.flow_index,
-        ckpt="<results>/driving/{run}/ckpt_last.pt",
+        ckpt=driving.measured_ckpt,
     output:
         summary=driving.output("draw_flow"),
     log:
@@ -103,16 +103,17 @@ rule draw_flow:
         **driving.resources("draw_flow"),
     params:
         data_root=folder_of("logs"),
-        data=driving.overfit_digest,
+        data=driving.flow_digest,
         clips=driving.clips,
         flags=driving.flow_flags,
         code=driving.code("draw_flow"),
-        run=subpath(input.ckpt, parent=True),
-        name=driving.ckpt,
+        ckpt=driving.ckpt_file,
+        ckpt_digest=driving.ckpt_digest,
+        out=subpath(output.summary, parent=True),
         cache=f"{RESULTS}/driving/lift",
     shell:
         "exec python -m splatdag.driving.evaluation.flow --index-path {input.index:q} --data-root {params.data_root:q}"
-        " --ckpt {params.run:q}/{params.name} --out-dir {params.run:q}/flow --cache-dir {params.cache:q}"
+        " --ckpt {params.ckpt:q} --out-dir {params.out:q} --cache-dir {params.cache:q}"
         " --device-count {resources.devices} --gpu-class {resources.gpu_class} --threads {threads} --log {log:q}"
         " {params.flags:q}"
 

@@ -24,8 +24,8 @@ JOBS: dict[str, tuple[tuple[str, str], dict[str, str]]] = {
     "lift test": (("log_digest", "clips_of_log"), {"scene": TEST}),
     "lift train": (("log_digest", "clips_of_log"), {"scene": TRAIN}),
     "overfit": (("overfit_digest", "clips"), {"overfit": "overfit"}),
-    "flow": (("overfit_digest", "clips"), {"run": "overfit"}),
-    "flow of all": (("overfit_digest", "clips"), {"run": "flux4d"}),
+    "flow": (("flow_digest", "clips"), {"run": "overfit"}),
+    "flow of all": (("flow_digest", "clips"), {"run": "flux4d"}),
     "check": (("checked_digest", "check_flags"), {}),
     "alignment": (("alignment_digest", "clips"), {}),
     "voxels": (("clips_digest", "clips"), {}),
@@ -153,7 +153,7 @@ def test_an_index_of_ones_own_tells_each_job_of_its_clips(told: Callable[..., di
 def test_the_bundled_logs_are_what_they_are_made_by(plans: MakePlans) -> None:
     def digest(**street: Any) -> str:
         plan = plans({"driving": {"data_root": "sample:street"}, "samples": {"street": street}})["driving"]
-        assert plan.sample(job()) == "street"
+        assert plan.sample(job()).startswith("street (")
         assert plan.data(job()) == "<results>/samples/street/sample.json"
         return str(plan.training_digest(job(run="flux4d")))
 
@@ -184,3 +184,24 @@ def test_what_is_measured_and_recorded_of_each_log(plans: MakePlans, told: objec
     assert plan.measured_rows(job(run="b")) == [f"results/driving/b/{TEST}/metrics.json"]
     assert plan.recorded(job(run="b", scene=TEST)) == f"results/driving/b/{TEST}/metrics.json"
     assert plan.recorded(job(run="overfit", scene="clip_0")) == "results/driving/overfit/manifest.json"
+
+
+def test_motion_is_drawn_of_a_checkpoint_file_through_any_camera(told: Any, plans: MakePlans, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / TRAIN / "camera" / "back_camera"
+    folder.mkdir(exist_ok=True)
+    given = {"data_root": "data", "index": {"tiny_scenes": [TRAIN]}, "flow_runs": ["theirs"]}
+    given |= {"ckpts": {"theirs": {"ckpt": "theirs.pt", "flow": {"camera": "back_camera"}}}, "flow": {"mode": "both"}}
+    of_job = job(run="theirs")
+    with pytest.raises(UserError, match="config.driving.ckpts.theirs.ckpt: no such file: theirs.pt"):
+        plans({"driving": given})["driving"].measured_ckpt(of_job)
+    write("theirs.pt", "some")
+    plan = plans({"driving": given})["driving"]
+    assert plan.flow_summaries() == ["results/driving/theirs/flow/summary.json"]
+    assert (str(plan.measured_ckpt(of_job)), plan.ckpt_file(of_job)) == ("theirs.pt", "theirs.pt")
+    assert (plan.flow_index(of_job), plan.flow_flags(of_job)) == (plan.tiny(of_job), ["--camera=back_camera"])
+    before = plan.flow_digest(of_job), plan.ckpt_digest(of_job)
+    write("theirs.pt", "others")
+    write(folder / "00.jpg", "another")
+    after = plans({"driving": given})["driving"]
+    assert after.ckpt_digest(of_job) != before[1]
+    assert after.flow_digest(of_job) != before[0], "its images count"

@@ -21,14 +21,18 @@ from plyfile import PlyData
 from splatdag.commands.runs import read_runs
 from splatdag.driving.clips.clip_reader import Reader
 from splatdag.driving.clips.clips import read_index
+from splatdag.driving.clips.index import main as make_index
 from splatdag.driving.evaluation import evaluate, flow, merge
 from splatdag.driving.evaluation.evaluation import flow_of
 from splatdag.driving.evaluation.scene_flow import pair_of
 from splatdag.driving.logs.pickles import read_table
 from splatdag.driving.network.model import Flux4D
+from splatdag.driving.options import IndexOptions
 from splatdag.driving.training import flux4d_training, overfit
 from splatdag.driving.training.step import initial_state
 from splatdag.driving.training_options import EvaluateOptions, FlowOptions
+from splatdag.samples.options import StreetOptions
+from splatdag.samples.street import make_street
 from splatdag.samples.street_truth import Truth
 from splatdag.splats.ply import read_ply
 from splatdag.workflow.errors import UserError
@@ -165,6 +169,21 @@ def test_flow_is_drawn_from_one_pose_and_from_each(tmp_path: Path) -> None:
     )
     there = np.asarray(Image.open(tmp_path / "per_frame_pose" / "frame_004" / "pred_rgb.png"), np.float64)
     assert np.abs(first - last).mean() < np.abs(first - there).mean()  # nothing has learnt to move yet
+
+
+def test_flow_is_seen_through_another_camera_than_was_learnt_from(tmp_path: Path) -> None:
+    cameras = ("front_camera", "back_camera")
+    make_street(tmp_path, StreetOptions(logs=1, frames=16, width=96, points=1500, cameras=cameras))
+    make_index(
+        tmp_path, tmp_path / INDEX, tmp_path / "tiny.pkl", tmp_path / "x.json", IndexOptions(val_num_scenes=0), Job()
+    )
+    options = FlowOptions(render_frames="2", camera="back_camera", mode="per_frame_pose")
+    flow.main(tmp_path / INDEX, tmp_path, overfitted() / "ckpt_last.pt", tmp_path / "flow", options, Job())
+    summary = json_of(tmp_path / "flow/summary.json")
+    assert summary["camera"] == "back_camera"
+    with Image.open(tmp_path / "flow/per_frame_pose/frame_002/gt_rgb.png") as drawn:
+        [there] = sorted((tmp_path / "001/camera/back_camera").glob("02.jpg"))
+        assert np.array_equal(np.asarray(drawn), np.asarray(Image.open(there)))
 
 
 @pytest.mark.parametrize("given", ["16", "a", "3-", ""])

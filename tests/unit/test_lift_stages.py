@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from pandaset_logs import pack, points, real_frame, table, write_lines, write_street
 from plyfile import PlyData
+from pydantic import ValidationError
 
+from splatdag.driving import pictures
 from splatdag.driving.checks import lift_alignment, voxelization
 from splatdag.driving.clips import lift_logs
 from splatdag.driving.logs.pandaset import Log
@@ -150,6 +152,40 @@ def test_a_frame_that_cannot_be_lifted_is_named_and_costs_no_other(tmp_path):
     assert found["frames"] == []  # the other logs go on; a training without any clip stops
     assert found["left_out"][0]["reason"].endswith("frame 0: no lidar/00.pkl.gz")
     assert len(found["left_out"]) == 3
+
+
+def test_points_are_drawn_as_the_options_say(tmp_path, street):
+    index = write_lines(tmp_path / "index.jsonl", "001", 4, [0])
+
+    def picture(name, **options):
+        aligned(tmp_path, index, street, max_points=300, **options)
+        return cv2.imread(str(tmp_path / "out" / f"{name}.png"))
+
+    few = picture("rgb_points_lift", overlay_base="black", point_color_mode="fixed", point_radius=0)
+    assert set(map(tuple, few.reshape(-1, 3))) == {(0, 0, 0), (0, 0, 255)}
+    wide = picture("rgb_points_lift", overlay_base="black", point_color_mode="fixed", point_radius=2)
+    assert 4 * few.any(axis=2).sum() < wide.any(axis=2).sum() <= 25 * few.any(axis=2).sum()
+    gray = picture("rgb_points_lift", overlay_base="gray", point_color_mode="fixed", point_radius=0)
+    drawn = few.any(axis=2)
+    assert (gray[~drawn] == gray[~drawn][:, :1]).all()
+    assert (gray[drawn] == (0, 0, 255)).all()
+    others = [picture("bev_ego_lift", chosen="at_random", seed=seed) for seed in (0, 0, 1)]
+    assert np.array_equal(others[0], others[1])
+    assert not np.array_equal(others[0], others[2])
+
+
+def test_maps_show_what_lies_in_their_ranges(tmp_path, street):
+    points = np.array([[10.5, -3.5, 0.0], [0.5, 0.5, 1.0], [-30, 0, 2.0]])
+    shown = pictures.birds_eye(points, points[:, 2], (0, 20, -5, 5), size=200)
+    assert shown.shape == (100, 200, 3)
+    seen = np.argwhere((shown != pictures.BACKGROUND).any(axis=2))
+    assert seen.tolist() == [[44, 5], [84, 105]], "row from the top, column from the left; 10 pixels a metre"
+    index = write_lines(tmp_path / "index.jsonl", "001", 4, [0])
+    aligned(tmp_path, index, street, bev_range=(0, 40, -10, 10))
+    assert cv2.imread(str(tmp_path / "out" / "bev_ego_raw.png")).shape == (500, 1000, 3)
+    with pytest.raises(ValidationError, match="expected least and largest x"):
+        AlignmentOptions(bev_range=(40, 0, -10, 10))
+    assert AlignmentOptions(chosen="at_random").notices() == ["chosen: without effect, since max_points is not set"]
 
 
 def test_a_log_without_clips_keeps_nothing(tmp_path, street):

@@ -404,9 +404,15 @@ class DrivingPlan(Plan):
         return self._digest(self._first_logs, self._index_cameras, True, False)
 
     def overfit_digest(self, wildcards: Any) -> str:
-        """What a run on one clip, and pictures of motion, read."""
-        logs = self.logs.names if getattr(wildcards, "run", None) in self.driving.runs else self._first_logs
-        return self._digest(logs, self._index_cameras, True, True)
+        """What a run on one clip reads."""
+        return self._digest(self._first_logs, self._index_cameras, True, True)
+
+    def flow_digest(self, wildcards: Any) -> str:
+        """What pictures of motion read."""
+        logs = self.logs.names if wildcards.run in self.driving.runs else self._first_logs
+        camera = self._all_runs[wildcards.run].flow.camera
+        cameras = self._index_cameras if camera is None else tuple(dict.fromkeys((*self._index_cameras, camera)))
+        return self._digest(logs, cameras, True, True)
 
     def log_digest(self, wildcards: Any) -> str:
         """What lifting a log reads.
@@ -575,7 +581,7 @@ class DrivingPlan(Plan):
 
     def flow_flags(self, wildcards: Any) -> list[str]:
         """Options of a run's pictures of motion."""
-        return flags(self._trained[wildcards.run].flow)
+        return flags(self._all_runs[wildcards.run].flow)
 
     def ckpt(self, wildcards: Any) -> str:
         """Name of the checkpoint of a run that is measured and whose motion is drawn."""
@@ -586,12 +592,12 @@ class DrivingPlan(Plan):
         return {**self.driving.runs, **self.driving.overfits}
 
     def ckpt_file(self, wildcards: Any) -> str:
-        """The checkpoint that is measured: of the run, or a file from anywhere."""
+        """The checkpoint that is measured and drawn: of the run, or a file from anywhere."""
         own = self.driving.ckpts.get(wildcards.run)
         return own.ckpt if own else f"{self._folder}/{wildcards.run}/{self.ckpt(wildcards)}"
 
     def measured_ckpt(self, wildcards: Any) -> Any:
-        """What has to be there before a run is measured.
+        """What has to be there before a run is measured or drawn.
 
         Raises:
             UserError: there is no such checkpoint file.

@@ -33,9 +33,10 @@ class LogsRunResources(ClipRunResources):
 
 
 class CkptRunResources(Options):
-    """What the jobs of a checkpoint's evaluation ask for; a change reruns nothing."""
+    """What the jobs of a checkpoint file ask for; a change reruns nothing."""
 
     evaluate: OwnGpuResources = OwnGpuResources()
+    flow: OwnGpuResources = OwnGpuResources()
 
 
 class ClipRun(Options):
@@ -67,7 +68,7 @@ class LogsRun(Options):
 
 
 class CkptRun(Options):
-    """Evaluation of a checkpoint file from anywhere; what is not set is as in `driving.evaluate`."""
+    """A checkpoint file from anywhere; what is not set is as in `driving.evaluate` and `driving.flow`."""
 
     ckpt: str
     """The file: a ckpt_last.pt or ckpt_step_XXXXXX.pt of any run, relative to the working directory."""
@@ -75,6 +76,8 @@ class CkptRun(Options):
     """Where the figures appear as well, as a link; not set: only in results/driving/<name>."""
     evaluate: EvaluateOptions = EvaluateOptions()
     """Evaluation."""
+    flow: FlowOptions = FlowOptions()
+    """Pictures of motion, of a clip of the tiny index, where `flow_runs` names it."""
     resources: CkptRunResources = CkptRunResources()
     """Of its jobs."""
 
@@ -89,7 +92,7 @@ class CkptRun(Options):
 _SHARED = {
     "runs": ("train", "evaluate", "flow", "ckpt"),
     "overfits": ("overfit", "flow", "ckpt"),
-    "ckpts": ("evaluate",),
+    "ckpts": ("evaluate", "flow"),
 }
 """What each run of these has of the section's own, unless it says otherwise."""
 
@@ -138,11 +141,11 @@ class DrivingConfig(Options):
     its own."""
     ckpts: dict[RunName, CkptRun] = {}
     """Checkpoint files to evaluate on the test clips, by name: the target `flux4d_ckpts`. Each has `ckpt` and, as
-    wanted, `out_dir`, `evaluate` and `resources`: `{theirs: {ckpt: downloads/ckpt_last.pt, out_dir: eval_theirs}}`."""
+    wanted, `out_dir`, `evaluate`, `flow` and `resources`: `{theirs: {ckpt: last.pt, out_dir: eval_theirs}}`."""
     flow: FlowOptions = FlowOptions()
     """Pictures of motion, of the target `flux4d_flow`, as all runs have it."""
     flow_runs: tuple[RunName, ...] = ()
-    """Runs whose motion is drawn; not set: those on one clip."""
+    """Runs and checkpoint files whose motion is drawn; not set: runs on one clip."""
 
     @model_validator(mode="before")
     @classmethod
@@ -174,7 +177,7 @@ class DrivingConfig(Options):
                 if name in RESERVED:
                     raise ValueError(f"{name!r} is no name for a run: results/driving/{name} holds something else")
         for name in self.flow_runs:
-            if name not in self.runs and name not in self.overfits:
-                known = ", ".join((*self.runs, *self.overfits))
+            if name not in kind_of:
+                known = ", ".join(kind_of)
                 raise ValueError(f"flow_runs names {name!r}, but the runs are {known}")
         return self

@@ -102,10 +102,36 @@ class AlignmentOptions(Options):
     voxel_size: float = Field(0.2, ge=0)
     """Of lifted points one is kept in each cube of this size (m); 0 keeps all."""
     max_points: int | None = Field(None, ge=1)
-    """At most so many lifted points, evenly chosen."""
+    """At most so many lifted points."""
+    chosen: Literal["evenly", "at_random"] = "evenly"
+    """Which of them, where max_points leaves some out."""
+    seed: int = Field(0, ge=0)
+    """Seed of the choice at random."""
     point_color_mode: Literal["depth", "from_image", "fixed"] = "depth"
     """Points are drawn in the colour of their depth, of the pixel that they fall on, or red."""
+    point_radius: int | None = Field(None, ge=0, le=50)
+    """Pixels around the one that a point falls on; unset: by the image's width, 1 at 1920."""
+    overlay_base: Literal["rgb", "gray", "black"] = "rgb"
+    """What points are drawn on: the image, the image without colours, or nothing."""
     save_pointcloud: bool = False
     """Also write the lifted points as PLY, in the clip's ego frame."""
     plot_window_m: float = Field(160, gt=0)
-    """Width of the maps (m)."""
+    """Width of the maps (m), with the ego vehicle of the clip's first frame in the middle."""
+    bev_range: tuple[float, float, float, float] | None = None
+    """In place of it: least and largest x, least and largest y of the maps (m)."""
+
+    @field_validator("bev_range")
+    @classmethod
+    def _ascending(cls, given: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
+        if given is not None and (given[0] >= given[1] or given[2] >= given[3]):
+            raise ValueError("expected least and largest x, least and largest y (m)")
+        return given
+
+    def notices(self) -> list[str]:
+        """Settings without effect, a line each."""
+        lines = []
+        if self.bev_range is not None and "plot_window_m" in self.model_fields_set:
+            lines.append("plot_window_m: without effect, since bev_range is set")
+        if self.chosen == "at_random" and self.max_points is None:
+            lines.append("chosen: without effect, since max_points is not set")
+        return lines

@@ -39,12 +39,14 @@ def by_value(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return cv2.applyColorMap(scaled[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
 
 
-def with_points(image: np.ndarray, pixels: np.ndarray, depths: np.ndarray, colors: np.ndarray, size: int) -> np.ndarray:
-    """A copy of an image [H, W, 3] with squares of `size` pixels at points [N, 2], the nearest on top."""
+def with_points(
+    image: np.ndarray, pixels: np.ndarray, depths: np.ndarray, colors: np.ndarray, radius: int
+) -> np.ndarray:
+    """A copy of an image [H, W, 3] with squares of 2 · `radius` + 1 pixels at points [N, 2], the nearest on top."""
     drawn = image.copy()
     for (x, y), color in zip(*(given[np.argsort(-depths)] for given in (pixels, colors)), strict=True):
-        left, top = int(x) - size // 2, int(y) - size // 2
-        drawn[max(0, top) : top + size, max(0, left) : left + size] = color
+        column, row = int(x), int(y)
+        drawn[max(0, row - radius) : row + radius + 1, max(0, column - radius) : column + radius + 1] = color
     return drawn
 
 
@@ -63,23 +65,32 @@ def depth_gray(depths: np.ndarray, farthest: float) -> np.ndarray:
     return np.where(depths > 0, shade, 0).astype(np.uint8)
 
 
-def birds_eye(points: np.ndarray, values: np.ndarray, window: float, size: int = 1000) -> np.ndarray:
-    """A map [size, size, 3] of points [N, 2 or 3] (m), x to the right and y up, the origin in the middle.
+def birds_eye(
+    points: np.ndarray, values: np.ndarray, ranges: tuple[float, float, float, float], size: int = 1000
+) -> np.ndarray:
+    """A map of points [N, 2 or 3] (m), x to the right and y up; its longer side is `size` pixels.
 
     Args:
         points: x and y are used.
         values: [N], told by colour from their 2nd to their 98th percentile; the largest lies on top.
-        window: metres.
+        ranges: least and largest x, least and largest y (m).
         size: pixels.
     """
-    image = np.full((size, size, 3), BACKGROUND, np.uint8)
+    least, extent = np.array(ranges[::2]), np.array([ranges[1] - ranges[0], ranges[3] - ranges[2]])
+    width, height = np.maximum(1, np.round(size * extent / extent.max())).astype(np.int64)
+    image = np.full((height, width, 3), BACKGROUND, np.uint8)
     low, high = np.percentile(values, [2, 98]) if len(values) else (0.0, 1.0)
     order = np.argsort(values)
-    at = np.floor((points[order, :2] / window + 0.5) * size).astype(np.int64)
-    inside = ((at >= 0) & (at < size)).all(axis=1)
+    at = np.floor((points[order, :2] - least) / extent * (width, height)).astype(np.int64)
+    inside = ((at >= 0) & (at < (width, height))).all(axis=1)
     column, row = at[inside].T
-    image[size - 1 - row, column] = by_value(values[order][inside], float(low), float(high))
+    image[height - 1 - row, column] = by_value(values[order][inside], float(low), float(high))
     return image
+
+
+def around(window: float) -> tuple[float, float, float, float]:
+    """Least and largest x, least and largest y of a map that is so wide (m), the origin in its middle."""
+    return -window / 2, window / 2, -window / 2, window / 2
 
 
 def write_step(folder: Path, drawn: Drawn, weights: Tensor, views: list[View]) -> None:

@@ -158,6 +158,8 @@ class FlowOptions(Options):
 
     clip_index: int = Field(0, ge=0)
     """Which clip of the index."""
+    camera: CameraName | None = None
+    """Camera through which the Gaussians are seen; unset: the one that the training learnt from."""
     mode: Literal["fixed_pose", "per_frame_pose", "both"] = "both"
     """fixed_pose: a camera that stands still, so that only what moves is seen to; per_frame_pose: each frame's own."""
     render_frames: str = "0-15"
@@ -175,8 +177,8 @@ class EvaluateOptions(Options):
     """Measure at most so many clips, evenly chosen over all logs."""
     save_renders: bool = True
     """Write splats at each time, pictures, motion and a video of some clips."""
-    save_max_clips: int | None = Field(None, ge=1)
-    """Of each log at most so many; a clip at full size takes some 400 MB."""
+    save_max_clips: int | None = Field(3, ge=1)
+    """Of each log at most so many, null is all; a clip at full size takes some 400 MB."""
     dynamic_mask: Literal["boxes", "points_dilated"] = "boxes"
     """What is dynamic: projected boxes faster than 1 m/s; or, dilated, points in moving boxes, as once reproduced."""
     strict: bool = False

@@ -103,7 +103,7 @@ def _tile(log: Log, frame: int, name: str, points: np.ndarray, problems: list[st
     pixels, depths = pixels[inside], depths[inside]
     scale = min(1.0, _TILE[0] / width, _TILE[1] / height)
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return pictures.with_points(small, pixels * scale, depths, pictures.by_value(depths, 0, pictures.FARTHEST), 1)
+    return pictures.with_points(small, pixels * scale, depths, pictures.by_value(depths, 0, pictures.FARTHEST), 0)
 
 
 def _card(size: tuple[int, int], words: str) -> np.ndarray:

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from plyfile import PlyData, PlyElement
 
@@ -49,7 +50,7 @@ def main(index_path: Path, data_root: Path, out_dir: Path, options: AlignmentOpt
         raise UserError(f"{log.folder}: frame {frame} has no points of lidar {options.lidar_sensor_id}")
     lifted = lift(log, frame, (options.camera,), sensors, job.threads)
     kept = thinned(lifted.points, options.voxel_size) if options.voxel_size else np.arange(len(lifted.points))
-    kept = kept[evenly(len(kept), options.max_points)]
+    kept = kept[_chosen(len(kept), options)]
     points = lifted.points[kept] + lifted.origin
     pictures.write_png(out_dir / "rgb.png", image)
     facts: dict[str, Any] = {"clip_id": clip.clip_id, "frame": frame, "camera": camera.name, "sensors": list(sensors)}
@@ -64,6 +65,22 @@ def main(index_path: Path, data_root: Path, out_dir: Path, options: AlignmentOpt
         "%s, frame %d: %d of %d points in the image, %d of %d lifted ones",
         *(clip.clip_id, frame, facts["raw"]["in_image"], len(raw), facts["lift"]["in_image"], len(points)),
     )
+
+
+def _chosen(count: int, options: AlignmentOptions) -> np.ndarray:
+    """Which of `count` points are kept, in order."""
+    if options.chosen == "evenly" or options.max_points is None or count <= options.max_points:
+        return evenly(count, options.max_points)
+    return np.sort(np.random.default_rng(options.seed).choice(count, options.max_points, replace=False))
+
+
+def _base(image: np.ndarray, options: AlignmentOptions) -> np.ndarray:
+    """What points are drawn on, [H, W, 3] uint8."""
+    if options.overlay_base == "black":
+        return np.zeros_like(image)
+    if options.overlay_base == "gray":
+        return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return image
 
 
 def _drawn(
@@ -86,14 +103,15 @@ def _drawn(
         "from_image": image[row, column],
         "fixed": np.tile(np.array([[255, 0, 0]], np.uint8), (len(pixels), 1)),
     }[options.point_color_mode]
-    size = max(1, round(width / 640))
-    pictures.write_png(out_dir / f"rgb_points_{name}.png", pictures.with_points(image, pixels, depths, colors, size))
+    radius = round(width / 1920) if options.point_radius is None else options.point_radius
+    base = _base(image, options)
+    pictures.write_png(out_dir / f"rgb_points_{name}.png", pictures.with_points(base, pixels, depths, colors, radius))
     gray = pictures.depth_gray(pictures.depth_image(pixels, depths, width, height), pictures.FARTHEST)
     pictures.write_png(out_dir / f"depth_gray_{name}.png", gray)
     ego = _ego(points, ego_to_world)
     world = points - ego_to_world[:3, 3]
     for frame_name, given in (("world", world), ("ego", ego)):
-        seen = pictures.birds_eye(given, ego[:, 2], options.plot_window_m)
+        seen = pictures.birds_eye(given, ego[:, 2], options.bev_range or pictures.around(options.plot_window_m))
         pictures.write_png(out_dir / f"bev_{frame_name}_{name}.png", seen)
     return {"points": len(points), "in_image": int(inside.sum())}
 

@@ -48,7 +48,9 @@ def main(
     voxels = voxelised(gaussians.means, grid, 1)
     count = len(voxels.pyramid[0].coordinates)
     points = gaussians.means[~gaussians.backdrop].numpy()
-    pictures.write_png(out_dir / "bev_xy.png", pictures.birds_eye(points, points[:, 2], options.plot_window_m))
+    pictures.write_png(
+        out_dir / "bev_xy.png", pictures.birds_eye(points, points[:, 2], pictures.around(options.plot_window_m))
+    )
     facts = {
         "index_path": str(index_path),
         "data_root": str(data_root),

@@ -65,6 +65,9 @@ def main(
     reader = Reader(data_root, learn_options, cache_dir)
     scene, log = reader(clip).to(device), reader.log(clip)
     moving = reconstruct(model, scene, learn_options)
+    if options.camera not in (None, learn_options.camera):
+        through = replace(reader, options=learn_options.model_copy(update={"camera": options.camera}))
+        scene = through(clip).to(device)
     frames = frames_of(options.render_frames, clip.length)
     by_frame = {view.frame: view for view in scene.views}
     missing = [frame for frame in (*frames, options.frame_ref) if frame not in by_frame]
@@ -77,7 +80,7 @@ def main(
         "index_path": str(index_path),
         "clip_index": options.clip_index,
         "clip_id": clip.clip_id,
-        "camera": learn_options.camera,
+        "camera": options.camera or learn_options.camera,
         "ckpt": str(ckpt),
         "step": step,
         "frame_ref": options.frame_ref,
