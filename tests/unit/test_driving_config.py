@@ -10,7 +10,7 @@ from area_plans import plans as plans
 from snakemake.cli import parse_config
 
 from splatdag.config import read_config
-from splatdag.driving.training_options import FlowOptions, OverfitOptions, TrainOptions
+from splatdag.driving.training_options import EvaluateOptions, FlowOptions, OverfitOptions, TrainOptions
 from splatdag.workflow.errors import UserError
 
 
@@ -146,3 +146,11 @@ def test_each_run_has_its_own_flags_checkpoint_and_name(plans: MakePlans) -> Non
     flows = [f"results/driving/{name}/flow/summary.json" for name in ("still", "fourth")]
     assert plan.targets()["flux4d_flow"]() == flows
     assert set(plan.targets()["driving"]()) == {file for target in plan.targets().values() for file in target()}
+
+
+def test_keeping_every_clip_is_told_with_its_size() -> None:
+    assert EvaluateOptions().notices() == []
+    assert "16 GB" in EvaluateOptions(save_max_clips=None).notices()[0]
+    assert EvaluateOptions(save_renders=False).notices() == []
+    off = EvaluateOptions(save_renders=False, save_max_clips=2).notices()
+    assert off == ["save_max_clips: without effect, since save_renders is off"]

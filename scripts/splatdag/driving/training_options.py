@@ -183,3 +183,14 @@ class EvaluateOptions(Options):
     """What is dynamic: projected boxes faster than 1 m/s; or, dilated, points in moving boxes, as once reproduced."""
     strict: bool = False
     """Stop at a clip that can't be read or measured, instead of leaving it out and saying why."""
+
+    def notices(self) -> list[str]:
+        """How much is written where every clip is kept, and settings without effect; a line each."""
+        if not self.save_renders:
+            given = "save_max_clips" in self.model_fields_set
+            return ["save_max_clips: without effect, since save_renders is off"] if given else []
+        if self.save_max_clips is not None:
+            return []
+        return [
+            "save_max_clips: every clip is kept, some 400 MB each at full size; those of PandaSet's test logs: 16 GB"
+        ]
