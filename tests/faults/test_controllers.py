@@ -97,6 +97,7 @@ def interrupted(finished: Path, area: str) -> Job:
 def runs(finished: Path, copy: Path, area: str) -> Iterator[Runs]:
     job = interrupted(finished, area)
     job.remove_outputs(copy)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts with `&`, children too
     runs = Runs(copy, job)
     yield runs
     for process in runs.started:
