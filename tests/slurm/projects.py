@@ -40,6 +40,7 @@ class Project:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start Snakemake with the Slurm profile, in a process group of its own."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` ignores it
         command = [sys.executable, "-m", "snakemake", "--workflow-profile", "workflow_profiles/slurm", *QUICK]
         return subprocess.Popen(
             [*command, *arguments], cwd=self.folder, env=self.environment, text=True, start_new_session=True,

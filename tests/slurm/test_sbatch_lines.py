@@ -163,10 +163,11 @@ def test_every_rule_asks_slurm_for_what_is_on_record(project, fake_slurm, reques
 LINE = re.compile(r" -p (\w+) -t (\d+) --mem (\d+) .*--cpus-per-task=(\d+) .*--gpus=(\S+)")
 """Partition, minutes, memory, CPUs and GPUs of a line of sbatch."""
 TOLD = re.compile(
-    r"resources:.* (\w+_slots)=(\d+).*\nShell command: .*--run-id \w+/(?:logs/)?(\w+).* --device-count (\d)"
+    r"resources:.* (\w+_slots)=(\d+).*\n(?:.*\n)*?Shell command: .*--run-id \w+/(?:logs/)?(\w+).* --device-count (\d)"
     r" --gpu-class (\w+) .*--threads (\d+) "
 )
-"""Of a training as Snakemake tells it: what limits its GPUs, and how many, the run, and the flags of its stage."""
+"""Of a training as Snakemake tells it: what limits its GPUs, and how many, the run, and the flags of its stage. Lines of
+the executor may come between."""
 
 
 def test_what_the_config_a_row_a_run_and_the_command_line_ask_for_reaches_sbatch(project, fake_slurm):
