@@ -166,7 +166,7 @@ TOLD = re.compile(
     r"resources:.* (\w+_slots)=(\d+).*\n(?:.*\n)*?Shell command: .*--run-id \w+/(?:logs/)?(\w+).* --device-count (\d)"
     r" --gpu-class (\w+) .*--threads (\d+) "
 )
-"""Of a training as Snakemake tells it: what limits its GPUs, and how many, the run, and the flags of its stage. Lines of
+"""Of a training as Snakemake tells it: what limits its GPUs, and how many, the run, and flags of its stage. Lines of
 the executor may come between."""
 
 
