@@ -59,7 +59,8 @@ def test_crops_where_no_pixel_counts_leave_no_point_on_the_curve(tmp_path: Path)
 def test_a_cap_below_the_start_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     strategy = {**OPTIONS["strategy"], "cap_max": 20}
     Training(tmp_path).run(options(max_steps=1, strategy=strategy))
-    assert caplog.messages == [
+    told = [line for line in caplog.messages if not line.startswith("step ")]  # progress is told where it takes long
+    assert told == [
         "strategy.cap_max: 20, but training starts with 100 Gaussians; lower max_init_points or init_num_pts"
     ]
 
