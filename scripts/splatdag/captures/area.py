@@ -275,7 +275,7 @@ class CapturesPlan(Plan):
         return self.ckpts[wildcards.ckpt]
 
     def ckpt_kind(self, wildcards: Any) -> str:
-        """Whether a file of splats is a checkpoint (`ckpt`) or a PLY file (`ply`)."""
+        """Kind of a file of splats: a checkpoint (`ckpt`) or a PLY file (`ply`)."""
         return self._ckpt(wildcards).kind
 
     def ckpt_file(self, wildcards: Any) -> Any:
@@ -290,7 +290,7 @@ class CapturesPlan(Plan):
         return touchable(of_ckpt.file)
 
     def ckpt_digest(self, wildcards: Any) -> str:
-        """What a file of splats holds, and what is read with it: a checkpoint's other ranks and settings.
+        """Digest of a file of splats and of what is read with it: a checkpoint's other ranks and settings.
 
         Raises:
             UserError: the file of a rank is missing.
@@ -318,7 +318,7 @@ class CapturesPlan(Plan):
         return touchable(trained_on)
 
     def ckpt_trained_on_digest(self, wildcards: Any) -> str:
-        """What the cameras and points of that dataset are; empty where there is none."""
+        """Digest of the cameras and points of that dataset; empty where there is none."""
         trained_on = self._ckpt(wildcards).trained_on
         model = PhotoSet(Path(trained_on)).model if trained_on else None
         return digest_of_folder(model) if model else ""
@@ -345,7 +345,7 @@ class CapturesPlan(Plan):
         return [*trained_on, *flags(of_ckpt.evaluate)]
 
     def ckpt_link(self, wildcards: Any) -> str:
-        """Where the evaluation of a file of splats appears too.
+        """Folder in which the evaluation of a file of splats appears too.
 
         Raises:
             UserError: nowhere, or something is in the way.
@@ -378,7 +378,7 @@ class CapturesPlan(Plan):
         )
 
     def sample(self, wildcards: Any) -> str:
-        """What bundled sample a capture is made from; empty for own photos."""
+        """Bundled sample that a capture is made from, as manifests name it; empty for own photos."""
         return Captures.sample(self.row(wildcards).sample)
 
     def photos_digest(self, wildcards: Any) -> str:

@@ -21,7 +21,7 @@ class TrainOptions(options.TrainOptions):
 
 
 class CkptResources(Options):
-    """What the job of an evaluation asks for; a change reruns nothing."""
+    """Resources that the job of an evaluation asks for; a change reruns nothing."""
 
     evaluate: OwnGpuResources = OwnGpuResources()
 

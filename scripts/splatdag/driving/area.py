@@ -352,7 +352,7 @@ class DrivingPlan(Plan):
         return self.data(wildcards)
 
     def sample(self, wildcards: Any) -> str:
-        """What bundled sample runs are made from; empty for own logs."""
+        """Bundled sample that runs are made from, as manifests name it; empty for own logs."""
         return Driving.sample("street" if self.logs.sample else None)
 
     def checked_logs(self, wildcards: Any) -> tuple[str, ...]:
@@ -404,11 +404,11 @@ class DrivingPlan(Plan):
         return self._digest(self._first_logs, self._index_cameras, True, False)
 
     def overfit_digest(self, wildcards: Any) -> str:
-        """What a run on one clip reads."""
+        """Digest of what a run on one clip reads."""
         return self._digest(self._first_logs, self._index_cameras, True, True)
 
     def flow_digest(self, wildcards: Any) -> str:
-        """What pictures of motion read."""
+        """Digest of what pictures of motion read."""
         logs = self.logs.names if wildcards.run in self.driving.runs else self._first_logs
         camera = self._all_runs[wildcards.run].flow.camera
         cameras = self._index_cameras if camera is None else tuple(dict.fromkeys((*self._index_cameras, camera)))
@@ -597,7 +597,7 @@ class DrivingPlan(Plan):
         return own.ckpt if own else f"{self._folder}/{wildcards.run}/{self.ckpt(wildcards)}"
 
     def measured_ckpt(self, wildcards: Any) -> Any:
-        """What has to be there before a run is measured or drawn.
+        """Checkpoint that has to be there before a run is measured or drawn.
 
         Raises:
             UserError: there is no such checkpoint file.

@@ -33,7 +33,7 @@ class LogsRunResources(ClipRunResources):
 
 
 class CkptRunResources(Options):
-    """What the jobs of a checkpoint file ask for; a change reruns nothing."""
+    """Resources that the jobs of a checkpoint file ask for; a change reruns nothing."""
 
     evaluate: OwnGpuResources = OwnGpuResources()
     flow: OwnGpuResources = OwnGpuResources()

@@ -112,7 +112,7 @@ class AlignmentOptions(Options):
     point_radius: int | None = Field(None, ge=0, le=50)
     """Pixels around the one that a point falls on; unset: by the image's width, 1 at 1920."""
     overlay_base: Literal["rgb", "gray", "black"] = "rgb"
-    """What points are drawn on: the image, the image without colours, or nothing."""
+    """Points are drawn on the image, on the image without colours, or on black."""
     save_pointcloud: bool = False
     """Also write the lifted points as PLY, in the clip's ego frame."""
     plot_window_m: float = Field(160, gt=0)

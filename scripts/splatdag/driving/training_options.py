@@ -185,7 +185,7 @@ class EvaluateOptions(Options):
     """Stop at a clip that can't be read or measured, instead of leaving it out and saying why."""
 
     def notices(self) -> list[str]:
-        """How much is written where every clip is kept, and settings without effect; a line each."""
+        """Lines on how much is written where every clip is kept, and on settings without effect."""
         if not self.save_renders:
             given = "save_max_clips" in self.model_fields_set
             return ["save_max_clips: without effect, since save_renders is off"] if given else []

@@ -237,7 +237,7 @@ class SharingPlan(Plan):
         return given_digest([path for path in upload.recordings if not upload.is_made(path)], self._context.cache)
 
     def sample(self, wildcards: Any) -> str:
-        """What bundled sample a scene is made from; empty for one's own data."""
+        """Bundled sample that a scene is made from, as manifests name it; empty for one's own data."""
         return self._upload(wildcards).sample
 
     def scene_run(self, wildcards: Any) -> str:

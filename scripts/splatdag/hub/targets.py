@@ -29,7 +29,7 @@ class Upload:
     made: frozenset[Path] = frozenset()
     """Of these, those that rules make; the others are taken as they are."""
     describer: Describer | None = None
-    """What reads what the page says beside `metrics.json`."""
+    """Module that reads what the page says beside `metrics.json`."""
     sample: str = ""
     """Bundled sample that the run is made from."""
 

@@ -146,7 +146,7 @@ class HumansPlan(Plan):
         return self.scenes_dir
 
     def sample(self, wildcards: Any) -> str:
-        """What bundled sample is recorded; empty for own results."""
+        """Bundled sample that is recorded, as manifests name it; empty for own results."""
         return Humans.sample("humans" if self.is_sample else None)
 
     def task(self, wildcards: Any) -> str:

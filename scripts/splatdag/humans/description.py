@@ -1,4 +1,4 @@
-"""What the page of a run says: its source camera, and held-out metrics by epoch."""
+"""Description of a run for its page: its source camera, and held-out metrics by epoch."""
 
 from __future__ import annotations
 

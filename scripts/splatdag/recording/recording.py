@@ -26,7 +26,7 @@ _ABOUT = "about"
 
 @dataclass(frozen=True)
 class Layout:
-    """What is shown at first, its frames played in a loop."""
+    """Views that are shown at first, their frames played in a loop."""
 
     view: rrb.Container | rrb.View
     """All that is shown."""

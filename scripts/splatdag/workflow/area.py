@@ -140,12 +140,12 @@ class Describer:
 
 
 MetricsRow = tuple[str, dict[str, float]]
-"""What a row of a page's table of metrics is of, such as `epoch 15`, and its values by column."""
+"""Label of a row of a page's table of metrics, such as `epoch 15`, and its values by column."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What the page of a run says of it, beside its recordings."""
+    """Facts and metrics that the page of a run says of it, beside its recordings."""
 
     facts: Mapping[str, str] = field(default_factory=dict)
     """Such as its source camera."""
@@ -175,7 +175,7 @@ class PlannedRun:
     trained: bool = True
     """Whether making it renders, which needs compiled kernels."""
     describer: Describer | None = None
-    """What reads what its page says beside `metrics.json`."""
+    """Module that reads what its page says beside `metrics.json`."""
     made: bool = False
     """Whether it is made on demand, such as a sample, so that it needs not be there to be recorded."""
     sample: str = ""
@@ -313,7 +313,7 @@ def sample_digest(config: Any, name: str) -> str:
 
 
 def sample_of(folder: Path | str) -> str:
-    """What bundled sample a run was made from; empty if none, or if its manifest can't be read."""
+    """Read which bundled sample a run was made from; empty if none, or if its manifest can't be read."""
     try:
         return str(json.loads(Path(folder, "manifest.json").read_bytes()).get("sample", ""))
     except (OSError, ValueError, AttributeError):

@@ -139,7 +139,7 @@ class SampleOptions(Options):
     """Base of the options of a bundled sample."""
 
     made: ClassVar[str]
-    """What it is and how it is made, in words that follow its name on pages and in recordings."""
+    """Words on what it is and how it is made, which follow its name on pages and in recordings."""
 
 
 def _mark_given(options: Options, given: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ class Job(Options):
     run_id: str = ""
     """Who the run is: AREA/SCENE/VARIANT, such as captures/room/single."""
     sample: str = ""
-    """What bundled sample is worked on, by name and how it is made; empty for one's own data."""
+    """Bundled sample that is worked on, by name and how it is made; empty for one's own data."""
     debug: bool = False
     """Show the traceback of every error."""
 

@@ -75,7 +75,7 @@ def _chosen(count: int, options: AlignmentOptions) -> np.ndarray:
 
 
 def _base(image: np.ndarray, options: AlignmentOptions) -> np.ndarray:
-    """What points are drawn on, [H, W, 3] uint8."""
+    """Make the image that points are drawn on, [H, W, 3] uint8."""
     if options.overlay_base == "black":
         return np.zeros_like(image)
     if options.overlay_base == "gray":
