@@ -37,13 +37,13 @@ onstart:
         check_token(CONFIG.sharing.upload, planned)
 
 
-# What ended well needs no state any more. The page of all runs is made anew after every run; a failure to do so is
-# said, and costs no result.
+# What ended well needs no state any more; after an error, what ended well in this run. The page of all runs is made anew
+# after every run; a failure to do so is said, and costs no result.
 onsuccess:
     remove_states(job.output for job in workflow.dag.jobs)
     shell(f"{REFRESH_COMPARISON} || true")
 
 
 onerror:
-    remove_states(job.output for job in workflow.dag.jobs)
+    remove_states(job.output for job in workflow.dag.jobs if workflow.dag.finished(job))
     shell(f"{REFRESH_COMPARISON} || true")

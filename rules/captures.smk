@@ -59,7 +59,7 @@ rule extract_frames:
         out=subpath(output.receipt, parent=True),
     shell:
         "exec python -m splatdag.captures.frames --video {input.video:q} --out {params.out:q}"
-        " --threads {threads} --log {log:q} {params.flags:q}"
+        " --threads {threads} --run-id captures/{wildcards.capture}/ --log {log:q} {params.flags:q}"
 
 
 rule pose_capture:
@@ -88,7 +88,7 @@ rule pose_capture:
         code=captures.code("pose_capture"),
     shell:
         "exec python -m splatdag.captures.pose --data-dir {params.data_dir:q} --report {output.report:q}"
-        " --threads {threads} --log {log:q} {params.flags:q}"
+        " --threads {threads} --run-id captures/{wildcards.capture}/ --log {log:q} {params.flags:q}"
 
 
 rule train_capture:
@@ -217,7 +217,7 @@ rule link_ckpt_evaluation:
         run=subpath(input.manifest, parent=True),
     shell:
         "exec python -m splatdag.workflow.link --run-dir {params.run:q} --link {params.link:q}"
-        " --receipt {output.receipt:q} --log {log:q}"
+        " --receipt {output.receipt:q} --run-id captures/{wildcards.ckpt}/ckpt --log {log:q}"
 
 
 rule link_run:
@@ -237,7 +237,7 @@ rule link_run:
         run=subpath(input.manifest, parent=True),
     shell:
         "exec python -m splatdag.workflow.link --run-dir {params.run:q} --link {params.link:q}"
-        " --receipt {output.receipt:q} --log {log:q}"
+        " --receipt {output.receipt:q} --run-id captures/{wildcards.capture}/{wildcards.variant} --log {log:q}"
 
 
 rule record_capture:
@@ -265,4 +265,5 @@ rule record_capture:
         run=subpath(input.manifest, parent=True),
     shell:
         "exec python -m splatdag.captures.record_capture --run-dir {params.run:q} --model {input.points:q}"
-        " --out {output.recording:q} --sample={params.sample:q} --threads {threads} --log {log:q} {params.flags:q}"
+        " --out {output.recording:q} --sample={params.sample:q} --threads {threads}"
+        " --run-id captures/{wildcards.capture}/{wildcards.variant} --log {log:q} {params.flags:q}"

@@ -52,7 +52,8 @@ rule index_pandaset:
         code=driving.code("index_pandaset"),
     shell:
         "exec python -m splatdag.driving.clips.index --data-root {params.data_root:q} --out-full {output.full:q}"
-        " --out-tiny {output.tiny:q} --report {output.report:q} --threads {threads} --log {log:q} {params.flags:q}"
+        " --out-tiny {output.tiny:q} --report {output.report:q} --threads {threads}"
+        " --run-id driving/logs/index --log {log:q} {params.flags:q}"
 
 
 rule index_split:
@@ -82,7 +83,8 @@ rule index_split:
         code=driving.code("index_split"),
     shell:
         "exec python -m splatdag.driving.clips.index_split --data-root {params.data_root:q} --split {wildcards.split}"
-        " --out {output.index:q} --report {output.report:q} --threads {threads} --log {log:q} --scenes {params.scenes:q}"
+        " --out {output.index:q} --report {output.report:q} --threads {threads}"
+        " --run-id driving/logs/index_{wildcards.split} --log {log:q} --scenes {params.scenes:q}"
         " {params.flags:q}"
 
 
@@ -111,7 +113,7 @@ rule check_pandaset:
         out=subpath(output.report, parent=True),
     shell:
         "exec python -m splatdag.driving.checks.check --data-root {params.data_root:q} --out-dir {params.out:q}"
-        " --threads {threads} --log {log:q} {params.flags:q}"
+        " --threads {threads} --run-id driving/logs/check --log {log:q} {params.flags:q}"
 
 
 rule lift_alignment:
@@ -143,7 +145,8 @@ rule lift_alignment:
         out=subpath(output.facts, parent=True),
     shell:
         "exec python -m splatdag.driving.checks.lift_alignment --index-path {input.index:q}"
-        " --data-root {params.data_root:q} --out-dir {params.out:q} --threads {threads} --log {log:q} {params.flags:q}"
+        " --data-root {params.data_root:q} --out-dir {params.out:q} --threads {threads}"
+        " --run-id driving/logs/lift_alignment --log {log:q} {params.flags:q}"
 
 
 rule voxelization:
@@ -173,7 +176,7 @@ rule voxelization:
     shell:
         "exec python -m splatdag.driving.checks.voxelization --index-path {input.index:q}"
         " --data-root {params.data_root:q} --out-json {output.facts:q} --out-dir {params.out:q} --threads {threads}"
-        " --log {log:q} {params.flags:q}"
+        " --run-id driving/logs/voxelization --log {log:q} {params.flags:q}"
 
 
 rule lift_log:
@@ -202,7 +205,7 @@ rule lift_log:
     shell:
         "exec python -m splatdag.driving.clips.lift_logs --index-path {input.index:q} --data-root {params.data_root:q}"
         " --scene {wildcards.scene:q} --folder {params.folder:q} --receipt {output.receipt:q} --threads {threads}"
-        " --log {log:q} {params.flags:q}"
+        " --run-id driving/logs/lift --log {log:q} {params.flags:q}"
 
 
 rule record_drive:
@@ -223,10 +226,11 @@ rule record_drive:
     resources:
         **driving.resources("record_drive"),
     params:
+        run_id=driving.run_id,
         flags=driving.record_flags,
         sample=driving.sample,
         code=driving.code("record_drive"),
         log_dir=subpath(output.recording, ancestor=2),
     shell:
         "exec python -m splatdag.driving.record_drive --log-dir {params.log_dir:q} --out {output.recording:q}"
-        " --sample={params.sample:q} --threads {threads} --log {log:q} {params.flags:q}"
+        " --sample={params.sample:q} --threads {threads} --run-id {params.run_id:q} --log {log:q} {params.flags:q}"

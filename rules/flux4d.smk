@@ -102,6 +102,7 @@ rule draw_flow:
     resources:
         **driving.resources("draw_flow"),
     params:
+        run_id=driving.run_id,
         data_root=folder_of("logs"),
         data=driving.flow_digest,
         clips=driving.clips,
@@ -114,7 +115,8 @@ rule draw_flow:
     shell:
         "exec python -m splatdag.driving.evaluation.flow --index-path {input.index:q} --data-root {params.data_root:q}"
         " --ckpt {params.ckpt:q} --out-dir {params.out:q} --cache-dir {params.cache:q}"
-        " --device-count {resources.devices} --gpu-class {resources.gpu_class} --threads {threads} --log {log:q}"
+        " --device-count {resources.devices} --gpu-class {resources.gpu_class} --threads {threads}"
+        " --run-id {params.run_id:q} --log {log:q}"
         " {params.flags:q}"
 
 
@@ -177,6 +179,7 @@ rule evaluate_flux4d:
     resources:
         **driving.resources("evaluate_flux4d"),
     params:
+        run_id=driving.run_id,
         data_root=folder_of("logs"),
         data=driving.measured_digest,
         clips=driving.measured_clips,
@@ -191,7 +194,8 @@ rule evaluate_flux4d:
         "exec python -m splatdag.driving.evaluation.evaluate --index-path {input.index:q}"
         " --data-root {params.data_root:q} --ckpt {params.ckpt:q} --scene {wildcards.scene:q}"
         " --out-dir {params.out:q} --sample={params.sample:q} --cache-dir {params.cache:q}"
-        " --device-count {resources.devices} --gpu-class {resources.gpu_class} --threads {threads} --log {log:q}"
+        " --device-count {resources.devices} --gpu-class {resources.gpu_class} --threads {threads}"
+        " --run-id {params.run_id:q} --log {log:q}"
         " {params.flags:q}"
 
 
@@ -223,6 +227,7 @@ rule merge_flux4d:
         run_id=driving.run_id,
     shell:
         "exec python -m splatdag.driving.evaluation.merge --run-dir {params.run:q} --ckpt {params.ckpt:q}"
+        ""
         " --run-id {params.run_id:q} --sample={params.sample:q} --index-path {input.index:q} --threads {threads} --log {log:q}"
         " --scenes {params.scenes:q}"
 
@@ -240,8 +245,9 @@ rule link_ckpt:
     conda:
         "../envs/core.yaml"
     params:
+        run_id=driving.run_id,
         link=driving.ckpt_link,
         run=subpath(input.manifest, parent=True),
     shell:
         "exec python -m splatdag.workflow.link --run-dir {params.run:q} --link {params.link:q}"
-        " --receipt {output.receipt:q} --log {log:q}"
+        " --receipt {output.receipt:q} --run-id {params.run_id:q} --log {log:q}"

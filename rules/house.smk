@@ -34,7 +34,8 @@ rule make_sample:
         code=house.sample_code,
         out=subpath(output.receipt, parent=True),
     shell:
-        "exec python -m splatdag.samples.{wildcards.sample} --out {params.out:q} --threads {threads} --log {log:q}"
+        "exec python -m splatdag.samples.{wildcards.sample} --out {params.out:q} --threads {threads}"
+        " --run-id samples//{wildcards.sample} --log {log:q}"
         " {params.flags:q}"
 
 
@@ -58,4 +59,4 @@ rule compile_kernels:
         code=[code_digest("splats.kernels"), code_digest("commands.compile_kernels")],
     shell:
         "exec python -m splatdag.splats.kernels --receipt {output.receipt:q} --device-count {resources.devices}"
-        " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q}"
+        " --gpu-class {resources.gpu_class} --threads {threads} --run-id kernels//any --log {log:q}"

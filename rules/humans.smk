@@ -40,4 +40,4 @@ rule record_epoch:
     shell:
         "exec python -m splatdag.humans.record_epoch --run-dir {params.run:q} --task {params.task}"
         " --epoch {wildcards.epoch} --scenes-dir {params.scenes:q} --out {output.recording:q} --sample={params.sample:q}"
-        " --threads {threads} --log {log:q} {params.flags:q}"
+        " --threads {threads} --run-id humans/{wildcards.scene}/{wildcards.exp} --log {log:q} {params.flags:q}"

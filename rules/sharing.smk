@@ -50,5 +50,6 @@ rule upload_scene:
     shell:
         "exec python -m splatdag.hub.upload --run-dir {params.run:q} --exp {wildcards.exp:q}"
         " --scene {wildcards.scene:q} --receipt {output.receipt:q} --hub-dir {params.hub:q}"
-        " --recordings {params.recordings:q} --sample={params.sample:q} --threads {threads} --log {log:q}"
+        " --recordings {params.recordings:q} --sample={params.sample:q} --threads {threads}"
+        " --run-id sharing/{wildcards.scene:q}/{wildcards.exp:q} --log {log:q}"
         " {params.flags:q}"

@@ -21,6 +21,11 @@ use_kernel_cache()
 ensure_kernels()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let warnings of numba fail tests; in pyproject.toml, pytest would import numba before it is told of the cache."""
+    config.addinivalue_line("filterwarnings", "error::numba.core.errors.NumbaWarning")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def empty_working_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A working directory for all tests, in which nothing lies and none leaves anything.

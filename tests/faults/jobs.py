@@ -73,7 +73,9 @@ class Job:
 
         self.remove_outputs(folder)
         running = self.finish(folder)
-        remove_states([self.outputs], folder)  # as Snakemake does when it has noted the end
+        remove_states(
+            [[str(folder / output) for output in self.outputs]]
+        )  # as Snakemake does when it has noted the end
         return running, copied(folder, Path(tempfile.mkdtemp(dir=beside)) / "finished")
 
 

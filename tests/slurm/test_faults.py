@@ -13,7 +13,7 @@ import psutil
 import pytest
 from projects import TRAINING
 
-from splatdag.workflow.attempts import State, read_attempt
+from splatdag.workflow.attempts import State, stage_status
 
 FAULTS = ("killed", "fat", "cancelled", "crashed", "warned")
 SHEET = """\
@@ -65,7 +65,7 @@ def test_every_training_ends_well_after_its_accident(after):
         assert after.manifest(capture)["exit_reason"] == "finished"
         assert len(after.history(capture)) == 2, after.history(capture)
         assert after.history(capture)[-1]["state"] == "COMPLETED"
-        assert read_attempt(after.folder / "logs" / "captures" / capture / "single" / "train.log").state is State.DONE
+        assert stage_status(after.folder / "logs" / "captures" / capture / "single" / "train.log").state is State.DONE
 
 
 def test_a_killed_training_goes_on_from_its_state(after):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from splatdag.formats.video import write_video
-from splatdag.workflow.attempts import State, read_attempt
+from splatdag.workflow.attempts import State, stage_status
 
 PHOTOS = 24
 SHEET = """\
@@ -58,7 +58,7 @@ def test_a_group_is_repeated_when_one_of_its_stages_fails_and_costs_no_other(slu
     for capture, stage, state in (
         ("walk", "frames", State.DONE), ("walk", "pose", State.DONE), ("noise", "pose", State.FAILED),
     ):  # fmt: skip
-        assert read_attempt(logs / capture / f"{stage}.log").state is state
+        assert stage_status(logs / capture / f"{stage}.log").state is state
     assert "no two of the 24 photos could be placed together" in done.stdout
 
     status = slurm_project.run("status").stdout

@@ -13,6 +13,7 @@ from PIL import Image
 
 from splatdag.commands.compare import compare, diff_lines
 from splatdag.commands.runs import read_runs
+from splatdag.workflow.attempts import machine
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import RunId, write_manifest
 from splatdag.workflow.site import Prices
@@ -20,7 +21,13 @@ from splatdag.workflow.weights import Weights
 
 OPTIONS = {"max_steps": 1500, "strategy": {"reset_every": 3000}, "scales": [1, 2], "masks": False}
 NASTY = "</script><img src=x onerror=alert(1)>"
-HEADER = "2026-02-01 10:00:00 started splatdag.scene.train (process 12)\n"
+
+
+def write_attempt(path, **fields):
+    """Write the record of an attempt."""
+    about = {"started": "2026-02-01T10:00:00Z", "seconds": 60, "host": "h", "device": "D", "threads": 2}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([{**about, "machine": machine(), **fields}]))
 
 
 @pytest.fixture
@@ -153,14 +160,8 @@ def test_a_broken_run_is_told_and_costs_no_other(results, made, file, text, faul
 
 
 def test_failed_and_killed_stages_are_listed_with_their_logs(tmp_path, made):
-    ends = {
-        "pose": "2026-02-01 10:01:00 failed: no photos\n",
-        "train": "",
-        "record": "2026-02-01 10:01:00 finished in 1.0 s\n",
-    }
-    (tmp_path / "logs/captures/room").mkdir(parents=True)
-    for stage, end in ends.items():
-        (tmp_path / f"logs/captures/room/{stage}.log").write_text(HEADER + end)
+    for stage, end, reason in (("pose", "failed", "no photos"), ("train", "", ""), ("record", "finished", "")):
+        write_attempt(tmp_path / f"logs/captures/room/{stage}.attempts.json", end=end, reason=reason)
     failures = page_data(made())["failures"]
     assert [(f["name"], f["state"]) for f in failures] == [
         ("captures/room/pose", "failed"),
@@ -319,7 +320,7 @@ def test_a_browser_shows_table_plot_failures_and_difference(results, tmp_path, s
     write_run(results / "captures/room/single", options={**OPTIONS, "note": NASTY})
     write_run(results / "captures/room/other", psnr=31.5, options={**OPTIONS, "note": "plain", "max_steps": 9000})
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs/pose.log").write_text(HEADER + "2026-02-01 10:01:00 failed: <b>no photos</b>\n")
+    write_attempt(tmp_path / "logs/pose.attempts.json", end="failed", reason="<b>no photos</b>")
     page = shown_page("#diff=captures/room/single,captures/room/other")
     heads = [head.replace("&nbsp;", "") for head in texts(page, "button", "table")]
     assert heads[:5] == ["run", "psnr", "ssim", "optionmax_steps", "optionnote"]
@@ -349,11 +350,12 @@ def test_a_browser_flags_runs_that_are_not_for_commercial_use(results, shown_pag
 
 def test_a_browser_shows_hours_by_scene_and_stage_with_their_totals(results, tmp_path, shown_page):
     """On a page of its own where no run is finished."""
-    about = {"started": "2026-02-01T10:00:00Z", "end": "failed", "device": "D", "threads": 2, "host": "h"}
-    for name, seconds, gpus in (("a/pose", 3600, 0), ("a/single/train", 7200, 1), ("b/single/train", 1800, 4)):
-        used = {**about, "seconds": seconds, "gpus": gpus, "gpu_seconds": gpus * seconds}
-        (tmp_path / "logs/captures" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "logs/captures" / f"{name}.usage.json").write_text(json.dumps([used]))
+    for number, (run, stage, seconds, gpus) in enumerate(
+        [("a/", "pose", 3600, 0), ("a/single", "train", 7200, 1), ("b/single", "train", 1800, 4)]
+    ):
+        used = {"seconds": seconds, "gpus": gpus, "gpu_seconds": gpus * seconds, "process": number, "end": "failed"}
+        path = tmp_path / "logs" / f"{number}.attempts.json"
+        write_attempt(path, run=f"captures/{run}", stage=f"x.{stage}", **used)
     page = shown_page()
     assert re.search(r'<section id="costs"[^>]*>', page)[0].count("hidden") == 0
     assert texts(page, "option", "costs") == ["GPU-hours", "CPU-hours", "hours"]
@@ -361,7 +363,7 @@ def test_a_browser_shows_hours_by_scene_and_stage_with_their_totals(results, tmp
     assert [re.sub(r"<[^>]*>", " ", row).split() for row in rows] == [
         ["scene", "pose", "train", "total"],
         ["captures/a", "2.00", "2.00"],
-        ["captures/b/single", "2.00", "2.00"],
+        ["captures/b", "2.00", "2.00"],
         ["total", "4.00", "4.00"],
     ]
 

@@ -5,10 +5,10 @@ import os
 import subprocess
 import sys
 import time
-from base64 import urlsafe_b64encode
 
 import pytest
 
+from splatdag.workflow.attempts import machine
 from splatdag.workflow.doctor import advice, lock_age
 from splatdag.workflow.slurm import LiveJob
 
@@ -64,17 +64,15 @@ def test_a_lock_whose_snakemake_runs_is_its_own(locked):
     assert not any("--unlock" in line for line in lines)
 
 
-def test_outputs_of_a_killed_run_are_told_with_the_command_that_makes_them(tmp_path):
-    marks = tmp_path / ".snakemake" / "incomplete"
-    long = "results/" + "x" * 300
-    for name in ("results/a b/splat.ply", long):
-        coded = urlsafe_b64encode(name.encode()).decode()
-        path = marks / coded if len(coded) < 255 else marks / f"@{coded[:254]}" / coded[254:]  # as Snakemake does
+def test_stages_of_a_killed_run_are_told_with_the_command_that_makes_them(tmp_path):
+    about = {"started": "2026-02-01T10:00:00Z", "seconds": 60, "host": "a", "device": "processor", "threads": 2}
+    for name, end in (("captures/a b/pose", ""), ("captures/a b/train", ""), ("captures/c/pose", "failed")):
+        path = tmp_path / "logs" / f"{name}.attempts.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}")
+        path.write_text(json.dumps([about | {"end": end, "machine": machine()}]))
     lines = advice(tmp_path, [])
-    assert lines[0].startswith("a run was killed while it made 2 outputs")
-    assert lines[1:3] == ["    results/a b/splat.ply", f"    {long}"]
+    assert lines[0].startswith("2 stages were killed")
+    assert lines[1:3] == [f"    {tmp_path}/logs/captures/a b/{stage}.log" for stage in ("pose", "train")]
     assert lines[3].split("#")[0].strip() == "snakemake --rerun-incomplete"
     assert not any("rerun-incomplete" in line for line in advice(tmp_path, JOBS)), "they are being made"
 

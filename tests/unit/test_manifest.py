@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from splatdag.workflow.attempts import Attempt
 from splatdag.workflow.manifest import Manifest, RunId, manifest_of, merged, write_manifest
-from splatdag.workflow.usage import Usage
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_a_run_without_gaussians_needs_none(tmp_path: Path) -> None:
 
 def test_a_run_of_several_processes_adds_up_what_each_used(tmp_path: Path) -> None:
     run = RunId.parse("driving/flux4d/")
-    used = Usage(started="", seconds=30.0, device="x", threads=2, host="a")
+    used = Attempt(started="", seconds=30.0, device="x", threads=2, host="a")
 
     def part(stage: str, name: str, seconds: dict[str, float], memory: dict[str, float], attempts: int) -> Manifest:
         made = manifest_of(stage, run, tmp_path, seconds, part=name, options={}, inputs={name: "1"}, device=name)
-        usage = [used.model_copy(update={"part": name}) for _ in range(attempts)]
+        usage = [used.model_copy(update={"stage": stage}) for _ in range(attempts)]
         return made.model_copy(update={"peak_memory_mb": memory, "usage": usage})
 
     training = part("driving.training.train", "train", {"startup": 2, "train": 50}, {"host": 900, "cuda": 70}, 3)
@@ -64,6 +64,6 @@ def test_a_run_of_several_processes_adds_up_what_each_used(tmp_path: Path) -> No
     whole = merged([training, evaluation, merge], steps=12)
     assert whole.seconds == {"startup": 6, "train": 50, "eval": 9, "publish": 4, "total": 69}
     assert whole.peak_memory_mb == {"host": 900, "cuda": 70}
-    assert [usage.part for usage in whole.usage] == ["train"] * 3 + ["001/evaluate", "merge"]
+    assert [usage.stage.rpartition(".")[2] for usage in whole.usage] == [*["train"] * 3, "evaluate", "merge"]
     assert (whole.stage, whole.device, whole.inputs) == ("driving.training.train", "train", {"train": "1"})
     assert (whole.steps, [part.name for part in whole.parts]) == (12, ["train", "001/evaluate", "merge"])

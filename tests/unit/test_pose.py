@@ -20,7 +20,7 @@ from splatdag.formats.photoset import PhotoSet
 from splatdag.samples.room import make_room
 from splatdag.scene.load import Scene
 from splatdag.workflow.errors import Stopped, UserError
-from splatdag.workflow.lease import lease
+from splatdag.workflow.lock import exclusive
 
 
 def test_a_folder_without_photos_is_named(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_while_another_process_finds_the_same_cameras_this_one_stops_and_disturb
     room: Path, tmp_path: Path
 ) -> None:
     work = tmp_path / "state" / "pose"
-    with lease(tmp_path / "state"):
+    with exclusive(tmp_path / "state"):
         work.mkdir()
         with pytest.raises(Stopped, match=f"{tmp_path / 'state'} is in use by process {os.getpid()} on "):
             solve(room, tmp_path / "registration.json")

@@ -4,7 +4,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -44,42 +43,28 @@ with complete(Path(sys.argv[1], "splat.ply")) as file, complete_folder(Path(sys.
 """
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_and_what_another_writes_is_not(tmp_path):
-    writers = []
-    for _ in range(2):
-        command = [sys.executable, "-c", WRITER, str(tmp_path)]
-        writers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        assert writers[-1].stdout.readline() == "writing\n"
-    killed, other = writers
+def test_what_a_killed_process_left_is_overwritten_by_the_next_attempt(tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert killed.stdout.readline() == "writing\n"
     killed.kill()
-    killed.wait()
-    assert len(list(tmp_path.iterdir())) == 4
-    (tmp_path / ".mine.partial.ply").touch()
-    with complete(tmp_path / "out.txt") as temporary:
-        temporary.touch()
-        assert len(list(tmp_path.iterdir())) == 4, "two of the other, one of the user's, one of its own"
-    other.kill()
-    other.wait()
-    assert sorted(path.suffix for path in tmp_path.glob(f".*-{other.pid}.partial*")) == [".partial", ".ply"]
-
-
-def test_what_another_machine_left_is_removed_when_it_has_been_silent_for_a_day(tmp_path):
-    new, old = (tmp_path / f".{name}.0123abcd-1.partial.ply" for name in ("new", "old"))
-    for path, days in ((new, 0.9), (old, 1.1)):
-        path.touch()
-        os.utime(path, (time.time() - days * 86_400,) * 2)
-    write_json(tmp_path / "out.json", {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == [new.name, "out.json"]
+    killed.communicate()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".room.partial", ".splat.partial.ply"]
+    with complete(tmp_path / "splat.ply") as file, complete_folder(tmp_path / "room") as folder:
+        assert file.read_bytes() == b""
+        file.write_text("all")
+        (folder / "2.jpg").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["room", "splat.ply"]
+    assert (tmp_path / "splat.ply").read_text() == "all"
+    assert [path.name for path in (tmp_path / "room").iterdir()] == ["2.jpg"]
 
 
 def test_a_link_that_was_left_is_removed_and_what_it_leads_to_stays(tmp_path):
-    left = tmp_path / ".apple.0123abcd-1.partial"
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "splat.ply").touch()
-    left.symlink_to("run", target_is_directory=True)
-    os.utime(left, (1, 1), follow_symlinks=False)
-    write_json(tmp_path / "out.json", {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "run"]
+    (tmp_path / ".apple.partial").symlink_to("run", target_is_directory=True)
+    with complete(tmp_path / "apple") as temporary:
+        temporary.write_text("all")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["apple", "run"]
     assert (tmp_path / "run" / "splat.ply").exists()
 
 
@@ -159,6 +144,7 @@ def test_looking_for_room_leaves_linked_files_as_they_are(tmp_path):
     target.mkdir()
     for make in (lambda path: os.link(recording, path), lambda path: path.symlink_to(target)):
         with pytest.raises(KeyError), complete(tmp_path / "out") as temporary:
+            temporary.unlink()
             make(temporary)
             raise KeyError("another reason")
     assert recording.read_bytes() == b"recording"

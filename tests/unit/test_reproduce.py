@@ -133,7 +133,7 @@ def test_a_run_of_flux4d_is_made_again_with_its_measurements(tmp_path: Path, sta
     manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (run, again)]
     assert manifests[0]["inputs"] == manifests[1]["inputs"]
     assert [part["name"] for part in manifests[1]["parts"]] == ["train", "001/evaluate", "merge"]
-    assert [usage["part"] for usage in manifests[1]["usage"]] == ["train", "001/evaluate", "merge"]
+    assert [usage["stage"].rpartition(".")[2] for usage in manifests[1]["usage"]] == ["train", "evaluate", "merge"]
     assert sum(usage["seconds"] for usage in manifests[1]["usage"]) > manifests[1]["seconds"]["train"]
 
 

@@ -1,34 +1,31 @@
-"""The state of a training is there until Snakemake has noted that its run has ended well."""
+"""The state of a training is removed once its run has ended well."""
 
-from base64 import urlsafe_b64encode
+from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
+from splatdag.workflow.lock import exclusive
 from splatdag.workflow.states import remove_states
 
-OUTPUTS = ("results/run/splat.ply", "results/run/manifest.json")
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> list[str]:
+    run = tmp_path / "results" / "run"
+    (run / "state").mkdir(parents=True)
+    for name in ("splat.ply", "manifest.json", "state/checkpoint.pt", "state/checkpoint.0a1b2c3d.pt"):
+        (run / name).touch()
+    return [str(run / name) for name in ("splat.ply", "manifest.json")]
 
 
-def mark_as_incomplete(folder):
-    mark = folder / ".snakemake" / "incomplete" / urlsafe_b64encode(OUTPUTS[0].encode()).decode()
-    mark.parent.mkdir(parents=True)
-    mark.touch()
+def test_all_states_of_a_run_that_has_ended_well_are_removed_and_its_results_stay(outputs: list[str]) -> None:
+    remove_states([outputs, ["results/gone/splat.ply"]])
+    assert sorted(path.name for path in Path(outputs[0]).parent.iterdir()) == ["manifest.json", "splat.ply"]
 
 
-CASES = {
-    "ended well": (lambda folder: None, True),
-    "not noted as ended": (mark_as_incomplete, False),
-    "an output is missing": (lambda folder: (folder / OUTPUTS[1]).unlink(), False),
-    "another process is at work": (lambda folder: (folder / "results/run/state/lease.json").touch(), False),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_state_is_removed_only_when_its_run_has_ended_well(tmp_path, case):
-    for name in (*OUTPUTS, "results/run/state/checkpoint.pt", "results/run/state/checkpoint.0a1b2c3d.pt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    change, removed = CASES[case]
-    change(tmp_path)
-    remove_states([OUTPUTS], tmp_path)
-    assert (tmp_path / "results" / "run" / "state").exists() is not removed
+def test_a_state_in_which_another_process_works_stays(outputs: list[str]) -> None:
+    state = Path(outputs[0]).parent / "state"
+    with exclusive(state):
+        remove_states([outputs])
+        assert (state / "checkpoint.pt").exists()

@@ -1,6 +1,5 @@
 """The table of what is done and what is not."""
 
-import fcntl
 import json
 import subprocess
 import sys
@@ -13,14 +12,21 @@ from splatdag.areas import all_rules
 from splatdag.commands.status_table import status_lines
 from splatdag.samples.humans_options import HUMANS_RUN
 from splatdag.workflow.area import PlannedStage
+from splatdag.workflow.attempts import machine, recorded
 
-HEADER = "2026-02-01 10:00:00 started splatdag.scene.train (process 12)\n"
 ENDS = {
-    "done": "2026-02-01 10:01:00 finished in 60.0 s\n",
-    "failed": "2026-02-01 10:01:00 failed: no photos\n",
-    "stopped": "2026-02-01 10:01:00 stopped: state saved\n",
-    "killed": "",
+    "done": ("finished", ""),
+    "failed": ("failed", "no photos"),
+    "stopped": ("stopped", "saved"),
+    "killed": ("", ""),
 }
+
+
+def recorded_attempt(how):
+    """The record of an attempt that ended so, on another machine long ago."""
+    end, reason = ENDS[how]
+    about = {"started": "2026-02-01T10:00:00Z", "seconds": 60, "host": "a", "device": "processor", "threads": 2}
+    return json.dumps([about | {"end": end, "reason": reason, "machine": machine()}])
 
 
 class Project:
@@ -33,7 +39,7 @@ class Project:
         place = f"{area}/{scene}/{stage}"
         self.planned.append(PlannedStage(area, scene, stage, f"{place}.log", str(self.results / f"{place}.out")))
         if log:
-            self.write(self.logs / f"{place}.log", HEADER + ENDS[log])
+            self.write(self.logs / f"{place}.attempts.json", recorded_attempt(log))
         if output:
             self.write(self.results / f"{place}.out", "")
         return self.logs / f"{place}.log"
@@ -78,11 +84,10 @@ def test_failed_and_killed_stages_are_told_with_reason_and_log(project):
     assert lines[-1] == "0 of 2 stages done, 1 failed, 1 killed"
 
 
-def test_a_stage_is_running_while_its_log_is_locked_even_if_an_old_output_is_there(project):
+def test_a_stage_is_running_while_its_process_lives_even_if_an_old_output_is_there(project):
     log = project.plan("captures", "room", "train", "killed", output=True)
     assert "room      done" in project.lines()
-    with log.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with recorded("scene.train", log, "processor", 2):
         assert "room      running" in project.lines()
 
 
@@ -170,7 +175,7 @@ def test_every_rule_that_has_a_log_is_in_the_table(everything, rule):
     elif rule == "link_ckpt":
         wildcards["run"] = "theirs"
     log = asked.log.format(**wildcards)
-    write(f"logs/{log}", HEADER + ENDS["failed"])
+    write(f"logs/{log}")
     write("results/captures/room/single/manifest.json")
     made = [stage for plan in everything().values() for stage in plan.stages() if stage.rule == rule]
     assert log in {stage.log for stage in made}

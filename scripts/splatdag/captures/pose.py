@@ -18,7 +18,7 @@ from splatdag.formats.colmap import read_model
 from splatdag.formats.photoset import PhotoSet
 from splatdag.formats.transforms_model import posed_model
 from splatdag.workflow.errors import UserError, listed
-from splatdag.workflow.lease import lease
+from splatdag.workflow.lock import exclusive
 from splatdag.workflow.publish import check_room, complete, write_json, write_text
 from splatdag.workflow.stage import Job, run
 
@@ -39,7 +39,7 @@ def main(data_dir: Path, report: Path, options: PoseOptions, job: Job) -> None:
     photos.check("data_dir")
     if photos.is_video:
         raise UserError(f"{data_dir}: a video; take frames from it first: python -m splatdag.captures.frames")
-    with lease(report.parent / "state"):
+    with exclusive(report.parent / "state"):
         _pose(photos, report, options, job.threads)
 
 
@@ -134,7 +134,8 @@ def _publish(model: pycolmap.Reconstruction, facts: dict[str, Any], report: Path
     for name in _MODEL_FILES:
         with complete(sparse / name) as temporary:
             (staged / name).replace(temporary)
-    shutil.rmtree(report.parent / "state")
+    for folder in (staged, report.parent / "state" / "pose"):
+        shutil.rmtree(folder, ignore_errors=True)
     write_text(report.with_suffix(".txt"), "\n".join(report_lines(facts)) + "\n")
     write_json(report, facts)
 

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 def compare(results: Path, logs: Path, out: Path, prices: Prices) -> int:
     """Write the two CSV, `previews/`, `curves/` and, last, `index.html` into `out`; returns how many runs."""
     runs = read_runs(results)
-    costs = read_costs({run.name: run.folder for run in runs}, logs, prices)
+    costs = read_costs([run.folder for run in runs], logs, prices)
     _write_csv(out / "runs.csv", runs)
     write_costs(out / "costs.csv", costs, prices.currency)
     _gather_pictures(runs, "preview.jpg", out / "previews")

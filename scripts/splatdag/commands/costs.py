@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from splatdag.workflow.manifest import Manifest
+from splatdag.workflow.attempts import SUFFIX, Attempt, read_attempts
+from splatdag.workflow.manifest import Manifest, RunId
 from splatdag.workflow.publish import write_text
 from splatdag.workflow.site import Prices
-from splatdag.workflow.usage import SUFFIX, Usage, read_usage
 
+_MADE_ONCE = ("kernels", "samples")
+"""Areas of what is made once for all scenes."""
 _SHARED = "shared"
-"""Column of what is made once for all scenes: compiled kernels, sample inputs."""
+"""Column of these."""
 
 
 @dataclass(frozen=True)
 class Cost:
     """What one stage of one run used, over all attempts since it last finished."""
 
-    folder: str
-    """The run, such as `captures/room/single`, or what else the stage makes, such as the poses of `captures/room`."""
+    run: str
+    """Such as `captures/room/single`; `captures/room` for what all runs of the scene share, such as its poses."""
     scene: str
-    """The topmost of these folders that it lies in, such as `captures/room`."""
+    """Such as `captures/room`; where the run has no scene of its own, the run."""
     stage: str
     started: str
     """When the first attempt began, in UTC."""
@@ -44,74 +47,59 @@ class Cost:
     """Of the attempts that ran on the cluster; None if none has a price."""
 
 
-def read_costs(runs: Mapping[str, Path], logs: Path, prices: Prices) -> list[Cost]:
-    """What all stages used, by run and stage: from the manifests, and from the notes beside the logs.
+def read_costs(folders: Iterable[Path], logs: Path, prices: Prices) -> list[Cost]:
+    """What all stages used, by run and stage: from the manifests, and from the records beside the logs.
 
-    The notes also tell of stages without a manifest and of attempts that have not led to one; logs may be gone.
+    The records also tell of stages without a manifest and of attempts that have not led to one; logs may be gone. What
+    belongs to no run, such as a look at the results, is left out.
 
     Args:
-        runs: names and folders of the finished runs.
+        folders: of the finished runs.
         logs: folder of the stages' logs.
         prices: of the cluster.
     """
-    used = dict([*_of_manifests(runs), *_of_logs(logs)])
-    folders = {folder for folder, _ in used}
-    return [
-        _summed(folder, _scene(folder, folders), stage, attempts, prices)
-        for (folder, stage), attempts in sorted(used.items())
-    ]
+    attempts = {(one.host, one.process, one.started): one for one in (*_of_manifests(folders), *_of_records(logs))}
+    used: dict[tuple[str, str], list[Attempt]] = {}
+    for attempt in sorted(attempts.values(), key=lambda attempt: attempt.started):
+        used.setdefault((attempt.run, attempt.stage), []).append(attempt)
+    return [_summed(RunId.parse(run), stage, found, prices) for (run, stage), found in sorted(used.items()) if run]
 
 
-def _of_manifests(runs: Mapping[str, Path]) -> Iterator[tuple[tuple[str, str], list[Usage]]]:
-    for name, folder in runs.items():
-        try:
-            manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-        except (OSError, ValidationError):  # the comparison names the run as broken
-            continue
-        for part in dict.fromkeys(usage.part for usage in manifest.usage):
-            below, _, stage = (part or manifest.stage.rpartition(".")[2]).rpartition("/")
-            where = f"{name}/{below}" if below else name
-            yield (where, stage), [usage for usage in manifest.usage if usage.part == part]
+def _of_manifests(folders: Iterable[Path]) -> Iterator[Attempt]:
+    for folder in folders:
+        with suppress(OSError, ValidationError):  # the comparison names the run as broken
+            yield from Manifest.model_validate_json((folder / "manifest.json").read_bytes()).usage
 
 
-def _of_logs(logs: Path) -> Iterator[tuple[tuple[str, str], list[Usage]]]:
-    """Those of an area; a log that lies in no area's folder is of a look at the results."""
-    for path in logs.glob(f"*/**/*{SUFFIX}"):
-        folder, name = path.parent.relative_to(logs), path.name.removesuffix(SUFFIX)
-        if attempts := read_usage(path):
-            of_scene = len(folder.parts) > 1
-            yield (folder.as_posix(), name) if of_scene else ((folder / name).as_posix(), _SHARED), attempts
+def _of_records(logs: Path) -> Iterator[Attempt]:
+    for record in logs.rglob(f"*{SUFFIX}"):
+        yield from read_attempts(record)
 
 
-def _scene(folder: str, folders: Collection[str]) -> str:
-    above = [parent.as_posix() for parent in reversed(PurePosixPath(folder).parents)]
-    return next((parent for parent in above if parent in folders), folder)
-
-
-def _summed(folder: str, scene: str, stage: str, attempts: list[Usage], prices: Prices) -> Cost:
-    costs = [cost for cost in (_price(usage, prices) for usage in attempts) if cost is not None]
+def _summed(run: RunId, stage: str, attempts: list[Attempt], prices: Prices) -> Cost:
+    costs = [cost for cost in (_price(attempt, prices) for attempt in attempts) if cost is not None]
     return Cost(
-        folder,
-        scene,
-        stage,
-        attempts[0].started,
-        len(attempts),
-        sum(usage.seconds for usage in attempts) / 3600,
-        sum(usage.seconds * usage.threads for usage in attempts) / 3600,
-        sum(usage.gpu_seconds for usage in attempts) / 3600,
-        attempts[-1].device,
-        sum(costs) if costs else None,
+        run="/".join(filter(None, (run.area, run.scene, run.variant))),
+        scene=f"{run.area}/{run.scene or run.variant}",
+        stage=_SHARED if run.area in _MADE_ONCE else stage.rpartition(".")[2],
+        started=attempts[0].started,
+        attempts=len(attempts),
+        hours=sum(attempt.seconds for attempt in attempts) / 3600,
+        cpu_hours=sum(attempt.seconds * attempt.threads for attempt in attempts) / 3600,
+        gpu_hours=sum(attempt.gpu_seconds for attempt in attempts) / 3600,
+        device=attempts[-1].device,
+        cost=sum(costs) if costs else None,
     )
 
 
-def _price(usage: Usage, prices: Prices) -> float | None:
+def _price(attempt: Attempt, prices: Prices) -> float | None:
     """Of one attempt; None if it ran on no cluster, or what it used has no price there."""
-    if usage.job is None:
+    if attempt.job is None:
         return None
-    if usage.gpus:
-        hour = getattr(prices.gpu_hour, usage.gpu_class, None)
-        return None if hour is None else hour * usage.gpu_seconds / 3600
-    return None if prices.cpu_hour is None else prices.cpu_hour * usage.threads * usage.seconds / 3600
+    if attempt.gpus:
+        hour = getattr(prices.gpu_hour, attempt.gpu_class, None)
+        return None if hour is None else hour * attempt.gpu_seconds / 3600
+    return None if prices.cpu_hour is None else prices.cpu_hour * attempt.threads * attempt.seconds / 3600
 
 
 def write_costs(path: Path, costs: list[Cost], currency: str) -> None:
@@ -126,7 +114,7 @@ def write_costs(path: Path, costs: list[Cost], currency: str) -> None:
     for cost in costs:
         hours = (f"{value:.5f}" for value in (cost.hours, cost.cpu_hours, cost.gpu_hours))
         money = ("", "") if cost.cost is None else (f"{cost.cost:.4f}", currency)
-        about = (cost.folder, cost.scene, cost.stage, cost.started, cost.attempts)
+        about = (cost.run, cost.scene, cost.stage, cost.started, cost.attempts)
         writer.writerow([*about, *hours, cost.device, *money])
     write_text(path, text.getvalue().encode(errors="replace").decode())
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from splatdag.workflow.attempts import State, read_attempt
+from splatdag.workflow.attempts import SUFFIX, State, stage_status
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import Manifest
 from splatdag.workflow.publish import read_json
@@ -141,9 +141,10 @@ def columns(runs: list[Run]) -> dict[str, str]:
 def read_failures(runs: list[Run], logs: Path) -> list[Failure]:
     """Runs that cannot be read, and stages whose last attempt failed or was killed."""
     failures = [Failure(run.name, "broken", run.fault, str(run.folder)) for run in runs if run.fault]
-    for log in sorted(logs.glob("**/*.log")):
-        attempt = read_attempt(log)
-        if attempt.state in (State.FAILED, State.KILLED):
+    for record in sorted(logs.glob(f"**/*{SUFFIX}")):
+        log = record.with_name(f"{record.name.removesuffix(SUFFIX)}.log")
+        status = stage_status(log)
+        if status.state in (State.FAILED, State.KILLED):
             name = log.relative_to(logs).with_suffix("").as_posix()
-            failures.append(Failure(name, attempt.state, attempt.reason, str(log)))
+            failures.append(Failure(name, status.state, status.reason, str(log)))
     return failures

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from splatdag.workflow.area import PlannedStage
-from splatdag.workflow.attempts import Attempt, State, read_attempt
+from splatdag.workflow.attempts import State, Status, stage_status
 
 _ALL_SHOWN = 40
 """With more scenes than this, those that are done are only counted."""
@@ -22,38 +22,36 @@ def status_lines(planned: list[PlannedStage], logs: Path) -> list[str]:
     """
     if not planned:
         return ["nothing is planned: the config names no scene"]
-    attempts = {stage: stage_attempt(stage, logs) for stage in planned}
+    found = {stage: planned_status(stage, logs) for stage in planned}
     with_done = len({(stage.area, stage.scene) for stage in planned}) <= _ALL_SHOWN
     lines: list[str] = []
     for area in dict.fromkeys(stage.area for stage in planned):
-        lines += [*_table(area, {s: a for s, a in attempts.items() if s.area == area}, with_done), ""]
-    if troubles := list(_troubles(attempts, logs)):
+        lines += [*_table(area, {s: a for s, a in found.items() if s.area == area}, with_done), ""]
+    if troubles := list(_troubles(found, logs)):
         lines += [*troubles, ""]
-    return [*lines, _counts(attempts)]
+    return [*lines, _counts(found)]
 
 
-def stage_attempt(stage: PlannedStage, logs: Path) -> Attempt:
-    """The state of one stage: by its log while it runs or when its output is missing, else done.
+def planned_status(stage: PlannedStage, logs: Path) -> Status:
+    """The state of one stage: by its record while it runs or when its output is missing, else done.
 
     Outputs appear only when complete, so one that is there counts even if a later attempt failed; one that
     was removed after its stage had finished is to be made again.
     """
-    attempt = read_attempt(logs / stage.log)
-    if attempt.state is State.RUNNING:
-        return attempt
+    status = stage_status(logs / stage.log)
+    if status.state is State.RUNNING:
+        return status
     if Path(stage.output).exists():
-        return Attempt(State.DONE, "", attempt.when, attempt.attempts)
-    if attempt.state is State.DONE:
-        return Attempt(State.WAITING, "", attempt.when, attempt.attempts)
-    return attempt
+        return Status(State.DONE)
+    return Status(State.WAITING) if status.state is State.DONE else status
 
 
-def _table(area: str, attempts: dict[PlannedStage, Attempt], with_done: bool) -> list[str]:
+def _table(area: str, found: dict[PlannedStage, Status], with_done: bool) -> list[str]:
     place: dict[str, int] = {}
     scenes: dict[str, dict[str, str]] = {}
-    for stage, attempt in attempts.items():
+    for stage, status in found.items():
         states = scenes.setdefault(stage.scene, {})
-        states[stage.stage] = attempt.state.value
+        states[stage.stage] = status.state.value
         place[stage.stage] = max(place.get(stage.stage, 0), len(states))
     stages = sorted(place, key=place.__getitem__)  # a stage that only later scenes have keeps its place among theirs
     shown = {scene: states for scene, states in scenes.items() if with_done or set(states.values()) != {State.DONE}}
@@ -70,15 +68,15 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     return ["  ".join(row).rstrip() for row in padded]
 
 
-def _troubles(attempts: dict[PlannedStage, Attempt], logs: Path) -> Iterator[str]:
-    for stage, attempt in attempts.items():
-        if attempt.state in (State.FAILED, State.KILLED):
+def _troubles(found: dict[PlannedStage, Status], logs: Path) -> Iterator[str]:
+    for stage, status in found.items():
+        if status.state in (State.FAILED, State.KILLED):
             log = logs / stage.log
-            see = "" if attempt.reason.endswith(f"see {log}") else f"; see {log}"
-            yield f"{stage.area}/{stage.scene} {stage.stage} {attempt.state}: {attempt.reason}{see}"
+            see = "" if status.reason.endswith(f"see {log}") else f"; see {log}"
+            yield f"{stage.area}/{stage.scene} {stage.stage} {status.state}: {status.reason}{see}"
 
 
-def _counts(attempts: dict[PlannedStage, Attempt]) -> str:
-    counts = Counter(attempt.state for attempt in attempts.values())
+def _counts(found: dict[PlannedStage, Status]) -> str:
+    counts = Counter(status.state for status in found.values())
     rest = [f"{counts[state]} {state}" for state in State if state is not State.DONE and counts[state]]
-    return ", ".join([f"{counts[State.DONE]} of {len(attempts)} stages done", *rest])
+    return ", ".join([f"{counts[State.DONE]} of {len(found)} stages done", *rest])

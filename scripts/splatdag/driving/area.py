@@ -361,10 +361,10 @@ class DrivingPlan(Plan):
 
     def run_id(self, wildcards: Any) -> str:
         """Who a run is: its clip, or all logs, and its name."""
-        if hasattr(wildcards, "overfit"):
-            clip = clip_folder(self.driving.overfits[wildcards.overfit].overfit.clip_index)
-            return f"{Driving.name}/{clip}/{wildcards.overfit}"
-        return f"{Driving.name}/logs/{wildcards.run}"
+        name = wildcards.overfit if hasattr(wildcards, "overfit") else wildcards.run
+        if name in self.driving.overfits:
+            return f"{Driving.name}/{clip_folder(self.driving.overfits[name].overfit.clip_index)}/{name}"
+        return f"{Driving.name}/logs/{name}"
 
     def recorded(self, wildcards: Any) -> str:
         """What is there once a log or clip was measured: its metrics, or the manifest of its run on one clip."""

@@ -27,6 +27,7 @@ from splatdag.splats.devices import use_device
 from splatdag.splats.metrics import psnr
 from splatdag.splats.normalisation import Normalisation, normalisation, simple_trainer_frames
 from splatdag.training.devices import device_memory_mb, device_name
+from splatdag.workflow.attempts import process_seconds
 from splatdag.workflow.digests import digest_of_folder, file_digest
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import RunId, write_manifest
@@ -34,7 +35,6 @@ from splatdag.workflow.publish import read_json, write_json
 from splatdag.workflow.sequences import evenly
 from splatdag.workflow.stage import Job
 from splatdag.workflow.stage import run as run_stage
-from splatdag.workflow.usage import process_seconds
 from splatdag.workflow.weights import weights_of_run
 
 logger = logging.getLogger(__name__)

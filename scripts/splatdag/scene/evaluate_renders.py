@@ -26,12 +26,12 @@ from splatdag.scene.views import View, composed
 from splatdag.splats.devices import use_device
 from splatdag.splats.lpips import lpips_where_possible
 from splatdag.training.devices import device_memory_mb, device_name
+from splatdag.workflow.attempts import process_seconds
 from splatdag.workflow.digests import digest_of_folder
 from splatdag.workflow.errors import UserError, listed
 from splatdag.workflow.manifest import RunId, write_manifest
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, run
-from splatdag.workflow.usage import process_seconds
 
 logger = logging.getLogger(__name__)
 _CANVAS = re.compile(r"(?:.*/)?val_step(\d+)_(\d+)\.png")

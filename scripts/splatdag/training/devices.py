@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import numba
 import torch
 
+from splatdag.workflow.attempts import this_attempt
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.gpu_slots import CPU_BUILD, take_gpus
 from splatdag.workflow.manifest import processor_name
-from splatdag.workflow.usage import this_attempt
 from splatdag.workflow.user_cache import ensure_kernels
 
 

@@ -22,12 +22,12 @@ from splatdag.training.devices import (
 )
 from splatdag.training.loop import Result
 from splatdag.training.options import TrainingOptions
+from splatdag.workflow.attempts import process_seconds
 from splatdag.workflow.code_digest import code_digest
-from splatdag.workflow.lease import lease
+from splatdag.workflow.lock import exclusive
 from splatdag.workflow.manifest import Manifest, RunId, manifest_of
 from splatdag.workflow.publish import write_json
 from splatdag.workflow.stage import Job, also_logged_to
-from splatdag.workflow.usage import process_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def run_folder(
     """
     with ExitStack() as stack:
         state = folder / "state"
-        stack.enter_context(lease(state))
+        stack.enter_context(exclusive(state))
         device = use_device(device_count, job.threads)
         if device.type == "cuda":
             prepare()

@@ -24,8 +24,8 @@ import torch.distributed as dist
 
 from splatdag.training import worker
 from splatdag.training.ranks import ALONE, RankFailed, Ranks
+from splatdag.workflow.attempts import FAILED
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.stage import FAILED
 
 logger = logging.getLogger(__name__)
 TIMEOUT = timedelta(minutes=10)

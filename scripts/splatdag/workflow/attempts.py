@@ -1,24 +1,205 @@
-"""How a stage's last attempt went, read from its log, the lock that a running stage holds on it, and its notes."""
+"""The record of the attempts at a stage: who runs it, since when, what it used, how it ended.
+
+It lies beside the stage's log as `<stage>.attempts.json`, is written when an attempt begins and ends and every few
+seconds in between, and holds all attempts since the stage last finished. `status`, costs and manifests come from it; a
+log is only a log.
+"""
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import os
-import re
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
-from splatdag.workflow.stage import FAILED, FINISHED, STARTED, STOPPED
-from splatdag.workflow.usage import NOTE_SECONDS, SUFFIX, read_usage
+import psutil
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-_TAIL = 64 * 1024
-_TIME = rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-_HEADER = re.compile(rf" {STARTED} \S+ \(process \d+\)$".encode(), re.MULTILINE)
-_END = re.compile(rb"(%b) (%b in [\d.]+ s|(%b|%b): ?(.*))$" % (_TIME, *map(str.encode, (FINISHED, FAILED, STOPPED))))
+from splatdag.workflow.publish import write_json
+from splatdag.workflow.small_file import read_small
+
+BEAT_SECONDS = 10.0
+"""Time between two notes of a running attempt; what a kill loses at most."""
+_SILENT_SECONDS = 60.0
+"""An attempt on another machine that has noted nothing for so long is dead."""
+_SAME_START = 2.0
+"""Difference of two readings of a process's start (seconds): the kernel's clock may be set meanwhile."""
+_LARGEST = 4 << 20
+"""Bytes of a record, of many thousand attempts."""
+SUFFIX = ".attempts.json"
+"""Of the file beside a log, in place of `.log`."""
+FINISHED, FAILED, STOPPED = "finished", "failed", "stopped"
+"""How an attempt ends."""
+
+
+class Attempt(BaseModel):
+    """One attempt at a stage: a process."""
+
+    stage: str = ""
+    """Module that ran, such as `scene.train`."""
+    run: str = ""
+    """AREA/SCENE/VARIANT of what it worked for; empty where it belongs to no run."""
+    started: str
+    """When its process began, in UTC."""
+    seconds: float
+    """Wall time of its process."""
+    end: str = ""
+    """How it ended: `finished`, `failed`, `stopped` or an exit reason; empty while it runs, and where it was killed."""
+    reason: str = ""
+    """Why it failed or stopped, one line."""
+    host: str
+    """Name of the machine."""
+    machine: str = ""
+    """Where process numbers count: machines may have the same name, and containers the same numbers."""
+    process: int = 0
+    job: str | None = None
+    """Slurm job; None where it ran without Slurm."""
+    device: str
+    """GPU, or processor where there is none."""
+    threads: int
+    """CPUs it was given."""
+    gpus: float = 0
+    """GPUs it held; half a one where two jobs shared one."""
+    gpu_seconds: float = 0
+    """Seconds it held them, times their number."""
+    gpu_class: str = ""
+    """Class of GPU that its rule asks for."""
+
+
+_LIST = TypeAdapter(list[Attempt])
+
+
+class ThisAttempt:
+    """The attempt of this process. Under Slurm it holds its GPUs from its start on, else once it took them."""
+
+    def __init__(
+        self, stage: str, log: Path | None, device: str, threads: int, gpus: int, gpu_class: str, run: str
+    ) -> None:
+        """Count from the start of the process; arguments as of `recorded`."""
+        self.arguments: dict[str, Any] = {}
+        job = os.environ.get("SLURM_JOB_ID")
+        self._begin = psutil.Process().create_time()
+        self._took_gpus = self._begin if gpus and job else None
+        self._file = None if log is None else log.with_suffix(SUFFIX)
+        self.end = self.reason = ""
+        self._now = Attempt(
+            stage=stage,
+            run=run,
+            started=_as_text(self._begin),
+            seconds=0,
+            host=socket.gethostname(),
+            machine=machine(),
+            process=os.getpid(),
+            job=job,
+            device=device,
+            threads=threads,
+            gpus=gpus if job else 0,
+            gpu_class=gpu_class if gpus else "",
+        )
+        earlier = [] if self._file is None else read_attempts(self._file)
+        self._earlier = [] if earlier and earlier[-1].end == FINISHED else earlier
+
+    def take_gpus(self, share: float) -> None:
+        """Count so many GPUs from now on."""
+        self._took_gpus, self._now.gpus = time.time(), share
+
+    def use(self, device: str) -> None:
+        """Say what it computes on."""
+        self._now.device = device
+
+    def all(self, end: str = "") -> list[Attempt]:
+        """All attempts since the stage last finished, with this one, as it is now."""
+        instant = time.time()
+        held = 0.0 if self._took_gpus is None else instant - self._took_gpus
+        spent = {"seconds": round(instant - self._begin, 2), "gpu_seconds": round(held * self._now.gpus, 2)}
+        return [*self._earlier, self._now.model_copy(update={**spent, "end": end, "reason": self.reason})]
+
+    def note(self) -> None:
+        """Write the record."""
+        if self._file is not None:
+            with suppress(OSError):  # no reason to fail: a full disk stops the stage itself, with a message
+                write_json(self._file, _LIST.dump_python(self.all(self.end), mode="json"))
+
+
+_this: ThisAttempt | None = None
+
+
+@contextmanager
+def recorded(
+    stage: str, log: Path | None, device: str, threads: int, gpus: int = 0, gpu_class: str = "", run: str = ""
+) -> Iterator[ThisAttempt]:
+    """Record this process as an attempt at a stage while the block runs, which sets `end` and `reason`.
+
+    Args:
+        stage: module that runs.
+        log: of the stage, beside which the record is kept; None keeps none.
+        device: that it computes on until it takes a GPU.
+        threads: CPUs that it was given.
+        gpus: how many it will take.
+        gpu_class: of these.
+        run: AREA/SCENE/VARIANT.
+    """
+    global _this
+    _this = ThisAttempt(stage, log, device, threads, gpus, gpu_class, run)
+    _this.note()
+    try:
+        with _repeated(BEAT_SECONDS, _this.note):
+            yield _this
+    finally:
+        _this.note()
+        _this = None
+
+
+@contextmanager
+def _repeated(seconds: float, action: Any) -> Iterator[None]:
+    """Call `action` every so many seconds, from a thread, while the block runs; a kill of the process ends it too."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(seconds):
+            action()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def this_attempt() -> ThisAttempt | None:
+    """The attempt of this process; None where it is no stage."""
+    return _this
+
+
+def process_seconds(at: float | None = None) -> float:
+    """Measure the wall time of this process until `at` (seconds since 1970), or until now."""
+    return (time.time() if at is None else at) - psutil.Process().create_time()
+
+
+@cache
+def machine() -> str:
+    """Name this machine since it was started, and this container: where numbers of processes count."""
+    names = Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.sha256("".join(names).encode()).hexdigest()[:8]
+
+
+def read_attempts(record: Path) -> list[Attempt]:
+    """The attempts that a record tells of, oldest first; none if it is missing or no such file."""
+    try:
+        return _LIST.validate_json(read_small(record, _LARGEST))
+    except (OSError, ValidationError):
+        return []
 
 
 class State(StrEnum):
@@ -27,93 +208,53 @@ class State(StrEnum):
     WAITING = "waiting"
     """It has not been started."""
     RUNNING = "running"
-    """Its log is locked by the process that writes it; or it runs on another machine and has lately noted its usage."""
+    """Its process lives; or, on another machine, has lately noted that it does."""
     DONE = "done"
-    FAILED = "failed"
-    STOPPED = "stopped"
+    FAILED = FAILED
+    STOPPED = STOPPED
     """It was told to stop and saved its state: running it again continues."""
     KILLED = "killed"
-    """It ended without writing why."""
+    """Its process is gone, and has not written why."""
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """The last attempt at a stage."""
+class Status:
+    """How the last attempt at a stage went."""
 
     state: State
     reason: str = ""
     """Why it failed or stopped, one line."""
-    when: str = ""
-    """When it ended, or began if it has not ended, as the log writes it; empty if unknown."""
-    attempts: int = 0
-    """Attempts that the log's last 64 KiB tell of."""
 
 
-def read_attempt(log: Path) -> Attempt:
-    """The last attempt that a log tells of; a missing file or one that no stage wrote is `waiting`.
+def stage_status(log: Path) -> Status:
+    """How the last attempt at the stage with this log went; without a record it is `waiting`."""
+    record = log.with_suffix(SUFFIX)
+    attempts = read_attempts(record)
+    if not attempts:
+        return Status(State.WAITING)
+    last = attempts[-1]
+    if last.end == FINISHED:
+        return Status(State.DONE)
+    if last.end:
+        return Status(State.STOPPED if last.end == STOPPED else State.FAILED, last.reason)
+    if _lives(last, record):
+        return Status(State.RUNNING)
+    return Status(State.KILLED, f"ended without a word: killed, out of memory or a crash; see {log}")
 
-    Only the beginning and the last 64 KiB are read, so that a huge log costs no more than a small one.
-    """
+
+def _lives(attempt: Attempt, record: Path) -> bool:
+    if attempt.machine != machine():
+        return abs(time.time() - record.stat().st_mtime) < _SILENT_SECONDS
     try:
-        with log.open("rb") as file:
-            return _read(file, log)
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        return Attempt(State.WAITING, "" if missing else f"cannot read {log}: {error.strerror}")
-
-
-def _read(file: BinaryIO, log: Path) -> Attempt:
-    tail = _tail(file)
-    headers = _headers(tail)
-    if not headers and not _headers(_first_line(file)):
-        return Attempt(State.WAITING)
-    attempts = max(len(headers), 1)
-    if end := _end(tail):
-        state = State(end[3].decode()) if end[3] else State.DONE
-        return Attempt(state, (end[4] or b"").decode(errors="replace"), end[1].decode(), attempts)
-    begun = headers[-1] if headers else ""
-    # Only a log without an end is probed: a probe that meets a starting stage would make it give up.
-    state, reason = (State.RUNNING, "") if _notes_elsewhere(log) else _without_end(file)
-    return Attempt(state, reason and f"{reason}; see {log}", begun, attempts)
-
-
-def _tail(file: BinaryIO) -> bytes:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _TAIL))
-    return file.read(_TAIL)
-
-
-def _first_line(file: BinaryIO) -> bytes:
-    file.seek(0)
-    return file.readline(512)
-
-
-def _headers(text: bytes) -> list[str]:
-    """When each attempt began; a header may follow on the half line that a killed attempt left."""
-    times = (text[max(0, match.start() - 19) : match.start()] for match in _HEADER.finditer(text))
-    return [time.decode() for time in times if re.fullmatch(_TIME, time)]
-
-
-def _end(text: bytes) -> re.Match[bytes] | None:
-    """The last line that has a time, if it is the end of an attempt; what follows it is no stage's."""
-    timed = next((line for line in reversed(text.split(b"\n")) if re.search(_TIME, line)), b"")
-    return _END.search(timed)
-
-
-def _notes_elsewhere(log: Path) -> bool:
-    """Whether a stage runs on another machine, whose locks may not be seen here."""
-    path = log.with_suffix(SUFFIX)
-    attempts = read_usage(path)
-    if not attempts or attempts[-1].end or attempts[-1].host == socket.gethostname():
+        process = psutil.Process(attempt.process)
+        begun = datetime.strptime(attempt.started, _TIME).replace(tzinfo=UTC).timestamp()
+        return abs(process.create_time() - begun) < _SAME_START and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, ValueError):
         return False
-    return time.time() - path.stat().st_mtime < 4 * NOTE_SECONDS
 
 
-def _without_end(file: BinaryIO) -> tuple[State, str]:
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return State.RUNNING, ""
-    except OSError:
-        return State.KILLED, "no end yet, and this file system has no locks: killed, or still running"
-    return State.KILLED, "ended without a word: killed, out of memory or a crash"
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def _as_text(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime(_TIME)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from splatdag.workflow.attempts import this_attempt
 from splatdag.workflow.options import Options, flags
-from splatdag.workflow.usage import this_attempt
 
 _OF_JOB = ("threads", "gpu_class", "run_id", "sample")
 """Options of `Job` that results depend on."""

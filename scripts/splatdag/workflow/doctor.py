@@ -1,10 +1,9 @@
-"""What a killed Snakemake left in a folder: a lock, stages that still run, jobs in Slurm, outputs without an end."""
+"""What a killed Snakemake left in a folder: a lock, stages that still run, jobs in Slurm, stages that were killed."""
 
 from __future__ import annotations
 
 import os
 import time
-from base64 import urlsafe_b64decode
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,10 +11,11 @@ from pathlib import Path
 
 import psutil
 
+from splatdag.workflow.attempts import SUFFIX, State, stage_status
 from splatdag.workflow.slurm import LiveJob
 
 _NAMED = 10
-"""Jobs or outputs that are listed at most."""
+"""Jobs or stages that are listed at most."""
 _THEMSELVES = ("splatdag.commands.doctor", "splatdag.commands.status")
 """Modules that are no work."""
 
@@ -30,7 +30,7 @@ def advice(folder: Path, jobs: list[LiveJob], cancelled: bool = False) -> list[s
     """
     running = list(_controllers(folder))
     stages = [] if running else list(_orphans(folder))
-    cut_off = [] if running or stages or jobs else unfinished(folder)
+    cut_off = [] if running or stages or jobs else killed(folder / "logs")
     age = lock_age(folder)
     lines: list[str] = []
     if running:
@@ -61,8 +61,8 @@ def advice(folder: Path, jobs: list[LiveJob], cancelled: bool = False) -> list[s
         ]
     if cut_off:
         lines += [
-            f"a run was killed while it made {len(cut_off)} outputs; the next makes them (trainings go on):",
-            *(f"    {output}" for output in cut_off[:_NAMED]),
+            f"{len(cut_off)} stages were killed; the next run makes what they were to make (trainings go on):",
+            *(f"    {log}" for log in cut_off[:_NAMED]),
             *([f"    and {len(cut_off) - _NAMED} more"] if len(cut_off) > _NAMED else []),
             "    snakemake --rerun-incomplete    # as you ran it before; the profiles here have the flag already",
         ]
@@ -87,11 +87,10 @@ def lock_age(folder: Path) -> str | None:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
-def unfinished(folder: Path) -> list[str]:
-    """Outputs of jobs that began and of which Snakemake never saw the end; it keeps a file for each."""
-    marks = folder / ".snakemake" / "incomplete"
-    names = (path.relative_to(marks).as_posix() for path in marks.rglob("*") if path.is_file())
-    return sorted(urlsafe_b64decode(name.replace("/", "").replace("@", "")).decode() for name in names)
+def killed(logs: Path) -> list[Path]:
+    """Logs of the stages whose last attempt was killed."""
+    found = (record.with_name(f"{record.name.removesuffix(SUFFIX)}.log") for record in logs.rglob(f"*{SUFFIX}"))
+    return sorted(log for log in found if stage_status(log).state is State.KILLED)
 
 
 def _controllers(folder: Path) -> Iterator[int]:

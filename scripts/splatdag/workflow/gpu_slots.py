@@ -11,8 +11,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from splatdag.workflow.attempts import this_attempt
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.usage import this_attempt
 
 logger = logging.getLogger(__name__)
 JOBS_PER_GPU = "SPLATDAG_JOBS_PER_GPU"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.lock import locked
 from splatdag.workflow.publish import complete, write_text
 from splatdag.workflow.result_dirs import check_link, links_of_pair
 from splatdag.workflow.stage import Job, run
@@ -29,7 +27,7 @@ def main(run_dir: Path, link: Path, receipt: Path, job: Job) -> None:
     if not run_dir.is_dir():
         raise UserError(f"run_dir: no such folder: {run_dir}")
     receipt.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(receipt.parent):
+    with locked(receipt.parent / ".links.lock"):  # those of a capture's runs are made one after the other
         _replace(link, run_dir)
     write_text(receipt, f"{link}\n")
     logger.info("%s is %s", link, run_dir)
@@ -50,20 +48,10 @@ def _replace(link: Path, run_dir: Path) -> None:
     _link(link, run_dir)
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock: the links of a capture's runs are made one after the other."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _link(link: Path, run_dir: Path) -> None:
     """Make a link, relative, so that it and the run can be moved together."""
     with complete(link) as temporary:
+        temporary.unlink()
         temporary.symlink_to(os.path.relpath(run_dir.resolve(), link.parent.resolve()), target_is_directory=True)
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from splatdag.workflow.attempts import Attempt, this_attempt
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.command_line import this_command
 from splatdag.workflow.options import Options
 from splatdag.workflow.publish import write_json
-from splatdag.workflow.usage import Usage, this_attempt
 from splatdag.workflow.weights import Weights
 
 _PACKAGES = ("splatdag", "torch", "numpy", "numba", "gsplat", "pycolmap", "opencv-python-headless")
@@ -117,7 +117,7 @@ class Manifest(BaseModel):
     """How the training ended: `finished`; or `cuda_oom`, in a manifest that lies in `state/`."""
     finished: str
     """When, in UTC."""
-    usage: list[Usage] = []
+    usage: list[Attempt] = []
     """What every attempt at each part used since it last finished, those that failed or were killed among them."""
     parts: list[Part] = []
     """The processes that made the run, in order."""
@@ -167,7 +167,7 @@ def manifest_of(
         peak_memory_mb={"host": round(peak_resident_mb(), 1), **(device_memory_mb or {})},
         finished=now(),
         exit_reason=exit_reason,
-        usage=[usage.model_copy(update={"part": name}) for usage in (attempt.all(exit_reason) if attempt else [])],
+        usage=attempt.all(exit_reason) if attempt else [],
         parts=[
             Part(
                 **{"name": name, "stage": stage, "code": code, "inputs": inputs},

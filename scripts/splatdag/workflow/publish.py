@@ -1,55 +1,53 @@
 """Every output is complete or absent: write beside it, flush, rename; a full disk is an error that names the file.
 
-What is read back is JSON or one line. A kill -9 leaves a hidden `.partial` file or folder: the next process that writes
-into the same folder removes it.
+What is read back is JSON or one line. A kill -9 leaves a hidden `.<name>.partial` file or folder, which the next
+attempt overwrites.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
-import re
 import shutil
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.lock import is_at, lock
 from splatdag.workflow.small_file import read_small
 
 _MAX_DIGITS = 300
 _MAX_BYTES = 256 << 20
 """Of a JSON file, also of metrics of many thousand photos."""
 _PAGE_BYTES = 4096
-_PARTIAL = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)\.partial(\..*)?")
-"""What is being written, by which thread of which machine."""
-_SILENT_SECONDS = 86_400.0
-"""What a thread of another machine has not written to for so long is left by a dead one."""
+_UNTOUCHED = 0
+"""Time of a partial file to which nothing has been written."""
 
 
 @contextmanager
 def complete(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well it replaces `path`, else it is removed.
 
-    The temporary name keeps the suffix and is hidden. File and folder are flushed to disk, so that a published file
-    survives a power cut whole.
+    The temporary name keeps the suffix and is hidden; another process that writes the same is waited for. File and
+    folder are flushed to disk, so that a published file survives a power cut whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _partial(path)
-    try:
-        with _disk_named(path, temporary):
-            yield temporary
-            _flush(temporary)
+    with _alone(temporary):
+        try:
+            with _disk_named(path, temporary):
+                yield temporary
+                if temporary.stat().st_mtime == _UNTOUCHED:
+                    raise FileNotFoundError(errno.ENOENT, "nothing was written", str(path))
+                _flush(temporary)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         temporary.replace(path)
         _flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -57,6 +55,8 @@ def complete_folder(path: Path) -> Iterator[Path]:
     """Give a hidden folder beside `path`, which replaces it when the block ends well and is removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
+    if partial.exists():
+        shutil.rmtree(partial)
     partial.mkdir()
     try:
         with _disk_named(path, partial):
@@ -79,38 +79,23 @@ def filled_folder(path: Path) -> Iterator[Path]:
 
 
 def _partial(path: Path) -> Path:
-    """Where this thread writes what is to become `path`; what a thread that is dead left beside it is removed."""
-    _remove_left(path.parent.absolute())
-    return path.with_name(f".{path.stem}.{machine()}-{threading.get_native_id()}.partial{path.suffix}")
+    """Where what is to become `path` is written."""
+    return path.with_name(f".{path.stem}.partial{path.suffix}")
 
 
-@cache
-def _remove_left(folder: Path) -> None:
-    """Remove what dead threads left in a folder; once in a process."""
-    for left in folder.iterdir():
-        found = _PARTIAL.fullmatch(left.name)
-        with suppress(OSError):  # its writer has just ended, another process removes it, too, or it is another user's
-            if found and _is_dead(left, found[1], int(found[2])):
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-
-
-def _is_dead(left: Path, where: str, thread: int) -> bool:
-    if where != machine():
-        return abs(time.time() - left.lstat().st_mtime) > _SILENT_SECONDS
-    try:
-        os.kill(thread, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False  # another user's
-    return thread == threading.get_native_id()  # it has another's number, and has not begun to write
-
-
-@cache
-def machine() -> str:
-    """Where numbers of processes and threads count: this machine since it was started, and this container."""
-    names = Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())
-    return hashlib.sha256("".join(names).encode()).hexdigest()[:8]
+@contextmanager
+def _alone(partial: Path) -> Iterator[None]:
+    """Make an empty partial file, and hold its lock; waits for another process that writes it."""
+    while True:
+        if partial.is_symlink():  # left by a kill
+            partial.unlink(missing_ok=True)
+        with partial.open("ab") as file:
+            lock(file, wait=True)
+            if is_at(file, partial):
+                file.truncate(0)
+                os.utime(file.fileno(), (_UNTOUCHED, _UNTOUCHED))
+                yield
+                return
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import inspect
 import io
 import logging
@@ -23,15 +22,14 @@ from typing import IO, Annotated, Any
 import tyro
 from pydantic import Field, ValidationError, field_validator
 
+from splatdag.workflow.attempts import FAILED, FINISHED, STOPPED, recorded
 from splatdag.workflow.config_file import flag_value, options_before_flags
 from splatdag.workflow.errors import RESUMABLE, USER_ERROR, Stopped, UserError
 from splatdag.workflow.hang_up import stop_on_hang_up
+from splatdag.workflow.lock import lock
 from splatdag.workflow.manifest import RunId, processor_name
 from splatdag.workflow.options import Options, explained, with_unset
-from splatdag.workflow.usage import counted
 
-STARTED, FINISHED, FAILED, STOPPED = "started", "finished", "failed", "stopped"
-"""The words that open a log's lines about an attempt; `status` reads them."""
 FILE_ONLY = {"file_only": True}
 """Marks a log record that is not for the terminal."""
 logger = logging.getLogger(__name__)
@@ -77,11 +75,12 @@ def run(main: Callable[..., None]) -> None:
         except OSError as error:
             raise SystemExit(_report(f"--log: {error.strerror}: {error.filename or job.log}")) from None
         gpus = arguments.get("device_count", 0)
-        with counted(job.log, processor_name(), job.threads, gpus, job.gpu_class, arguments) as attempt:
+        module = _module_name(main).removeprefix("splatdag.")
+        with recorded(module, job.log, processor_name(), job.threads, gpus, job.gpu_class, job.run_id) as attempt:
+            attempt.arguments = arguments
             for line in lines:
                 logger.info("%s", line)
-            code = _attempt(main, arguments, job)
-            attempt.end = {0: FINISHED, RESUMABLE: STOPPED}.get(code, FAILED)
+            code, attempt.end, attempt.reason = _attempt(main, arguments, job)
         raise SystemExit(code)
 
 
@@ -149,7 +148,8 @@ def _check_refused(main: Callable[..., None], arguments: list[str]) -> None:
                 raise SystemExit(_report(f"command line: --{flag}: {reason}"))
 
 
-def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> int:
+def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> tuple[int, str, str]:
+    """Run a stage: exit code, how it ended, and why if not well."""
     begin = time.monotonic()
     try:
         signal.signal(signal.SIGTERM, _raise_stopped)
@@ -157,29 +157,30 @@ def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> 
         main(**arguments)
         signal.signal(signal.SIGTERM, lambda number, frame: None)  # the work is done
     except (Exception, Stopped, KeyboardInterrupt) as error:
-        code, words = _end(error)
+        code, end, reason = _end(error)
         expected = isinstance(error, UserError | Stopped | KeyboardInterrupt)
         if job.debug or not expected:
             logger.error("%s", traceback.format_exc(), extra={} if job.debug else FILE_ONLY)
-        logger.error("%s", " ".join(words.split()))
-        return code
+        reason = " ".join(reason.split())
+        logger.error("%s: %s", end, reason)
+        return code, end, reason
     logger.info("%s in %.1f s", FINISHED, time.monotonic() - begin)
-    return 0
+    return 0, FINISHED, ""
 
 
-def _end(error: BaseException) -> tuple[int, str]:
-    """Exit code and closing words of an attempt that did not finish."""
+def _end(error: BaseException) -> tuple[int, str, str]:
+    """Exit code of an attempt that did not finish, how it ended, and why."""
     if isinstance(error, UserError):
-        return USER_ERROR, f"{FAILED}: {error}"
+        return USER_ERROR, FAILED, str(error)
     if isinstance(error, Stopped):
-        return RESUMABLE, f"{STOPPED}: {error}"
+        return RESUMABLE, STOPPED, str(error)
     if isinstance(error, KeyboardInterrupt):
-        return 130, f"{FAILED}: interrupted"
+        return 130, FAILED, "interrupted"
     if isinstance(error, MemoryError):
-        return 1, f"{FAILED}: out of memory; give the job more memory or lower data size (data_factor)"
+        return 1, FAILED, "out of memory; give the job more memory or lower data size (data_factor)"
     if isinstance(error, OSError) and error.filename:
-        return 1, f"{FAILED}: {error.strerror}: {error.filename}"
-    return 1, f"{FAILED}: {type(error).__name__}: {error}"
+        return 1, FAILED, f"{error.strerror}: {error.filename}"
+    return 1, FAILED, f"{type(error).__name__}: {error}"
 
 
 def _raise_stopped(number: int, frame: Any) -> None:
@@ -197,7 +198,7 @@ def _module_name(main: Callable[..., None]) -> str:
 
 
 class _logging_to(ExitStack):  # noqa: N801 - used as a context manager, like contextlib's
-    """Send log lines to the terminal and to the log file, whose lock says that the stage is running."""
+    """Send log lines to the terminal and to the log file, whose lock keeps a second process from running the stage."""
 
     def __init__(self, log: Path | None, stage: str) -> None:
         super().__init__()
@@ -217,7 +218,7 @@ class _logging_to(ExitStack):  # noqa: N801 - used as a context manager, like co
             root.addHandler(file)
             self.callback(root.removeHandler, file)
             begun = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-            print(f"{begun} {STARTED} {stage} (process {os.getpid()})", file=stream)
+            print(f"{begun} started {stage} (process {os.getpid()})", file=stream)
             print(f"{begun} {shlex.join(sys.argv[1:])}", file=stream, flush=True)
 
 
@@ -270,18 +271,9 @@ def _utc(pattern: str) -> logging.Formatter:
 def _locked(log: Path) -> IO[str]:
     log.parent.mkdir(parents=True, exist_ok=True)
     stream = log.open("a", encoding="utf-8")
-    for patience in (0.2, 0.8, None):
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if patience is None:
-                stream.close()
-                raise UserError(f"{log}: another process is running this stage; wait for it or stop it") from None
-            time.sleep(patience)  # `status` holds the lock for a moment when it looks
-        except OSError:
-            break  # a file system without locks: status then can't tell a running stage from a killed one
-        else:
-            break
+    if not lock(stream):
+        stream.close()
+        raise UserError(f"{log}: another process is running this stage; wait for it or stop it")
     return stream
 
 

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from splatdag.workflow.doctor import unfinished
+from splatdag.workflow.errors import Stopped
+from splatdag.workflow.lock import exclusive
 
 
-def remove_states(runs: Iterable[Iterable[str]], folder: Path = Path()) -> None:
-    """Remove the `state/` beside the outputs of each run of which nothing is missing and nobody is at work.
+def remove_states(ended: Iterable[Iterable[str]]) -> None:
+    """Remove the `state/` beside the outputs of each job that has ended well and in whose folder nobody works.
 
     Args:
-        runs: the outputs of each.
-        folder: where Snakemake is run.
+        ended: outputs of each such job.
     """
-    open_ = set(unfinished(folder))
-    for outputs in runs:
-        for state in {(folder / output).parent / "state" for output in outputs}:
-            if (
-                (state / "checkpoint.pt").exists()  # looked for first: most jobs of a large run have none
-                and not (state / "lease.json").exists()
-                and open_.isdisjoint(outputs)
-                and all((folder / output).exists() for output in outputs)
-            ):
-                shutil.rmtree(state, ignore_errors=True)
+    for outputs in ended:
+        for state in {Path(output).parent / "state" for output in outputs}:
+            if (state / "checkpoint.pt").exists():
+                with suppress(Stopped), exclusive(state):
+                    shutil.rmtree(state, ignore_errors=True)

@@ -16,10 +16,10 @@ from splatdag.driving.training.checkpoints import learnt_options, load_ckpt, loa
 from splatdag.driving.training_options import EvaluateOptions
 from splatdag.splats.devices import use_device
 from splatdag.training.devices import device_memory_mb, device_name
+from splatdag.workflow.attempts import process_seconds
 from splatdag.workflow.digests import file_digest
 from splatdag.workflow.manifest import Manifest, RunId, manifest_of
 from splatdag.workflow.stage import Job, run
-from splatdag.workflow.usage import process_seconds
 from splatdag.workflow.user_cache import user_cache
 
 logger = logging.getLogger(__name__)

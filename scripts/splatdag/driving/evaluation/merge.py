@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from splatdag.driving.evaluation.measure_and_publish import MEASURED, check_place, publish_run
 from splatdag.driving.evaluation.scores import Row
+from splatdag.workflow.attempts import process_seconds
 from splatdag.workflow.digests import file_digest
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import Manifest, RunId, manifest_of, merged, processor_name
 from splatdag.workflow.publish import read_json, write_json
 from splatdag.workflow.stage import Job, run
-from splatdag.workflow.usage import process_seconds
 
 STAGE = "driving.evaluation.merge"
 

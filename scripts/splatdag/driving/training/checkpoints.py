@@ -38,6 +38,7 @@ def save_checkpoint(run_dir: Path, state: dict[str, Any], options: LearnOptions)
     }
     write_tensors(path, checkpoint)
     with complete(run_dir / LAST) as temporary:
+        temporary.unlink()
         os.link(path, temporary)
 
 
