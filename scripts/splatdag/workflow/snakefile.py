@@ -122,30 +122,6 @@ def prepare_environment() -> None:
     _put_first("PYTHONPATH", str(Path(splatdag.__file__).resolve().parent.parent))
 
 
-def forgive_clocks() -> None:
-    """Give what a job made the time of its newest input, where it is older than that: clocks differ.
-
-    Snakemake 9.27 would remove it, in each attempt, also for inputs that are `ancient`.
-    """
-    from snakemake.dag import DAG
-
-    async def check_output_mtime(self: Any, job: Any, expanded_output: list[Any]) -> None:
-        times = [
-            (await path.mtime_uncached(skip_storage=True)).local() for path in job.input if await path.exists_local()
-        ]
-        newest = max(times, default=0.0)
-        behind = {path: newest - Path(path).stat().st_mtime for path in expanded_output if await path.exists_local()}
-        late = {path: seconds for path, seconds in behind.items() if seconds > 0}
-        for path in late:
-            os.utime(path, (newest, newest))
-        if late:
-            path, seconds = next(iter(late.items()))
-            told = f"{path}: {seconds:.0f} s older than an input, so clocks differ"
-            tell([f"{told}; outputs of {job.rule.name} got its time"])
-
-    DAG.check_output_mtime = check_output_mtime
-
-
 def share_gpus(limits: MutableMapping[str, Any]) -> None:
     """Let the profile's `gpu` limit the GPUs that stages use, and `jobs_per_gpu` say how many jobs share one.
 
