@@ -18,14 +18,14 @@ from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.errors import USER_ERROR, UserError
 from splatdag.workflow.gpu_slots import CPU_BUILD, JOBS_PER_GPU, check_gpus, jobs_per_gpu
 from splatdag.workflow.options import Options
-from splatdag.workflow.patient_executor import mend_executor
 from splatdag.workflow.profiles import (
     FOLDER,
+    SLURM_EXECUTORS,
     allowed_rules,
     profile_folder,
     requested_profile,
+    slurm_executor,
     started_in,
-    submits_to_slurm,
 )
 from splatdag.workflow.site import GPU_CLASSES, Site, check_requests, request
 from splatdag.workflow.slurm import accounts, live_jobs, partitions
@@ -77,9 +77,11 @@ def prepare_slurm(arguments: Sequence[str], folder: Path) -> None:
     Raises:
         UserError: the jobs, and what to do.
     """
-    if not submits_to_slurm(arguments):
+    executor = slurm_executor(arguments)
+    if executor is None:
         return
-    mend_executor()
+    if executor != SLURM_EXECUTORS[0]:
+        tell([f"--executor {executor} loses its jobs where Slurm does not answer; {SLURM_EXECUTORS[0]} keeps them"])
     if jobs := live_jobs(folder):
         some = ", ".join(f"{job.job_id} {job.what}" for job in jobs[:3]) + (", …" if len(jobs) > 3 else "")
         raise UserError(
@@ -94,7 +96,7 @@ def check_slurm(workflow: Any, site_file: Path) -> None:
     Raises:
         UserError: what to edit.
     """
-    if type(workflow.executor_settings).__module__ == "snakemake_executor_plugin_slurm":
+    if workflow.executor_plugin.name in SLURM_EXECUTORS:
         one_of_each = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
         asked = {rule: one_of_each[rule].resources for rule in sorted(one_of_each)}  # the same message each time
         check_requests(asked, partitions(), accounts(), site_file)
