@@ -40,7 +40,7 @@ rule captures_ckpts:
 rule extract_frames:
     """Take the sharpest photos from a capture's video."""
     input:
-        video=captures.video,
+        video=made(captures.video),
     output:
         receipt=captures.output("extract_frames"),
     log:
@@ -53,19 +53,20 @@ rule extract_frames:
     resources:
         **captures.resources("extract_frames"),
     params:
+        video=path_of(captures.video),
         data=captures.video_digest,
         flags=captures.frames_flags,
         code=captures.code("extract_frames"),
         out=subpath(output.receipt, parent=True),
     shell:
-        "exec python -m splatdag.captures.frames --video {input.video:q} --out {params.out:q}"
+        "exec python -m splatdag.captures.frames --video {params.video:q} --out {params.out:q}"
         " --threads {threads} --run-id captures/{wildcards.capture}/ --log {log:q} {params.flags:q}"
 
 
 rule pose_capture:
     """Find the cameras of a capture's photos, or check the COLMAP model that comes with them."""
     input:
-        data=captures.data,
+        data=made(captures.data),
     output:
         cameras="<results>/captures/{capture}/sparse/0/cameras.bin",
         images="<results>/captures/{capture}/sparse/0/images.bin",
@@ -83,7 +84,7 @@ rule pose_capture:
         **captures.resources("pose_capture"),
     params:
         data=captures.photos_digest,
-        data_dir=folder_of("data"),
+        data_dir=path_of(captures.data),
         flags=captures.pose_flags,
         code=captures.code("pose_capture"),
     shell:
@@ -94,7 +95,7 @@ rule pose_capture:
 rule train_capture:
     """Train Gaussians on one posed capture; resumes after a kill."""
     input:
-        data=captures.data,
+        data=made(captures.data),
         cameras=rules.pose_capture.output.cameras,
         images=rules.pose_capture.output.images,
         points=rules.pose_capture.output.points,
@@ -119,7 +120,7 @@ rule train_capture:
     params:
         data=captures.training_digest,
         split=captures.split_digest,
-        data_dir=folder_of("data"),
+        data_dir=path_of(captures.data),
         sample=captures.sample,
         flags=captures.train_flags,
         code=captures.code("train_capture"),
@@ -134,7 +135,7 @@ rule train_capture:
 rule evaluate_capture:
     """Evaluate a run on another COLMAP dataset of the same scene, in the same world frame."""
     input:
-        data=captures.eval_data,
+        data=made(captures.eval_data),
         manifest=rules.train_capture.output.manifest,
     output:
         metrics="<results>/captures/{capture}/{variant}/eval_on_{eval_name}/metrics.json",
@@ -153,12 +154,13 @@ rule evaluate_capture:
         **captures.resources("evaluate_capture"),
     params:
         data=captures.eval_digest,
+        data_dir=path_of(captures.eval_data),
         sample=captures.sample,
         flags=captures.eval_flags,
         code=captures.code("evaluate_capture"),
         run=subpath(input.manifest, parent=True),
     shell:
-        "exec python -m splatdag.scene.evaluate --run {params.run:q} --data-dir {input.data:q}"
+        "exec python -m splatdag.scene.evaluate --run {params.run:q} --data-dir {params.data_dir:q}"
         " --result-dir {params.run:q}/eval_on_{wildcards.eval_name:q}"
         " --run-id captures/{wildcards.capture}/{wildcards.variant}/eval_on_{wildcards.eval_name}"
         " --sample={params.sample:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
@@ -168,9 +170,9 @@ rule evaluate_capture:
 rule evaluate_ckpt:
     """Evaluate a file of splats from anywhere: a checkpoint with those of its other ranks, or a PLY file."""
     input:
-        data=captures.ckpt_data,
-        splats=captures.ckpt_file,
-        trained_on=captures.ckpt_trained_on,
+        data=made(captures.ckpt_data),
+        splats=made(captures.ckpt_file),
+        trained_on=made(captures.ckpt_trained_on),
     output:
         metrics="<results>/captures/{ckpt}/ckpt/metrics.json",
         preview="<results>/captures/{ckpt}/ckpt/preview.jpg",
@@ -188,6 +190,8 @@ rule evaluate_ckpt:
         **captures.resources("evaluate_ckpt"),
     params:
         data=captures.ckpt_data_digest,
+        data_dir=path_of(captures.ckpt_data),
+        splats=path_of(captures.ckpt_file),
         digest=captures.ckpt_digest,
         trained_on=captures.ckpt_trained_on_digest,
         kind=captures.ckpt_kind,
@@ -195,7 +199,7 @@ rule evaluate_ckpt:
         code=captures.code("evaluate_ckpt"),
         out=subpath(output.manifest, parent=True),
     shell:
-        "exec python -m splatdag.scene.evaluate --{params.kind} {input.splats:q} --data-dir {input.data:q}"
+        "exec python -m splatdag.scene.evaluate --{params.kind} {params.splats:q} --data-dir {params.data_dir:q}"
         " --result-dir {params.out:q} --run-id captures/{wildcards.ckpt}/ckpt --device-count {resources.devices}"
         " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
 

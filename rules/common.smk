@@ -9,7 +9,7 @@ from splatdag.areas import AREAS, Plans, all_rules
 from splatdag.config import notice_lines, notices, read_config
 from splatdag.hub.targets import check_token
 from splatdag.workflow import snakefile
-from splatdag.workflow.area import RECEIPT, Context
+from splatdag.workflow.area import RECEIPT, Context, Own
 from splatdag.workflow.backend import check_installed
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.digests import digest_of_files
@@ -26,7 +26,6 @@ from splatdag.workflow.yaml_text import check_config_file
 HERE = Path(str(workflow.current_basedir)).parent  # ours, also as a module of another workflow
 
 snakefile.prepare_environment()
-snakefile.forgive_clocks()
 
 
 with snakefile.one_line_errors():
@@ -85,15 +84,26 @@ RECEIPTS = (RECEIPT, "frames.json")
 """Written last into folders that rules make; they stand for these as outputs and inputs, since Snakemake compares files."""
 
 
-def folder_of(name):
-    """The folder that an input names: itself, or the one that its receipt lies in."""
+def made(of_job):
+    """An input that a rule makes; what is the user's own is looked for when jobs are planned, but no input."""
 
     @for_every_job
-    def folder(wildcards, input):
-        path = Path(input[name])
+    def files(wildcards):
+        path = of_job(wildcards)
+        return [] if isinstance(path, Own) else path
+
+    return files
+
+
+def path_of(of_job):
+    """The path that a job is given, where that may be the user's own: a file, or the folder of a receipt."""
+
+    @for_every_job
+    def path(wildcards):
+        path = Path(workflow.pathvars.apply(str(of_job(wildcards))))
         return str(path.parent if path.name in RECEIPTS and not path.is_dir() else path)
 
-    return folder
+    return path
 
 
 def finished_runs(wildcards):

@@ -29,7 +29,7 @@ rule driving:
 rule index_pandaset:
     """Cut clips from all driving logs, and from a few; only lists of poses and times and names of files are read."""
     input:
-        logs=driving.data,
+        logs=made(driving.data),
     output:
         full=INDEX_FULL,
         full_lines=lines_of(INDEX_FULL),
@@ -46,7 +46,7 @@ rule index_pandaset:
     resources:
         **driving.resources("index_pandaset"),
     params:
-        data_root=folder_of("logs"),
+        data_root=path_of(driving.data),
         data=driving.lists_digest,
         flags=driving.index_flags,
         code=driving.code("index_pandaset"),
@@ -59,7 +59,7 @@ rule index_pandaset:
 rule index_split:
     """Cut the clips of the logs to train on, or of those to measure on: an edit of one of these trains nothing again."""
     input:
-        logs=driving.data,
+        logs=made(driving.data),
     output:
         index=split_index("{split}"),
         lines=lines_of(split_index("{split}")),
@@ -76,7 +76,7 @@ rule index_split:
     resources:
         **driving.resources("index_split"),
     params:
-        data_root=folder_of("logs"),
+        data_root=path_of(driving.data),
         data=driving.split_digest,
         scenes=driving.split_logs,
         flags=driving.split_flags,
@@ -91,7 +91,7 @@ rule index_split:
 rule check_pandaset:
     """Measure and draw what the driving logs hold: lengths, clocks, frames, lidars, projection, boxes."""
     input:
-        logs=driving.checked_data,
+        logs=made(driving.checked_data),
     output:
         report=driving.output("check_pandaset"),
         table="<results>/driving/check/report.txt",
@@ -106,7 +106,7 @@ rule check_pandaset:
     resources:
         **driving.resources("check_pandaset"),
     params:
-        data_root=folder_of("logs"),
+        data_root=path_of(driving.checked_data),
         data=driving.checked_digest,
         flags=driving.check_flags,
         code=driving.code("check_pandaset"),
@@ -119,8 +119,8 @@ rule check_pandaset:
 rule lift_alignment:
     """Draw the lidar points of one frame over its image, and maps of them: whether lidar, poses and cameras fit."""
     input:
-        logs=driving.data,
-        index=driving.tiny,
+        logs=made(driving.data),
+        index=made(driving.tiny),
     output:
         facts=driving.output("lift_alignment", clip=ALIGNED),
         pictures=expand(
@@ -137,14 +137,15 @@ rule lift_alignment:
     resources:
         **driving.resources("lift_alignment"),
     params:
-        data_root=folder_of("logs"),
+        index=path_of(driving.tiny),
+        data_root=path_of(driving.data),
         data=driving.alignment_digest,
         clips=driving.clips,
         flags=driving.alignment_flags,
         code=driving.code("lift_alignment"),
         out=subpath(output.facts, parent=True),
     shell:
-        "exec python -m splatdag.driving.checks.lift_alignment --index-path {input.index:q}"
+        "exec python -m splatdag.driving.checks.lift_alignment --index-path {params.index:q}"
         " --data-root {params.data_root:q} --out-dir {params.out:q} --threads {threads}"
         " --run-id driving/logs/lift_alignment --log {log:q} {params.flags:q}"
 
@@ -152,8 +153,8 @@ rule lift_alignment:
 rule voxelization:
     """Sort the points of one clip into the network's voxels, count them and draw a map."""
     input:
-        logs=driving.data,
-        index=driving.tiny,
+        logs=made(driving.data),
+        index=made(driving.tiny),
     output:
         facts=driving.output("voxelization", clip=VOXELIZED),
         map=f"<results>/driving/voxelization/{VOXELIZED}/bev_xy.png",
@@ -167,14 +168,15 @@ rule voxelization:
     resources:
         **driving.resources("voxelization"),
     params:
-        data_root=folder_of("logs"),
+        index=path_of(driving.tiny),
+        data_root=path_of(driving.data),
         data=driving.clips_digest,
         clips=driving.clips,
         flags=driving.voxelization_flags,
         code=driving.code("voxelization"),
         out=subpath(output.facts, parent=True),
     shell:
-        "exec python -m splatdag.driving.checks.voxelization --index-path {input.index:q}"
+        "exec python -m splatdag.driving.checks.voxelization --index-path {params.index:q}"
         " --data-root {params.data_root:q} --out-json {output.facts:q} --out-dir {params.out:q} --threads {threads}"
         " --run-id driving/logs/voxelization --log {log:q} {params.flags:q}"
 
@@ -182,8 +184,8 @@ rule voxelization:
 rule lift_log:
     """Lift the frames of one log that clips of the index are given, for trainings; the receipt says what is kept."""
     input:
-        logs=driving.data,
-        index=driving.index_of_log,
+        logs=made(driving.data),
+        index=made(driving.index_of_log),
     output:
         receipt=driving.output("lift_log"),
     log:
@@ -196,14 +198,15 @@ rule lift_log:
     resources:
         **driving.resources("lift_log"),
     params:
-        data_root=folder_of("logs"),
+        index=path_of(driving.index_of_log),
+        data_root=path_of(driving.data),
         data=driving.log_digest,
         clips=driving.clips_of_log,
         flags=driving.lift_flags,
         code=driving.code("lift_log"),
         folder=subpath(output.receipt, parent=True),
     shell:
-        "exec python -m splatdag.driving.clips.lift_logs --index-path {input.index:q} --data-root {params.data_root:q}"
+        "exec python -m splatdag.driving.clips.lift_logs --index-path {params.index:q} --data-root {params.data_root:q}"
         " --scene {wildcards.scene:q} --folder {params.folder:q} --receipt {output.receipt:q} --threads {threads}"
         " --run-id driving/logs/lift --log {log:q} {params.flags:q}"
 

@@ -45,8 +45,8 @@ rule flux4d_flow:
 rule overfit_flux4d:
     """Train Flux4D on one clip and measure it on the same; resumes after a kill."""
     input:
-        logs=driving.data,
-        index=driving.tiny,
+        logs=made(driving.data),
+        index=made(driving.tiny),
     output:
         ckpt="<results>/driving/{overfit}/ckpt_last.pt",
         meta="<results>/driving/{overfit}/meta.json",
@@ -66,7 +66,8 @@ rule overfit_flux4d:
     resources:
         **driving.resources("overfit_flux4d"),
     params:
-        data_root=folder_of("logs"),
+        index=path_of(driving.tiny),
+        data_root=path_of(driving.data),
         data=driving.overfit_digest,
         clips=driving.clips,
         sample=driving.sample,
@@ -76,7 +77,7 @@ rule overfit_flux4d:
         run=subpath(output.manifest, parent=True),
         cache=f"{RESULTS}/driving/lift",
     shell:
-        "exec python -m splatdag.driving.training.overfit --index-path {input.index:q}"
+        "exec python -m splatdag.driving.training.overfit --index-path {params.index:q}"
         " --data-root {params.data_root:q} --output-dir {params.run:q} --run-id {params.run_id:q}"
         " --sample={params.sample:q} --cache-dir {params.cache:q} --device-count {resources.devices}"
         " --gpu-class {resources.gpu_class} --threads {threads} --log {log:q} {params.flags:q}"
@@ -85,9 +86,9 @@ rule overfit_flux4d:
 rule draw_flow:
     """Draw how the Gaussians of a run's clip move in the image."""
     input:
-        logs=driving.data,
-        index=driving.flow_index,
-        ckpt=driving.measured_ckpt,
+        logs=made(driving.data),
+        index=made(driving.flow_index),
+        ckpt=made(driving.measured_ckpt),
     output:
         summary=driving.output("draw_flow"),
     log:
@@ -103,7 +104,8 @@ rule draw_flow:
         **driving.resources("draw_flow"),
     params:
         run_id=driving.run_id,
-        data_root=folder_of("logs"),
+        index=path_of(driving.flow_index),
+        data_root=path_of(driving.data),
         data=driving.flow_digest,
         clips=driving.clips,
         flags=driving.flow_flags,
@@ -113,7 +115,7 @@ rule draw_flow:
         out=subpath(output.summary, parent=True),
         cache=f"{RESULTS}/driving/lift",
     shell:
-        "exec python -m splatdag.driving.evaluation.flow --index-path {input.index:q} --data-root {params.data_root:q}"
+        "exec python -m splatdag.driving.evaluation.flow --index-path {params.index:q} --data-root {params.data_root:q}"
         " --ckpt {params.ckpt:q} --out-dir {params.out:q} --cache-dir {params.cache:q}"
         " --device-count {resources.devices} --gpu-class {resources.gpu_class} --threads {threads}"
         " --run-id {params.run_id:q} --log {log:q}"
@@ -123,8 +125,8 @@ rule draw_flow:
 rule train_flux4d:
     """Train Flux4D on the clips of all logs but those to measure on; resumes after a kill."""
     input:
-        logs=driving.data,
-        index=driving.training_index,
+        logs=made(driving.data),
+        index=made(driving.training_index),
         points=driving.training_points,
     output:
         ckpt="<results>/driving/{run}/ckpt_last.pt",
@@ -142,7 +144,8 @@ rule train_flux4d:
     resources:
         **driving.resources("train_flux4d"),
     params:
-        data_root=folder_of("logs"),
+        index=path_of(driving.training_index),
+        data_root=path_of(driving.data),
         data=driving.training_digest,
         clips=driving.training_clips,
         sample=driving.sample,
@@ -152,7 +155,7 @@ rule train_flux4d:
         run=subpath(output.meta, parent=True),
         cache=f"{RESULTS}/driving/lift",
     shell:
-        "exec python -m splatdag.driving.training.train --index-path {input.index:q} --data-root {params.data_root:q}"
+        "exec python -m splatdag.driving.training.train --index-path {params.index:q} --data-root {params.data_root:q}"
         " --output-dir {params.run:q} --run-id {params.run_id:q} --sample={params.sample:q}"
         " --cache-dir {params.cache:q} --device-count {resources.devices} --gpu-class {resources.gpu_class}"
         " --threads {threads} --log {log:q} {params.flags:q}"
@@ -161,10 +164,10 @@ rule train_flux4d:
 rule evaluate_flux4d:
     """Measure a run of Flux4D on the test clips of one log."""
     input:
-        logs=driving.data,
-        index=driving.test_index,
+        logs=made(driving.data),
+        index=made(driving.test_index),
         points=rules.lift_log.output.receipt,
-        ckpt=driving.measured_ckpt,
+        ckpt=made(driving.measured_ckpt),
     output:
         measured=driving.output("evaluate_flux4d"),
     log:
@@ -180,7 +183,8 @@ rule evaluate_flux4d:
         **driving.resources("evaluate_flux4d"),
     params:
         run_id=driving.run_id,
-        data_root=folder_of("logs"),
+        index=path_of(driving.test_index),
+        data_root=path_of(driving.data),
         data=driving.measured_digest,
         clips=driving.measured_clips,
         flags=driving.evaluate_flags,
@@ -191,7 +195,7 @@ rule evaluate_flux4d:
         out=subpath(output.measured, parent=True),
         cache=subpath(input.points, parent=True),
     shell:
-        "exec python -m splatdag.driving.evaluation.evaluate --index-path {input.index:q}"
+        "exec python -m splatdag.driving.evaluation.evaluate --index-path {params.index:q}"
         " --data-root {params.data_root:q} --ckpt {params.ckpt:q} --scene {wildcards.scene:q}"
         " --out-dir {params.out:q} --sample={params.sample:q} --cache-dir {params.cache:q}"
         " --device-count {resources.devices} --gpu-class {resources.gpu_class} --threads {threads}"
@@ -202,7 +206,7 @@ rule evaluate_flux4d:
 rule merge_flux4d:
     """Make one run of what was measured of its logs."""
     input:
-        index=driving.test_index,
+        index=made(driving.test_index),
         of_run=driving.merged_with,
         measured=driving.measured_rows,
     output:
@@ -219,6 +223,7 @@ rule merge_flux4d:
     resources:
         **driving.resources("merge_flux4d"),
     params:
+        index=path_of(driving.test_index),
         scenes=driving.measured_logs,
         code=driving.code("merge_flux4d"),
         run=subpath(output.manifest, parent=True),
@@ -227,8 +232,8 @@ rule merge_flux4d:
         run_id=driving.run_id,
     shell:
         "exec python -m splatdag.driving.evaluation.merge --run-dir {params.run:q} --ckpt {params.ckpt:q}"
-        ""
-        " --run-id {params.run_id:q} --sample={params.sample:q} --index-path {input.index:q} --threads {threads} --log {log:q}"
+        " --run-id {params.run_id:q} --sample={params.sample:q} --index-path {params.index:q} --threads {threads}"
+        " --log {log:q}"
         " --scenes {params.scenes:q}"
 
 

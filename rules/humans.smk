@@ -12,7 +12,7 @@ HUMANS_ROOT = results_root(CONFIG.sharing, RESULTS)
 rule record_epoch:
     """Record one task of one epoch of a run of the human trainer."""
     input:
-        run=humans.run,
+        run=made(humans.run),
     output:
         recording=f"{HUMANS_ROOT}/{{scene}}/{{exp}}/rerun/{{recording}}_{{epoch}}.rrd",
     log:

@@ -20,6 +20,7 @@ from splatdag.workflow.area import (
     Context,
     CpuResources,
     GpuResources,
+    Own,
     OwnResources,
     Plan,
     PlannedRun,
@@ -29,7 +30,6 @@ from splatdag.workflow.area import (
     sample_digest,
     sample_of,
     sample_receipt,
-    touchable,
 )
 from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.digests import contents_digest, digest_of_files, digest_of_folder
@@ -287,7 +287,7 @@ class CapturesPlan(Plan):
         of_ckpt = self._ckpt(wildcards)
         if not of_ckpt.file.is_file():
             raise UserError(f"config.captures.ckpts.{wildcards.ckpt}.{of_ckpt.kind}: no such file: {of_ckpt.file}")
-        return touchable(of_ckpt.file)
+        return Own(of_ckpt.file)
 
     def ckpt_digest(self, wildcards: Any) -> str:
         """Digest of a file of splats and of what is read with it: a checkpoint's other ranks and settings.
@@ -315,7 +315,7 @@ class CapturesPlan(Plan):
             return []
         if PhotoSet(Path(trained_on)).model is None:
             raise UserError(f"config.captures.ckpts.{wildcards.ckpt}.trained_on: no COLMAP model in {trained_on}")
-        return touchable(trained_on)
+        return Own(trained_on)
 
     def ckpt_trained_on_digest(self, wildcards: Any) -> str:
         """Digest of the cameras and points of that dataset; empty where there is none."""
@@ -331,7 +331,7 @@ class CapturesPlan(Plan):
         """
         data_dir = Path(self._ckpt(wildcards).data_dir)
         PhotoSet(data_dir).check(f"config.captures.ckpts.{wildcards.ckpt}.data_dir")
-        return touchable(data_dir)
+        return Own(data_dir)
 
     def ckpt_data_digest(self, wildcards: Any) -> str:
         """What that dataset holds."""
@@ -369,13 +369,11 @@ class CapturesPlan(Plan):
         return self.rows[name]
 
     def data(self, wildcards: Any) -> Any:
-        """The photos of a capture: a folder that may be touched freely, or the receipt of those that a rule makes."""
+        """The photos of a capture: the user's folder, or the receipt of those that a rule makes."""
         capture = self.row(wildcards)
         if capture.sample:
             return sample_receipt(capture.sample)
-        return (
-            f"<results>/captures/{capture.name}/images/frames.json" if capture.is_video else touchable(capture.data_dir)
-        )
+        return f"<results>/captures/{capture.name}/images/frames.json" if capture.is_video else Own(capture.data_dir)
 
     def sample(self, wildcards: Any) -> str:
         """Bundled sample that a capture is made from, as manifests name it; empty for own photos."""
@@ -407,7 +405,7 @@ class CapturesPlan(Plan):
 
     def video(self, wildcards: Any) -> Any:
         """The video that a capture's photos are taken from."""
-        return touchable(self.row(wildcards).data_dir)
+        return Own(self.row(wildcards).data_dir)
 
     def video_digest(self, wildcards: Any) -> str:
         """What the video is that frames are taken from."""
@@ -423,7 +421,7 @@ class CapturesPlan(Plan):
         if capture.eval_dir is None or capture.eval_name != eval_name:
             has = f"eval_on_{capture.eval_name}" if capture.eval_name else "no eval_dir"
             raise UserError(f"{capture.where}: asked for eval_on_{eval_name}, but the row has {has}")
-        return touchable(capture.eval_dir)
+        return Own(capture.eval_dir)
 
     def eval_digest(self, wildcards: Any) -> str:
         """What the dataset of an external evaluation holds."""

@@ -29,6 +29,7 @@ from splatdag.workflow.area import (
     Context,
     CpuResources,
     GpuResources,
+    Own,
     OwnResources,
     Plan,
     PlannedRun,
@@ -38,7 +39,6 @@ from splatdag.workflow.area import (
     sample_digest,
     sample_of,
     sample_receipt,
-    touchable,
 )
 from splatdag.workflow.digests import contents_digest
 from splatdag.workflow.errors import UserError
@@ -336,7 +336,7 @@ class DrivingPlan(Plan):
     # what rules ask for, job by job
 
     def data(self, wildcards: Any) -> Any:
-        """The driving logs: a folder that may be touched freely, or the receipt of those that a rule makes.
+        """The driving logs: the user's folder, or the receipt of those that a rule makes.
 
         Raises:
             UserError: there are none.
@@ -344,7 +344,7 @@ class DrivingPlan(Plan):
         if self.logs.sample:
             return sample_receipt("street")
         self.logs.checked()
-        return touchable(self.logs.root)
+        return Own(self.logs.root)
 
     def checked_data(self, wildcards: Any) -> Any:
         """The driving logs, of which those to check are there."""
@@ -487,9 +487,9 @@ class DrivingPlan(Plan):
 
     @property
     def _own_index(self) -> Any:
-        """The user's own index, which may be touched freely: parameters say what of it counts for a job."""
+        """The user's own index; parameters say what of it counts for a job."""
         path = self.driving.index_path
-        return None if path is None else touchable(checked_index(path))
+        return None if path is None else Own(checked_index(path))
 
     def clips(self, wildcards: Any) -> str:
         """The clips of the user's own index; empty where a rule makes it, whose files then say when to run again."""
@@ -607,7 +607,7 @@ class DrivingPlan(Plan):
             return f"{self._folder}/{wildcards.run}/ckpt_last.pt"
         if not Path(own.ckpt).is_file():
             raise UserError(f"config.driving.ckpts.{wildcards.run}.ckpt: no such file: {own.ckpt}")
-        return touchable(own.ckpt)
+        return Own(own.ckpt)
 
     def ckpt_digest(self, wildcards: Any) -> str:
         """What a checkpoint file from anywhere holds; that of a run is known by its rule."""

@@ -15,13 +15,13 @@ from splatdag.workflow.area import (
     Context,
     CpuResources,
     Describer,
+    Own,
     Plan,
     PlannedRecording,
     PlannedRun,
     StageRule,
     sample_digest,
     sample_receipt,
-    touchable,
 )
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.options import SampleOptions, flags, only
@@ -136,10 +136,10 @@ class HumansPlan(Plan):
     # what rules ask for, job by job
 
     def run(self, wildcards: Any) -> Any:
-        """A run of the human trainer: a folder that may be touched freely, or the receipt of what a rule makes."""
+        """A run of the human trainer: the user's folder, or the receipt of what a rule makes."""
         if self.is_sample:
             return sample_receipt("humans")
-        return touchable(f"{self.root}/{wildcards.scene}/{wildcards.exp}")
+        return Own(f"{self.root}/{wildcards.scene}/{wildcards.exp}")
 
     def scenes(self, wildcards: Any) -> str:
         """Folder of `<scene>.json`, which says which camera is the source."""

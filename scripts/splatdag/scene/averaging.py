@@ -40,7 +40,8 @@ class Average:
         if not self.means:
             self.means = {name: tensor.clone() for name, tensor in parameters.items()}
         else:
-            torch._foreach_lerp_(list(self.means.values()), list(parameters.values()), 1 / self.steps)
+            for name, mean in self.means.items():
+                mean.lerp_(parameters[name], 1 / self.steps)
         if step == self.last:
             for name, tensor in parameters.items():
                 tensor.copy_(self.means[name])

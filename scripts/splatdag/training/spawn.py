@@ -193,8 +193,9 @@ class _Workers:
 
     def _interrupt(self) -> None:
         """Get the main thread out of a collective or of waiting for its result, which the lost rank will never join."""
-        if dist.is_initialized() and dist.get_backend() == "nccl":
-            dist.distributed_c10d._get_default_group().abort()
+        group = dist.group.WORLD
+        if group is not None and dist.get_backend() == "nccl":
+            group.abort()
         if not self._noticed.wait(_PATIENCE) and not self._ending:
             logger.error("%s: %s", FAILED, self.failure)
             os._exit(1)

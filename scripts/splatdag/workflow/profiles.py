@@ -8,10 +8,13 @@ import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from splatdag.workflow.errors import UserError, nearest
 
 FOLDER = "workflow_profiles"
+SLURM_EXECUTORS = ("splatdag-slurm", "slurm")
+"""This package's executor, and the one that it is made from."""
 _WITHOUT_JOBS = (
     "dryrun", "touch", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "report", "lint",
     "dag", "rulegraph", "filegraph", "cleanup_metadata",
@@ -47,16 +50,23 @@ def started_in(arguments: Sequence[str]) -> Path:
     return Path.cwd()
 
 
-def submits_to_slurm(arguments: Sequence[str]) -> bool:
-    """Whether Snakemake, called with these arguments, will submit jobs to Slurm: by a profile or by `--executor`."""
+def snakemake_options(arguments: Sequence[str]) -> Any:
+    """Parse a command line of Snakemake, with its profiles; None if it is another program's."""
     from snakemake.cli import parse_args
 
     with contextlib.redirect_stderr(io.StringIO()), contextlib.chdir(started_in(arguments)):
         try:
-            _, options = parse_args(list(arguments))
-        except SystemExit:  # the arguments are another program's
-            return False
-    return options.executor == "slurm" and not any(getattr(options, name, None) for name in _WITHOUT_JOBS)
+            return parse_args(list(arguments))[1]
+        except SystemExit:
+            return None
+
+
+def slurm_executor(arguments: Sequence[str]) -> str | None:
+    """Name of the executor that submits jobs to Slurm, by a profile or by `--executor`; None where none will."""
+    options = snakemake_options(arguments)
+    if options is None or any(getattr(options, name, None) for name in _WITHOUT_JOBS):
+        return None
+    return options.executor if options.executor in SLURM_EXECUTORS else None
 
 
 def allowed_rules(arguments: Sequence[str]) -> frozenset[str]:

@@ -18,14 +18,14 @@ from splatdag.workflow.code_digest import code_digest
 from splatdag.workflow.errors import USER_ERROR, UserError
 from splatdag.workflow.gpu_slots import CPU_BUILD, JOBS_PER_GPU, check_gpus, jobs_per_gpu
 from splatdag.workflow.options import Options
-from splatdag.workflow.patient_executor import mend_executor
 from splatdag.workflow.profiles import (
     FOLDER,
+    SLURM_EXECUTORS,
     allowed_rules,
     profile_folder,
     requested_profile,
+    slurm_executor,
     started_in,
-    submits_to_slurm,
 )
 from splatdag.workflow.site import GPU_CLASSES, Site, check_requests, request
 from splatdag.workflow.slurm import accounts, live_jobs, partitions
@@ -77,9 +77,11 @@ def prepare_slurm(arguments: Sequence[str], folder: Path) -> None:
     Raises:
         UserError: the jobs, and what to do.
     """
-    if not submits_to_slurm(arguments):
+    executor = slurm_executor(arguments)
+    if executor is None:
         return
-    mend_executor()
+    if executor != SLURM_EXECUTORS[0]:
+        tell([f"--executor {executor} loses its jobs where Slurm does not answer; {SLURM_EXECUTORS[0]} keeps them"])
     if jobs := live_jobs(folder):
         some = ", ".join(f"{job.job_id} {job.what}" for job in jobs[:3]) + (", …" if len(jobs) > 3 else "")
         raise UserError(
@@ -94,7 +96,7 @@ def check_slurm(workflow: Any, site_file: Path) -> None:
     Raises:
         UserError: what to edit.
     """
-    if type(workflow.executor_settings).__module__ == "snakemake_executor_plugin_slurm":
+    if workflow.executor_plugin.name in SLURM_EXECUTORS:
         one_of_each = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
         asked = {rule: one_of_each[rule].resources for rule in sorted(one_of_each)}  # the same message each time
         check_requests(asked, partitions(), accounts(), site_file)
@@ -120,30 +122,6 @@ def prepare_environment() -> None:
     """Let jobs run this interpreter and this package, with or without an activated environment."""
     _put_first("PATH", str(Path(sys.executable).parent))
     _put_first("PYTHONPATH", str(Path(splatdag.__file__).resolve().parent.parent))
-
-
-def forgive_clocks() -> None:
-    """Give what a job made the time of its newest input, where it is older than that: clocks differ.
-
-    Snakemake 9.27 would remove it, in each attempt, also for inputs that are `ancient`.
-    """
-    from snakemake.dag import DAG
-
-    async def check_output_mtime(self: Any, job: Any, expanded_output: list[Any]) -> None:
-        times = [
-            (await path.mtime_uncached(skip_storage=True)).local() for path in job.input if await path.exists_local()
-        ]
-        newest = max(times, default=0.0)
-        behind = {path: newest - Path(path).stat().st_mtime for path in expanded_output if await path.exists_local()}
-        late = {path: seconds for path, seconds in behind.items() if seconds > 0}
-        for path in late:
-            os.utime(path, (newest, newest))
-        if late:
-            path, seconds = next(iter(late.items()))
-            told = f"{path}: {seconds:.0f} s older than an input, so clocks differ"
-            tell([f"{told}; outputs of {job.rule.name} got its time"])
-
-    DAG.check_output_mtime = check_output_mtime
 
 
 def share_gpus(limits: MutableMapping[str, Any]) -> None:

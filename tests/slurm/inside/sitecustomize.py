@@ -41,11 +41,9 @@ def _take_memory(folder: Path) -> None:
 
 
 def _look_often(seconds: float) -> None:
-    import asyncio
-
     from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-    RemoteExecutor.sleep = lambda executor: asyncio.sleep(seconds)
+    RemoteExecutor.next_seconds_between_status_checks = property(lambda executor: seconds, lambda executor, value: None)
 
 
 _words = sys.orig_argv

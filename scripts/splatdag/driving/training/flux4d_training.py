@@ -176,10 +176,11 @@ class Flux4DTraining:
         """Follow the gradients, averaged over all clips of the step."""
         self.ranks.sum_gradients(self.parameters)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        torch._foreach_div_(gradients, self.ranks.count * self.options.grad_accum_steps)
+        for gradient in gradients:
+            gradient /= self.ranks.count * self.options.grad_accum_steps
         if self.options.grad_clip:
-            length = torch.stack(torch._foreach_norm(gradients)).norm()
-            torch._foreach_mul_(gradients, (self.options.grad_clip / (length + 1e-6)).clamp_max(1.0))
+            length = torch.nn.utils.get_total_norm(gradients)
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.options.grad_clip, length)
         for optimizer in self.optimizers:
             optimizer.param_groups[0]["lr"] = lr
             optimizer.step()
@@ -187,7 +188,7 @@ class Flux4DTraining:
 
     def _check_finite(self, loss: float = 0.0) -> None:
         with torch.no_grad():
-            largest = torch.stack(torch._foreach_norm(self.parameters, torch.inf)).max()
+            largest = torch.nn.utils.get_total_norm(self.parameters, torch.inf)
         if not math.isfinite(loss) or not math.isfinite(largest):
             raise UserError(f"step {self.step}: the loss is not finite any more; lower lr")
 
