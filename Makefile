@@ -104,9 +104,15 @@ bench-gpu: $(INSTALLED)
 bench-slurm: $(INSTALLED)
 	$(BIN)/python bench/slurm.py
 
-# the pins of everything that the first part of envs/core.txt pulls in, from what is installed
+# the pins of everything that the first part of envs/core.txt pulls in, from what is installed; then the hashes of all
+# of them, which needs uv
 pins: $(INSTALLED)
 	$(BIN)/python -m splatdag.commands.generate --pins
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		envs/core.txt --output-file envs/core.lock.partial.txt
+	sed '1i # Every package with the hashes of its files, for pip install --require-hashes; from envs/core.txt by `make pins`.' \
+		envs/core.lock.partial.txt > envs/core.lock.txt
+	rm envs/core.lock.partial.txt
 
 # what is generated: graphs of rules in docs/developing.md, the config's schema and tables, envs/core.yaml
 generate: $(INSTALLED)

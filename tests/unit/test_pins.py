@@ -58,3 +58,17 @@ def test_every_package_that_is_named_first_is_imported_or_a_tool_or_has_its_reas
 def test_the_others_are_what_these_pull_in_and_not_all_that_is_installed() -> None:
     names = [line.partition("==")[0] for line in pinned(f"plyfile==1\n{MARKER}left==over\n").splitlines()]
     assert names == ["plyfile", MARKER.strip(), "numpy"]
+
+
+def test_the_lock_has_all_pins_with_their_versions_and_hashes_of_each_file(repository: Path) -> None:
+    pins = set(re.findall(r"^(\S+==\S+)$", (repository / "envs" / "core.txt").read_text(), re.MULTILINE))
+    entries = re.split(r"^(?=\S+==)", (repository / "envs" / "core.lock.txt").read_text(), flags=re.MULTILINE)[1:]
+    locked = {entry.split()[0] for entry in entries}
+    assert len(pins) > 100
+    assert {_same(pin) for pin in pins} <= {_same(pin) for pin in locked}, "make pins"
+    assert [entry for entry in entries if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)] == []
+
+
+def _same(pin: str) -> tuple[str, str]:
+    name, _, version = pin.partition("==")
+    return canonicalize_name(name), version
