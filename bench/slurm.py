@@ -195,7 +195,7 @@ def _planned(folder: Path, targets: list[str], environment: dict[str, str]) -> I
         request = [f"--cpus-per-task={told['threads']}", f"--mem={asked['mem_mb']}", f"--time={asked['runtime']}"]
         request += [f"--partition={asked['slurm_partition']}", asked["slurm_extra"]]
         command = block.rpartition("Shell command: ")[2].strip()
-        jobs.append(Job(command, told["input"].split(", "), told["output"].split(", "), request))
+        jobs.append(Job(command, told.get("input", "").split(", "), told["output"].split(", "), request))
     made = {name: job for job in jobs for name in job.outputs}
     while jobs:
         ready = [job for job in jobs if not any(name in made for name in job.inputs)]

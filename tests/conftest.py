@@ -16,6 +16,7 @@ from splatdag.workflow.user_cache import ensure_kernels, use_kernel_cache
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("SPLATDAG_OFFLINE", "1")  # no test asks for what lies elsewhere
 # A process that compiles kernels gets other last bits than one that finds them compiled, and tests compare bits.
 use_kernel_cache()
 ensure_kernels()

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from splatdag.workflow.backend import Backend
 
 
+NETS = ("alex", "vgg")
+"""Networks of LPIPS."""
+
+
 class House(Area):
-    """What all areas use: bundled samples, and kernels that are compiled ahead."""
+    """What all areas use: bundled samples, and what is compiled and fetched ahead."""
 
     name = "house"
     rules: ClassVar[Mapping[str, StageRule]] = {
@@ -39,6 +43,14 @@ class House(Area):
             GpuResources(threads=8, mem_mb=16_000),
             throttled=False,
         ),
+        "fetch_lpips": StageRule(
+            "fetch",
+            "splats.fetch_lpips",
+            "weights/lpips_{net}.log",
+            "weights/lpips_{net}.json",
+            CpuResources(threads=1),
+            throttled=False,
+        ),
     }
 
     def plan(self, config: Any, context: Context) -> HousePlan:
@@ -47,7 +59,7 @@ class House(Area):
 
 
 class HousePlan(Plan):
-    """Samples and kernels, shown once they were begun."""
+    """Samples, kernels and weights, shown once they were begun."""
 
     def __init__(self, config: Any, context: Context) -> None:
         self._config, self._context = config, context
@@ -68,6 +80,9 @@ class HousePlan(Plan):
             self._context.stage("house", "make_sample", rules["make_sample"], name, sample=name)
             for area in AREAS
             for name in area.samples
+        ]
+        planned += [
+            self._context.stage("house", "fetch_lpips", rules["fetch_lpips"], f"lpips/{net}", net=net) for net in NETS
         ]
         return filter(self._context.begun, planned)
 

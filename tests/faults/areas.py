@@ -87,10 +87,10 @@ AREAS = {
                 "street": {"logs": 2, "frames": 16, "width": 96, "points": 1500, "cameras": ["front_camera"]},
             }
         },
-        targets=(*SAMPLES, "compare"),
+        targets=(*SAMPLES, "results/weights/lpips_alex.json", "compare"),
         interrupted="make_sample",
         folder="results/samples/street",
-        rules=("compile_kernels", "compare"),
+        rules=("compile_kernels", "fetch_lpips", "compare"),
         every_job=("make_sample",),
         repeats={"make_sample": "samples/*/**/*.*"},
     ),

@@ -167,6 +167,7 @@ def test_every_rule_that_has_a_log_is_in_the_table(everything, rule):
     wildcards = {
         "sample": "room", "capture": "dog", "variant": "single", "eval_name": "eval", "run": "flux4d", "scene": "001",
         "overfit": "overfit", "exp": "single", "clip": "0", "ckpt": "theirs", "split": "test",
+            "net": "alex",
     }  # fmt: skip
     if rule == "record_epoch":
         wildcards = {"scene": HUMANS_RUN[0], "exp": HUMANS_RUN[1], "recording": "evaluation_nvs", "epoch": "epoch_0000"}
@@ -189,7 +190,8 @@ def test_a_table_has_each_stage_once_and_each_with_a_log_of_its_own(everything):
 
 
 def test_stages_that_are_asked_for_by_name_are_in_the_table_once_begun(everything):
-    by_name = {"make_sample", "compile_kernels", "check_pandaset", "lift_alignment", "voxelization", "upload_scene"}
+    by_name = {"make_sample", "compile_kernels", "fetch_lpips", "check_pandaset", "lift_alignment", "voxelization"}
+    by_name |= {"upload_scene"}
     assert by_name.isdisjoint(stages(everything()))
     write("results/driving/check/report.json", "{}")
     assert stages(everything()).keys() & by_name == {"check_pandaset"}

@@ -25,7 +25,7 @@ from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.views import View, camera_tensors
 from splatdag.splats import lpips
 from splatdag.splats.losses import disparity_loss
-from splatdag.splats.lpips import Lpips, lpips_where_possible
+from splatdag.splats.lpips import Lpips, NoLpips, lpips_where_possible
 from splatdag.splats.metrics import is_measurable, ssim
 from splatdag.splats.normalisation import Normalisation, normalisation
 from splatdag.splats.ply import read_ply, write_ply
@@ -198,7 +198,7 @@ def test_lpips_is_left_out_where_a_photo_is_too_small_for_it(
     monkeypatch.setattr(lpips.Lpips, "load", lambda net, device: loaded)
     with caplog.at_level(logging.INFO):
         assert lpips_where_possible("alex", 31, CPU) is loaded
-        assert lpips_where_possible("alex", 30, CPU) is None
+        assert lpips_where_possible("alex", 30, CPU) == NoLpips("alex needs 31 pixels, a photo has 30")
     assert caplog.messages == ["LPIPS is left out: alex needs 31 pixels, a photo has 30"]
 
 

@@ -37,8 +37,8 @@ def test_kernels_are_made_ready_anew_without_a_training_and_never_hide_one(finis
     def planned(*arguments):
         done = snakemake("-n", "captures", "--cores", "2", *arguments)
         assert done.returncode == 0, done.stderr
-        found = re.findall(r"^(?:local)?rule (\w+):\n(?:    input: (.*)\n)?", done.stdout, re.MULTILINE)
-        return sorted(rule if "pear" not in given else f"{rule} pear" for rule, given in found if rule != "captures")
+        found = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", done.stdout, re.MULTILINE)
+        return sorted(rule if "pear" not in about else f"{rule} pear" for rule, about in found if rule != "captures")
 
     gpu = ("--resources", "gpu=1")
     of_pear = ["evaluate_capture pear", "pose_capture pear", "train_capture pear"]

@@ -38,6 +38,7 @@ from splatdag.workflow.options import Options, SampleOptions, flags
 from splatdag.workflow.result_dirs import check_result_dir, link_of
 
 if TYPE_CHECKING:
+    from splatdag.splats.lpips_weights import Net
     from splatdag.workflow.backend import Backend
 
 VARIANTS = ("single", *DUAL_VARIANTS)
@@ -246,12 +247,24 @@ class CapturesPlan(Plan):
         """What the rows' own options bring about."""
         return row_notices(self.rows, self.stages_of_config)
 
+    @property
+    def _nets(self) -> list[Net]:
+        """Networks of LPIPS that runs are measured with."""
+        of_ckpts = [of_ckpt.evaluate.lpips_net or "alex" for of_ckpt in self.ckpts.values()]
+        return list(dict.fromkeys([*(capture.stages.train.lpips_net for capture in self.rows.values()), *of_ckpts]))
+
     def backends(self) -> Iterator[Backend]:
-        """LPIPS, which measures runs, with each network that a row names."""
+        """LPIPS, which measures runs, with each network that a row or a file of splats names."""
         from splatdag.splats.lpips_weights import lpips_backend  # needed seldom, and every job reads this module
 
-        for net in dict.fromkeys(capture.stages.train.lpips_net for capture in self.rows.values()):
-            yield lpips_backend(net, ("train_capture", "evaluate_capture"))
+        for net in self._nets:
+            yield lpips_backend(net, ("train_capture", "evaluate_capture", "evaluate_ckpt"))
+
+    def fetched(self) -> list[str]:
+        """The weights of LPIPS."""
+        from splatdag.splats.lpips_weights import to_fetch
+
+        return [f"{self._context.results}/weights/lpips_{net}.json" for net in self._nets if to_fetch(net)]
 
     def own_resources(self, rule: str, wildcards: Any) -> OwnResources | None:
         """As the columns resources.<stage>.<name> of the capture's row say, or the entry of the file of splats."""

@@ -17,7 +17,7 @@ from splatdag.workflow.manifest import Manifest, RunId
 from splatdag.workflow.publish import write_text
 from splatdag.workflow.site import Prices
 
-_MADE_ONCE = ("kernels", "samples")
+_MADE_ONCE = ("kernels", "samples", "weights")
 """Areas of what is made once for all scenes."""
 _SHARED = "shared"
 """Column of these."""

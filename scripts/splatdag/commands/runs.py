@@ -57,6 +57,7 @@ class Failure:
 class _Metrics(BaseModel):
     mean: dict[str, float | None]
     baseline: dict[str, float | None] | None = None
+    lpips_left_out: str = ""
 
 
 def read_runs(results: Path) -> list[Run]:
@@ -86,6 +87,7 @@ def _read_run(folder: Path, results: Path) -> Run | None:
     about |= {key: getattr(manifest, key) for key in ("finished", "exit_reason", "device")}
     about |= {"sample": manifest.sample} if manifest.sample else {}
     about |= _licences(manifest.weights)
+    about |= {"lpips_left_out": metrics.lpips_left_out} if metrics.lpips_left_out else {}
     values: dict[str, dict[str, Cell]] = {
         "run": about,
         "metric": {**metrics.mean},

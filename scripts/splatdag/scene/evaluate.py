@@ -285,7 +285,7 @@ def _measure(
         gaussians=gaussians,
         steps=saved.step or None,
         offset=frame.offset().tolist(),
-        weights=[*made_with, *(held_out.lpips.weights if held_out.lpips else [])],
+        weights=[*made_with, *held_out.lpips.weights],
     )
 
 

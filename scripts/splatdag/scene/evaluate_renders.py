@@ -323,7 +323,7 @@ def _measure(rendered: _Renders, options: RendersOptions, result_dir: Path, job:
         device=device_name(rendered.device),
         device_memory_mb=device_memory_mb(rendered.device),
         steps=rendered.step,
-        weights=lpips.weights if lpips else [],
+        weights=list(lpips.weights),
     )
 
 

@@ -19,7 +19,7 @@ from splatdag.scene.measure import Distance, Pair, check_mask, check_size, measu
 from splatdag.scene.preview import spread, write_preview
 from splatdag.scene.splat_model import SplatModel
 from splatdag.scene.views import View, camera_tensors
-from splatdag.splats.lpips import Lpips, Net, lpips_where_possible
+from splatdag.splats.lpips import Lpips, Net, NoLpips, lpips_where_possible
 from splatdag.splats.normalisation import Normalisation
 from splatdag.workflow.errors import UserError
 
@@ -72,7 +72,7 @@ class HeldOut:
         return views
 
     @cached_property
-    def lpips(self) -> Lpips | None:
+    def lpips(self) -> Lpips | NoLpips:
         """LPIPS, where its weights are on disk and the photos are large enough."""
         least_side = min(min(view.image_HW3.shape[:2]) for view in self.views)
         return lpips_where_possible(self.lpips_net, least_side, self.device)

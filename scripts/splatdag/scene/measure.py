@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from splatdag.splats.lpips import NoLpips
 from splatdag.splats.metrics import is_measurable, psnr, ssim
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete
@@ -22,7 +23,7 @@ _LEAST_SIDE = 11
 _WRITERS = 4
 """Pictures that are compressed at a time, beside the making of the next."""
 
-Distance = Callable[[Tensor, Tensor, Tensor | None], float]
+Distance = Callable[[Tensor, Tensor, Tensor | None], float | None]
 """LPIPS: of image, target and mask."""
 
 
@@ -47,29 +48,33 @@ def measure(pairs: Iterable[Pair], mean_color: Tensor, lpips: Distance | None = 
         lpips: None leaves LPIPS out.
 
     Returns:
-        `mean` and `baseline` with psnr (dB), ssim and, where measured, lpips; `views` with the same for each pair.
+        `mean` and `baseline` with psnr (dB), ssim and lpips, if that is given; `views` with the same for each pair.
+        Where LPIPS can't be measured, it is None, and `lpips_left_out` says why.
     """
     rows, baseline = [], []
     for pair in pairs:
         flat = mean_color.to(pair.truth.device).expand_as(pair.truth).contiguous()
         rows.append({"name": pair.name, **_scores(pair.prediction, pair.truth, pair.mask, lpips)})
         baseline.append(_scores(flat, pair.truth, pair.mask, lpips))
-    return {"mean": _means(rows), "baseline": _means(baseline), "views": rows}
+    why = {"lpips_left_out": lpips.reason} if isinstance(lpips, NoLpips) else {}
+    return {"mean": _means(rows), "baseline": _means(baseline), **why, "views": rows}
 
 
-def _scores(image: Tensor, target: Tensor, mask: Tensor | None, lpips: Distance | None) -> dict[str, float]:
+def _scores(image: Tensor, target: Tensor, mask: Tensor | None, lpips: Distance | None) -> dict[str, Any]:
     """PSNR (100 dB stands for an image that is equal, since JSON has no infinity), SSIM, and LPIPS where it can be."""
-    scores = {
+    scores: dict[str, float | None] = {
         "psnr": round(min(float(psnr(image, target, mask)), 100.0), 4),
         "ssim": round(float(ssim(image, target, mask)), 5),
     }
     if lpips is not None:
-        scores["lpips"] = round(lpips(image, target, mask), 5)
+        distance = lpips(image, target, mask)
+        scores["lpips"] = None if distance is None else round(distance, 5)
     return scores
 
 
-def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
-    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "name"}
+def _means(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    columns = {key: [row[key] for row in rows] for key in rows[0] if key != "name"}
+    return {key: None if None in values else float(np.mean(values)) for key, values in columns.items()}
 
 
 def check_size(name: str, width: int, height: int) -> None:

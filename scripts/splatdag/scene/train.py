@@ -140,7 +140,7 @@ def _train(run: Run, scene: Scene, train_names: list[str], held_out_names: list[
         gaussians=result.training.gaussians,
         steps=result.training.step,
         offset=frame.offset().tolist(),
-        weights=held_out.lpips.weights if held_out.lpips else [],
+        weights=list(held_out.lpips.weights),
     )
 
 

@@ -14,6 +14,7 @@ from torch.nn.functional import conv2d, interpolate, max_pool2d, relu
 
 from splatdag.splats.lpips_weights import DOWNLOADS, Net, backbone_path, heads_path, lpips_weights
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.fetch import wait_for_fetch
 from splatdag.workflow.weights import Weights
 
 logger = logging.getLogger(__name__)
@@ -149,8 +150,20 @@ class Lpips:
             raise ValueError("the mask is empty")
 
 
-def lpips_where_possible(net: Net, least_side: int, device: torch.device) -> Lpips | None:
-    """LPIPS, or None and a line in the log that says why.
+@dataclass(frozen=True)
+class NoLpips:
+    """What stands for LPIPS where it can't be measured."""
+
+    reason: str
+    """Why, in a few words."""
+    weights: tuple[Weights, ...] = ()
+
+    def __call__(self, image: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
+        """No value."""
+
+
+def lpips_where_possible(net: Net, least_side: int, device: torch.device) -> Lpips | NoLpips:
+    """LPIPS, or what stands for it and a line in the log; weights that another process is just fetching are waited for.
 
     Args:
         net: the network.
@@ -160,12 +173,15 @@ def lpips_where_possible(net: Net, least_side: int, device: torch.device) -> Lpi
     Raises:
         UserError: as `Lpips.load`.
     """
+    wait_for_fetch(backbone_path(net))
     lpips = Lpips.load(net, device)
     if lpips is None:
         logger.info("%s", how_to_get(net))
-    elif least_side < _SMALLEST[net]:
-        logger.info("LPIPS is left out: %s needs %d pixels, a photo has %d", net, _SMALLEST[net], least_side)
-        return None
+        return NoLpips(f"no weights of {net} on this machine")
+    if least_side < _SMALLEST[net]:
+        reason = f"{net} needs {_SMALLEST[net]} pixels, a photo has {least_side}"
+        logger.info("LPIPS is left out: %s", reason)
+        return NoLpips(reason)
     return lpips
 
 

@@ -15,6 +15,8 @@ Net = Literal["alex", "vgg"]
 WEIGHTS: dict[Net, str] = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 """Torchvision's files of ImageNet weights; the name ends with the start of the SHA-256 of what is in it."""
 DOWNLOADS = "https://download.pytorch.org/models"
+OFFLINE = "SPLATDAG_OFFLINE"
+"""Environment variable: where it is set, nothing is fetched."""
 _NAMES: dict[Net, str] = {"alex": "AlexNet", "vgg": "VGG-16"}
 _MB: dict[Net, int] = {"alex": 250, "vgg": 560}
 """Of the files, which are read whole: 61.1 and 138.4 million parameters of four bytes."""
@@ -65,6 +67,11 @@ def lpips_weights(net: Net) -> list[Weights]:
             files={f"{net}.pth": ""},
         ),
     ]
+
+
+def to_fetch(net: Net) -> bool:
+    """Whether LPIPS with a network lacks only what can be fetched, and may be."""
+    return OFFLINE not in os.environ and heads_path(net) is not None and not backbone_path(net).is_file()
 
 
 def lpips_backend(net: Net, rules: tuple[str, ...]) -> Backend:

@@ -238,6 +238,10 @@ class Plan:
         """Whether making these files renders, which needs compiled kernels."""
         return bool(files)
 
+    def fetched(self) -> list[str]:
+        """Receipts of what is fetched ahead of the files that are asked for, as far as it is not there."""
+        return []
+
     def lines(self, target: str) -> Iterable[str]:
         """What the user should know when a target, or `all`, is asked for."""
         return ()

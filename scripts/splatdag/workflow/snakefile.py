@@ -292,7 +292,7 @@ class AreaRules:
                 files = files_of(plan)
                 if self._job_rules is None:
                     tell(plan.lines(target))
-                return [f"{self._results}/kernels/any.json", *files] if plan.renders(files) else files
+                return [f"{self._results}/kernels/any.json", *plan.fetched(), *files] if plan.renders(files) else files
 
         def files(wildcards: Any) -> list[str]:
             return asked()
