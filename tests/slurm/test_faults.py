@@ -118,7 +118,7 @@ def test_ctrl_c_leaves_no_jobs_and_a_state_to_go_on_from(posed, box):
     run = posed.start("captures")
     posed.wait_for_state("interrupted")
     os.killpg(run.pid, signal.SIGINT)
-    done = posed.end(run, 60)
+    done = posed.end(run)
     assert done.returncode != 0
     box.wait("no jobs", lambda: not box.jobs(posed.folder))
     [job] = posed.history("interrupted")
@@ -132,7 +132,7 @@ def test_ctrl_c_while_jobs_are_submitted_cancels_all_and_submits_no_more(posed, 
     run = posed.start("captures")
     box.wait("a job", lambda: bool(box.jobs(posed.folder)))
     os.killpg(run.pid, signal.SIGINT)
-    done = posed.end(run, 60)
+    done = posed.end(run)
     assert done.returncode != 0
     box.wait("no jobs", lambda: not box.jobs(posed.folder))
     time.sleep(3)

@@ -2,7 +2,8 @@
 
 The box's GPUs are stand-ins, so a stage can't use the one that it is given. Doing this here, from outside, leaves the
 code and the command lines of jobs as they are for users, without a switch that only tests turn. Snakemake itself is
-made to look for ended jobs often: the Slurm executor looks ever more rarely and has no option for that.
+made to look for ended jobs often: the Slurm executor looks ever more rarely, ten seconds later each time, and has no
+option for that.
 """
 
 import json
@@ -41,11 +42,9 @@ def _take_memory(folder: Path) -> None:
 
 
 def _look_often(seconds: float) -> None:
-    import asyncio
-
     from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-    RemoteExecutor.sleep = lambda executor: asyncio.sleep(seconds)
+    RemoteExecutor.next_seconds_between_status_checks = property(lambda executor: seconds, lambda executor, value: None)
 
 
 _words = sys.orig_argv
@@ -57,4 +56,4 @@ if "WITNESS" in os.environ:
         _compute_on_the_cpu()
         _take_memory(_folder)
     if _module == "snakemake" and "SLURM_JOB_ID" not in os.environ:
-        _look_often(2)
+        _look_often(1)
