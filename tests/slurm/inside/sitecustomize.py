@@ -38,7 +38,7 @@ def _take_memory(folder: Path) -> None:
             order.unlink()
             taken = bytearray(megabytes << 20)
             taken[::4096] = b"x" * len(taken[::4096])
-            time.sleep(30)
+            time.sleep(900)  # until Slurm has seen it
 
 
 def _look_often(seconds: float) -> None:
