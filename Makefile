@@ -3,7 +3,8 @@
 # make pandaset-index  install, write the clip indices of the driving logs (config: driving.data_root)
 # make test    install, run all CPU tests; with Slurm installed, also those on a small cluster on this machine
 # make test-slurm  only those on the cluster, with the long ones
-# make test-faults  faults injected into every area: kills, full disks, … (some need root, to mount small disks)
+# make test-faults  a sample of kills, full disks, … in every area (some need root, to mount small disks); SEED=2 takes
+#              another sample, FULL=1 all of them
 # make lint    formatters, linters, type checker
 # make bench   measure; tables in docs/benchmarks are its output (make bench-gpu: those of a GPU; make
 #              bench-slurm: what jobs cost on Slurm)
@@ -65,7 +66,7 @@ test: $(INSTALLED)
 	$(BIN)/pytest -n 2 --ignore tests/slurm
 	$(BIN)/pytest tests/slurm
 
-# faults take minutes; each worker takes jobs of its own
+# each worker takes jobs of its own; make hands FULL and SEED on to it
 test-faults: $(INSTALLED)
 	$(BIN)/pytest -n 2 -m faults tests/faults
 

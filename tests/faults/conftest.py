@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,41 +11,45 @@ from pathlib import Path
 
 import pytest
 from areas import AREAS, TARGETS, write_project
-from jobs import Count, Job, copied, jobs_of
+from jobs import HANGS, Count, Job, copied, jobs_of, make_once
+from rounds import ROUND, sampled
 
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "2"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left alone with it."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent or not item.get_closest_marker("slow"))
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, new_project: Callable[[Path], Path]) -> Path:
     """The project of all areas, everything made; the first process that needs it makes it for all."""
     root = tmp_path_factory.getbasetemp()
-    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
-    folder = root / "finished"
-    with (root / "finished.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "dry_run.txt").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            write_project(new_project(folder))
-            _snakemake(folder, *(target for target in TARGETS if target != "compare"))
-            _snakemake(folder, "compare")  # of the runs that are there now
-            (folder / "dry_run.txt").write_text(_snakemake(folder, "-n", "-p", "--forceall", *TARGETS))
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "finished"
+    make_once(folder, "dry_run.txt", lambda folder: _make_all(new_project(folder)))
     return folder
 
 
+def _make_all(project: Path) -> None:
+    write_project(project)
+    _snakemake(project, *(target for target in TARGETS if target != "compare"))
+    _snakemake(project, "compare")  # of the runs that are there now
+    (project / "dry_run.txt").write_text(_snakemake(project, "-n", "-p", "--forceall", *TARGETS))
+
+
 def _snakemake(folder: Path, *arguments: str) -> str:
-    done = subprocess.run([*SNAKEMAKE, *arguments], cwd=folder, capture_output=True, text=True, timeout=900)
+    done = subprocess.run([*SNAKEMAKE, *arguments], cwd=folder, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.fixture
-def jobs(finished: Path, rule: str) -> list[Job]:
-    """The jobs of a rule that faults are injected into."""
+def jobs(finished: Path, rule: str, request: pytest.FixtureRequest) -> list[Job]:
+    """The jobs of a rule that faults are injected into: one in a usual round."""
     every = {name for area in AREAS.values() for name in area.every_job}
     found = [job for job in jobs_of((finished / "dry_run.txt").read_text()) if job.rule == rule]
-    return found if rule in every else found[:1]
+    return sampled(found, 1, request.node.name) if rule in every else found[:1]
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def count(record_property: Callable[[str, object], None]) -> Count:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many faults were injected."""
+    """Say how many faults were injected, and how they were chosen."""
     total: Counter[str] = Counter()
     for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
         for name, fault in report.user_properties if report.when == "call" else ():
@@ -89,6 +91,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 total[fault[0]] += fault[1]
     if total:
         terminalreporter.section("faults injected")
+        terminalreporter.write_line(ROUND)
         for kind, number in sorted(total.items()):
             terminalreporter.write_line(f"{number:5d}  {kind}")
         terminalreporter.write_line(f"{total.total():5d}  in all")

@@ -8,18 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+from jobs import HANGS
 from sheet_rows import read as read
 
 MEMORY = 3 << 30
 """Bytes that a process may ask for."""
-_SECONDS = 120
-"""After which a process is said to hang; a dry run takes three on a machine with nothing else to do."""
 
 
 def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake with little memory and time."""
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments], cwd=project, capture_output=True, text=True, timeout=_SECONDS,
+        [sys.executable, "-m", "snakemake", *arguments], cwd=project, capture_output=True, text=True, timeout=HANGS,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY)),
     )  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import json
 import multiprocessing
 import os
 import re
@@ -23,8 +25,11 @@ from publications import KillAt, watch_publications
 
 Count = Callable[..., None]
 """Note a fault of some kind, or several."""
+HANGS = 900.0
+"""Seconds after which something hangs, however much else this machine has to do."""
 _FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(["torch", "numba", "cv2", "pycolmap", "scipy.spatial", "torchmetrics", "matplotlib"])
+_SLOW = ("torch", "numba", "cv2", "pycolmap", "scipy.spatial", "torchmetrics", "matplotlib")
+_FORKED.set_forkserver_preload([*_SLOW, "av", "pandas", "plyfile", "psutil", "pyarrow", "pydantic", "rerun", "tyro"])
 
 
 @dataclass(frozen=True)
@@ -67,16 +72,68 @@ class Job:
         assert running.wait() == 0, running.said
         return running
 
-    def tried(self, folder: Path, beside: Path) -> tuple[Running, Path]:
-        """Run it once more in a finished project: that run, and a copy of what was made."""
-        from splatdag.workflow.states import remove_states  # not where jobs are run, which import it themselves
+    def tried(self, finished: Path) -> Tried:
+        """Run it once more, in a copy of the finished project; the first process that asks does so for all."""
+        place = finished.parent / "tried" / self.outputs[0].replace("/", "-")
+        make_once(place, "tried.json", lambda place: self._try(finished, place))
+        return Tried(place / "project", **json.loads((place / "tried.json").read_text()))
 
-        self.remove_outputs(folder)
-        running = self.finish(folder)
-        remove_states(
-            [[str(folder / output) for output in self.outputs]]
-        )  # as Snakemake does when it has noted the end
-        return running, copied(folder, Path(tempfile.mkdtemp(dir=beside)) / "finished")
+    def _try(self, finished: Path, place: Path) -> None:
+        project = copied(finished, place / "project")
+        self.remove_outputs(project)
+        (place / "clock").touch()
+        since = (place / "clock").stat().st_mtime_ns
+        running = self.finish(project)
+        remove_states(project)  # as Snakemake does when it has noted the end
+        written = [path for path in (project / "results").rglob("*") if path.is_file() and not path.is_symlink()]
+        written = sorted((path for path in written if _changed(path) >= since), key=_changed)
+        sizes = {str(path.relative_to(project)): path.stat().st_size for path in written}
+        facts = {"seconds": running.seconds, "publications": len(running.published), "sizes": sizes}
+        (place / "tried.json").write_text(json.dumps(facts))
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A good run of a job, beside a process that has imported what is slow to import."""
+
+    project: Path
+    """What was made: only to be read."""
+    seconds: float
+    publications: int
+    """What it published in `results`."""
+    sizes: dict[str, int]
+    """Of the files that it wrote into `results`, in order (bytes)."""
+
+    def remove_written(self, folder: Path) -> None:
+        """Remove from a copy what it wrote: the next run is as a first one."""
+        remove_states(folder)
+        for name in self.sizes:
+            (folder / name).unlink(missing_ok=True)
+
+    def copied(self, beside: Path) -> Path:
+        """A copy of the project to do harm to."""
+        return copied(self.project, Path(tempfile.mkdtemp(dir=beside)) / "project")
+
+
+def make_once(folder: Path, last: str, make: Callable[[Path], None]) -> None:
+    """Make a folder, unless it is there with the file that is written last; other processes wait for it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / last).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+
+
+def remove_states(project: Path) -> None:
+    """Let trainings begin anew."""
+    for state in list(project.glob("results/**/state")):
+        shutil.rmtree(state)
 
 
 def copied(finished: Path, to: Path) -> Path:
@@ -111,7 +168,7 @@ class Running:
         self.begun = time.monotonic()
         self.process.start()
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = HANGS) -> int:
         """Its exit code; it must end in time."""
         self.process.join(seconds)
         if self.process.exitcode is None:
@@ -123,9 +180,32 @@ class Running:
         """What it began to publish in `results`, in order; where it was killed, with what must be found."""
         return self.process.exitcode
 
+    def reaches(self, so: Callable[[], bool]) -> bool:
+        """Wait until something is so; False if it ended before."""
+        deadline = time.monotonic() + HANGS
+        while not so():
+            if self.process.exitcode is not None:
+                return so()
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.002)
+        return True
+
     def killed_after(self, seconds: float) -> bool:
         """Kill it (-9) so long after its start; whether it still ran then."""
         self.process.join(seconds)
+        return self.killed()
+
+    def killed_at(self, step: int) -> bool:
+        """Kill it (-9) as soon as it has done so many steps; whether it still ran then."""
+        self.reaches(lambda: self.steps >= step)
+        return self.killed()
+
+    def says(self, words: str) -> bool:
+        """Wait until it says something; False if it ended before."""
+        return self.reaches(lambda: words in self.said)
+
+    def killed(self) -> bool:
+        """Kill it (-9); whether it still ran."""
         alive = self.process.exitcode is None
         self.process.kill()
         self.process.join()
@@ -135,6 +215,11 @@ class Running:
     def said(self) -> str:
         """What it wrote to the terminal."""
         return self._said.read_text() if self._said.exists() else ""
+
+    @property
+    def publishes(self) -> bool:
+        """Whether it has begun to publish something."""
+        return self._published.stat().st_size > 0
 
     @property
     def steps(self) -> int:

@@ -10,21 +10,22 @@ from pathlib import Path
 
 import pytest
 from areas import RULES
-from jobs import Count, Job, Running, copied
+from jobs import Count, Job, Running
+from rounds import dealt, sampled
 from test_kills import check_finished, check_outputs
 
 pytestmark = pytest.mark.faults
 LEVELS = 3
-"""Of fullness, at which different files are written."""
+"""Of fullness, at which different files are written; a usual round makes one of them."""
 PAGE = 4096
 
 
 def leave(disk: Path, free: int) -> None:
-    """Fill a disk until so much is free (bytes)."""
+    """Fill a disk until so much is free, or less than a page less (bytes)."""
     (disk / "ballast").unlink(missing_ok=True)
     size = shutil.disk_usage(disk).free - free
     with (disk / "ballast").open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size // PAGE * PAGE)
+        os.posix_fallocate(file.fileno(), 0, -(-size // PAGE) * PAGE)
 
 
 def said_in_one_line(running: Running, words: str) -> None:
@@ -37,58 +38,56 @@ def said_in_one_line(running: Running, words: str) -> None:
     assert re.search(r" \S*/\S", last.partition("] ")[2]), f"no file is named: {running.said}"
 
 
-def written(folder: Path, since: int) -> list[int]:
-    """Sizes of the files that were written since (nanoseconds), in order; whole pages."""
-    stats = [path.lstat() for path in folder.rglob("*") if path.is_file()]
-    chosen = sorted((stat.st_mtime_ns, stat.st_size) for stat in stats if stat.st_mtime_ns >= since)
-    return [-(-size // PAGE) * PAGE for _, size in chosen]
+def of_a_kind(kind: int) -> list[str]:
+    """Rules whose jobs meet one of the three kinds of disks here; in a full round each meets all."""
+    return dealt(RULES, kind, 3, "disks")
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", of_a_kind(0))
 def test_a_full_disk_is_said_in_one_line_and_with_room_the_job_finishes(
-    rule: str, jobs: list[Job], finished: Path, small_disk: Path, tmp_path: Path, count: Count
+    rule: str, jobs: list[Job], finished: Path, small_disk: Path, count: Count
 ) -> None:
-    folder = copied(finished, small_disk / "project")
     for job in jobs:
-        (small_disk / "clock").touch()
-        _, good = job.tried(folder, tmp_path)
-        sizes = written(folder, (small_disk / "clock").stat().st_mtime_ns)
-        for level in range(LEVELS):
+        good = job.tried(finished)
+        folder = good.copied(small_disk)
+        sizes = [-(-size // PAGE) * PAGE for size in good.sizes.values()]
+        for level in sampled(range(LEVELS), 1, f"full disk, {rule}, level"):
             job.remove_outputs(folder)
+            good.remove_written(folder)
             index = level * (len(sizes) - 1) // (LEVELS - 1)
-            leave(small_disk, sum(sizes[:index]) + sizes[index] // 2)
+            leave(small_disk, PAGE + sum(sizes[:index]) + sizes[index] // 2)  # a page of it for the log
             running = job.start(folder)
-            if running.wait():
-                count("full disk")
-                said_in_one_line(running, "No space left on device")
-            check_outputs(job, folder, good)
+            running.wait()
+            count("full disk")
+            said_in_one_line(running, "No space left on device")
+            check_outputs(job, folder, good.project)
             (small_disk / "ballast").unlink()
         job.remove_outputs(folder)
         job.finish(folder)
-        check_finished(job, folder, good)
+        check_finished(job, folder, good.project)
+        shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", of_a_kind(1))
 def test_a_file_that_cannot_grow_is_said_in_one_line_and_its_job_finishes_later(
-    rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
+    rule: str, jobs: list[Job], finished: Path, tmp_path: Path, count: Count
 ) -> None:
     """As where a quota is used up: the disk has room, and libraries that do not look whether they wrote say nothing."""
     for job in jobs:
-        (tmp_path / "clock").touch()
-        _, good = job.tried(copy, tmp_path)
-        sizes = sorted(set(written(copy, (tmp_path / "clock").stat().st_mtime_ns)))
+        good = job.tried(finished)
+        copy = good.copied(tmp_path)
         job.remove_outputs(copy)
-        running = job.start(copy, largest=sizes[-1] // 2)
+        running = job.start(copy, largest=max(good.sizes.values()) // 2)
         if running.wait():
             count("file that cannot grow")
             said_in_one_line(running, "File too large|not written whole|structure from motion failed")
-        check_outputs(job, copy, good)
+        check_outputs(job, copy, good.project)
         job.remove_outputs(copy)
         job.finish(copy)
-        check_finished(job, copy, good)
+        check_finished(job, copy, good.project)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", of_a_kind(2))
 def test_a_folder_that_may_only_be_read_is_said_in_one_line(
     rule: str, jobs: list[Job], finished: Path, small_disk: Path, tmp_path: Path, count: Count
 ) -> None:

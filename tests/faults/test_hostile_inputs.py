@@ -147,8 +147,10 @@ def test_a_hostile_config_stops_a_run_before_anything_is_made(kind, project):
     assert not list(project.rglob(CANARY))
 
 
-@pytest.mark.parametrize("name", ["config/config.yaml", SHEET, "workflow_profiles/slurm/site.yaml"])
-@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("config/config.yaml", "pipe"), (SHEET, "device"), ("workflow_profiles/slurm/site.yaml", "pipe")],
+)
 def test_a_pipe_or_device_stops_a_run_that_would_wait_for_it(name, kind, project):
     (project / name).unlink()
     if kind == "pipe":

@@ -17,6 +17,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from hostile import MEMORY, is_refused, snakemake
+from jobs import HANGS
 from plans import SHEET
 from scenes import write_gaussian_scene
 
@@ -144,7 +145,7 @@ def test_a_hostile_photo_is_refused_or_harmless(kind, reader, tmp_path):
     content, expected = PHOTOS[kind]
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    found, _, memory = reader.submit(read_photo, path).result(timeout=60)
+    found, _, memory = reader.submit(read_photo, path).result(timeout=HANGS)
     if isinstance(expected, tuple):
         assert found == expected
     else:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import io
-import random
 import re
 import shutil
 import signal
 import struct
-import time
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from areas import AREAS, EVERY, KILLED_OFTEN, REPEATS, RULES, TRAININGS
-from jobs import Count, Job
-from publications import found, kills_at
+from jobs import Count, Job, Tried, remove_states
+from publications import KillAt, found, kills_at
+from rounds import FULL, chance, sampled
 from whole import check_whole, contents, files
 
 pytestmark = pytest.mark.faults
-KILLS = 20
+KILLS = 20 if FULL else 3
 """Of a training of each area, one after the other."""
-KILLS_OF_OTHERS = 1
 KILLS_AT_PUBLICATIONS = 3
-"""At most, of each job."""
+"""At most, of each job; a usual round makes one of them."""
+STOPPED = sorted({*TRAININGS, *(area.interrupted for area in AREAS.values())})
+"""Rules whose jobs are told to stop."""
 RECEIPTS = ("sample.json", "frames.json")
 """Of whole folders, which they lie in."""
 
@@ -83,68 +83,72 @@ def _comes_later(job: Job, path: Path) -> bool:
     return "rerun" in path.parts or (of_run and (f"results/{path}" == manifest or path.parts[0] == "compare"))
 
 
-def kill_at_publications(job: Job, copy: Path, finished: Path, publications: int, count: Count) -> None:
-    """Let a job kill itself while it publishes; each time it begins anew, so that it publishes the same in order."""
+def kill_at(kill: KillAt, job: Job, copy: Path, good: Tried, count: Count) -> None:
+    """Let a job kill itself while it publishes; it begins anew, so that it publishes the same in order."""
     training = TRAININGS.get(job.rule)
-    for kill in kills_at(publications, KILLS_AT_PUBLICATIONS):
-        job.remove_outputs(copy)
-        for state in copy.glob("results/**/state"):
-            shutil.rmtree(state)
-        running = job.start(copy, training.step if training else "", kill_at=kill)
-        assert running.wait() == -signal.SIGKILL, running.said
-        count("kill -9 at a publication")
-        [(place, expected)] = [line.split("\t") for line in running.published if "\t" in line]
-        assert found(Path(place)) == expected, f"killed {kill.moment}: {place}"
-        check_outputs(job, copy, finished)
-        if training:
-            kept = saved_step(copy / training.run / "state" / "checkpoint.pt")
-            assert kept <= running.steps <= kept + EVERY
+    job.remove_outputs(copy)
+    remove_states(copy)
+    running = job.start(copy, training.step if training else "", kill_at=kill)
+    assert running.wait() == -signal.SIGKILL, running.said
+    count("kill -9 at a publication")
+    [(place, expected)] = [line.split("\t") for line in running.published if "\t" in line]
+    assert found(Path(place)) == expected, f"killed {kill.moment}: {place}"
+    check_outputs(job, copy, good.project)
+    if training:
+        kept = saved_step(copy / training.run / "state" / "checkpoint.pt")
+        assert kept <= running.steps <= kept + EVERY
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in KILLED_OFTEN])
 def test_a_job_that_is_killed_leaves_nothing_half_and_its_next_attempt_finishes(
-    rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
+    rule: str, jobs: list[Job], finished: Path, tmp_path: Path, count: Count
 ) -> None:
     for job in jobs:
-        (tried, finished), chance = job.tried(copy, tmp_path), random.Random(rule)
-        for _ in range(KILLS_OF_OTHERS):
+        good, name = job.tried(finished), job.outputs[0]
+        copy = good.copied(tmp_path)
+        for kill in sampled([None, *kills_at(good.publications, KILLS_AT_PUBLICATIONS)], 1, f"kills of {name}"):
+            if kill is not None:
+                kill_at(kill, job, copy, good, count)
+                continue
             job.remove_outputs(copy)
-            if job.start(copy).killed_after(chance.uniform(0.2, 1) * tried.seconds):
+            if job.start(copy).killed_after(chance(name).uniform(0.2, 1) * good.seconds):
                 count("kill -9 of a job")
-            check_outputs(job, copy, finished)
-        kill_at_publications(job, copy, finished, len(tried.published), count)
+            check_outputs(job, copy, good.project)
         job.remove_outputs(copy)
         job.finish(copy)
-        check_finished(job, copy, finished)
+        check_finished(job, copy, good.project)
 
 
 @pytest.mark.parametrize("rule", KILLED_OFTEN)
-def test_a_training_killed_twenty_times_loses_at_most_the_steps_since_its_last_checkpoint(
-    rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
+def test_a_training_killed_again_and_again_loses_at_most_the_steps_since_its_last_checkpoint(
+    rule: str, jobs: list[Job], finished: Path, tmp_path: Path, count: Count
 ) -> None:
-    [job], state = jobs, copy / TRAININGS[rule].run / "state" / "checkpoint.pt"
-    (tried, finished), chance = job.tried(copy, tmp_path), random.Random(rule)
+    [job], steps = jobs, chance(f"steps of {rule}")
+    good = job.tried(finished)
+    copy = good.copied(tmp_path)
+    state = copy / TRAININGS[rule].run / "state" / "checkpoint.pt"
     kept = kills = 0
     job.remove_outputs(copy)
     while kills < KILLS:
         running = job.start(copy, TRAININGS[rule].step)
-        if not running.killed_after(chance.uniform(0.1, 0.6) * tried.seconds):
+        if not running.killed_at(steps.randint(0, 2 * EVERY)):
             assert running.process.exitcode == 0, running.said
-            check_finished(job, copy, finished)
+            check_finished(job, copy, good.project)
             job.remove_outputs(copy)
             shutil.rmtree(state.parent)
             kept = 0
             continue
         kills += 1
         reached, before = kept + running.steps, kept
-        check_outputs(job, copy, finished)
+        check_outputs(job, copy, good.project)
         kept = saved_step(state)
         assert before <= kept <= reached <= kept + EVERY
     count("kill -9 of a training", kills)
-    kill_at_publications(job, copy, finished, len(tried.published), count)
+    for kill in sampled(kills_at(good.publications, KILLS_AT_PUBLICATIONS), 1, f"kills of {rule}"):
+        kill_at(kill, job, copy, good, count)
     job.remove_outputs(copy)
     job.finish(copy)
-    check_finished(job, copy, finished)
+    check_finished(job, copy, good.project)
 
 
 def saved_step(state: Path) -> int:
@@ -152,57 +156,53 @@ def saved_step(state: Path) -> int:
     return int(torch.load(state, weights_only=True)["state"]["step"]) if state.exists() else 0
 
 
-def stop(job: Job, copy: Path, when: float, rule: str) -> tuple[int, str, int]:
-    """Send SIGTERM: exit code, what was said, and the steps that were done."""
-    running = job.start(copy, TRAININGS[rule].step if rule in TRAININGS else "")
-    running.process.join(when)
-    running.process.terminate()
-    return running.wait(), running.said, running.steps
-
-
-@pytest.mark.parametrize("rule", sorted({*TRAININGS, *(area.interrupted for area in AREAS.values())}))
+@pytest.mark.parametrize("rule", sampled(STOPPED, 2, "SIGTERM"))
 def test_a_job_that_is_told_to_stop_says_so_and_its_next_attempt_finishes(
-    rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
+    rule: str, jobs: list[Job], finished: Path, tmp_path: Path, count: Count
 ) -> None:
-    for job in jobs[:1]:
-        tried, finished = job.tried(copy, tmp_path)
-        job.remove_outputs(copy)
-        code, said, steps = stop(job, copy, 0.6 * tried.seconds, rule)
-        if code:
-            count("SIGTERM of a job")
-            assert code in (75, -signal.SIGTERM), said  # the latter before it has begun to work
-            assert "Traceback" not in said
-            assert code != 75 or re.search(r"\] stopped: .*run the same command again", said.splitlines()[-1])
-        if code == 75 and "state saved" in said:
-            assert saved_step(copy / TRAININGS[rule].run / "state" / "checkpoint.pt") == steps, "nothing is lost"
-        check_outputs(job, copy, finished)
-        job.remove_outputs(copy)
-        job.finish(copy)
-        check_finished(job, copy, finished)
+    [job, *_], training = jobs, TRAININGS.get(rule)
+    good = job.tried(finished)
+    copy = good.copied(tmp_path)
+    job.remove_outputs(copy)
+    running = job.start(copy, training.step if training else "")
+    assert running.reaches(lambda: running.steps > 0 if training else running.publishes), running.said
+    running.process.terminate()
+    code, said = running.wait(), running.said
+    if code:
+        count("SIGTERM of a job")
+        assert code == 75, said
+        assert "Traceback" not in said
+        assert re.search(r"\] stopped: .*run the same command again", said.splitlines()[-1])
+    assert code or not training, "it has more than a step to do"
+    if training:
+        assert "state saved" in said
+        assert saved_step(copy / training.run / "state" / "checkpoint.pt") == running.steps, "nothing is lost"
+    check_outputs(job, copy, good.project)
+    job.remove_outputs(copy)
+    job.finish(copy)
+    check_finished(job, copy, good.project)
 
 
 @pytest.mark.parametrize("rule", KILLED_OFTEN)
 def test_a_damaged_checkpoint_is_set_aside_and_the_training_begins_anew(
-    rule: str, jobs: list[Job], copy: Path, tmp_path: Path, count: Count
+    rule: str, jobs: list[Job], finished: Path, tmp_path: Path, count: Count
 ) -> None:
-    [job], state = jobs, copy / TRAININGS[rule].run / "state" / "checkpoint.pt"
-    _, finished = job.tried(copy, tmp_path)
+    [job] = jobs
+    good = job.tried(finished)
+    copy = good.copied(tmp_path)
+    state = copy / TRAININGS[rule].run / "state" / "checkpoint.pt"
     job.remove_outputs(copy)
     running = job.start(copy)
-    while not state.exists():
-        assert running.process.exitcode is None, running.said
-        time.sleep(0.001)
-    running.killed_after(0)
+    assert running.reaches(state.exists), running.said
+    running.killed()
     data = state.read_bytes()
-    for name, damage in DAMAGE.items():
+    for name in sampled(DAMAGE, 2, f"damage of {rule}"):
         job.remove_outputs(copy)
         state.parent.mkdir(exist_ok=True)
-        state.write_bytes(damage(data))
+        state.write_bytes(DAMAGE[name](data))
         count("damaged checkpoint")
         running = job.start(copy)
-        while "state not continued: it can't be read" not in running.said:
-            assert running.process.exitcode is None, f"{name}: {running.said}"
-            time.sleep(0.01)
-        running.killed_after(0)
+        assert running.says("state not continued: it can't be read"), f"{name}: {running.said}"
+        running.killed()
     job.finish(copy)
-    check_finished(job, copy, finished)
+    check_finished(job, copy, good.project)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 from areas import RULES, TARGETS, write_project
-from jobs import jobs_of
+from jobs import HANGS, jobs_of
 from local_hub import LocalHub
 
 pytestmark = pytest.mark.faults
@@ -43,6 +44,13 @@ RUNS: list[tuple[int, tuple[str, ...]]] = [
     (0, ("-n", "-p", "--forceall", *TARGETS)),
 ]
 """Arguments of Snakemake, and how it ends; in the first a capture fails."""
+SPY = """
+import json, os, pathlib, sys, time
+
+place = pathlib.Path(os.environ["NOTED"])
+(place / str(time.time_ns())).write_text(json.dumps([" ".join(sys.orig_argv), dict(os.environ)]))
+"""
+"""Notes command line and environment of every Python process, also of one that is gone at once."""
 SAID = "said by "
 """Begins the names of what was written to the terminal."""
 
@@ -59,7 +67,12 @@ class Ran:
     """Variables that processes which it started had."""
 
     def snakemake(self, *arguments: str, environment: dict[str, str]) -> int:
-        """Run Snakemake and watch its processes; its exit code."""
+        """Run Snakemake and watch its processes, those of Python by what they note; its exit code."""
+        noted, spy = self.folder.parent / "noted", self.folder.parent / "spy"
+        for folder in (noted, spy):
+            folder.mkdir()
+        (spy / "sitecustomize.py").write_text(SPY)
+        environment = environment | {"NOTED": str(noted), "PYTHONPATH": str(spy)}
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
         output = self.folder.parent / f"output-{len(self.said)}"
         with output.open("w") as file:
@@ -70,7 +83,7 @@ class Ran:
         watcher = threading.Thread(target=self._watch, args=(psutil.Process(process.pid), ended))
         watcher.start()
         try:
-            return process.wait(900)
+            return process.wait(HANGS)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -78,18 +91,19 @@ class Ran:
             watcher.join()
             self.said[f"{SAID}snakemake {' '.join(arguments)}"] = output.read_text()
             output.unlink()
+            for note in noted.iterdir():
+                started, had = json.loads(note.read_text())
+                self.commands.add(started)
+                self.knew |= {name for name in VARIABLES if had.get(name) == self.planted[name]}
+            for folder in (noted, spy):  # the environment is in the notes
+                shutil.rmtree(folder)
 
     def _watch(self, root: psutil.Process, ended: threading.Event) -> None:
-        known: set[int] = set()
-        while not ended.wait(0.1):
+        while not ended.wait(0.5):
             with suppress(psutil.Error):
                 for child in root.children(recursive=True):
                     with suppress(psutil.Error):
                         self.commands.add(" ".join(child.cmdline()))
-                        if child.pid not in known:
-                            known.add(child.pid)
-                            environment = child.environ()
-                            self.knew |= {name for name in VARIABLES if environment.get(name) == self.planted[name]}
 
 
 def run_every_area(root: Path, new_project: Callable[[Path], Path]) -> Ran:
@@ -174,6 +188,7 @@ def check_ran(ran: Ran) -> None:
         assert any(kind in where for where in known), kind
 
 
+@pytest.mark.slow
 def test_secrets_of_the_environment_are_in_nothing_that_a_run_of_every_area_leaves_or_says(
     tmp_path: Path, new_project: Callable[[Path], Path]
 ) -> None:

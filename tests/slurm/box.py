@@ -26,6 +26,8 @@ NODES = {"h100-1": "gpu:h100:4", "gpu-1": "gpu:a100:4", "gpu-2": "gpu:a100:4", "
 PARTITIONS = {"cpu": ["cpu-1"], "gpu": ["gpu-1", "gpu-2"], "h100": ["h100-1"]}
 PACKAGES = "munge slurmctld slurmd slurm-client slurm-wlm-basic-plugins"
 """Debian packages that the box needs."""
+HANGS = 900.0
+"""Seconds after which something hangs, however much else this machine has to do."""
 _DEFAULT_CONF = Path("/etc/slurm/slurm.conf")
 """Jobs look for their cluster here: the executor's job step takes SLURM_CONF out of the environment."""
 
@@ -95,20 +97,21 @@ class Box:
         """End slurmctld as a service manager does; jobs run on."""
         process = self.processes.pop("slurmctld")
         process.terminate()
-        psutil.wait_procs([process], timeout=20)
+        psutil.wait_procs([process], timeout=HANGS)
 
     def start_node(self, node: str) -> None:
         """Start a node's slurmd."""
         self._start(f"slurmd-{node}", "slurmd", "-D", "-N", node, "-f", str(self.conf))
 
     def crash_node(self, node: str) -> None:
-        """End a node at once, with all that runs on it, as a power cut does."""
+        """End a node at once, with all that runs on it, as a power cut does, and let the controller know."""
         self._kill(f"slurmd-{node}")
         self._end_jobs_of(node)
+        self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=crashed")  # else after SlurmdTimeout
 
     def ask(self, *command: str) -> str:
         """What a Slurm command prints; empty if it fails."""
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=HANGS, check=False)
         return done.stdout if done.returncode == 0 else ""
 
     def jobs(self, folder: Path, *, comment: str = "") -> list[str]:
@@ -125,7 +128,7 @@ class Box:
         return [row for row in rows if row["folder"] == str(folder) and row["comment"] == comment]
 
     @staticmethod
-    def wait(what: str, ready: Callable[[], bool], seconds: float = 60) -> None:
+    def wait(what: str, ready: Callable[[], bool], seconds: float = HANGS) -> None:
         """Wait until something is so.
 
         Raises:
@@ -150,7 +153,7 @@ class Box:
         process = self.processes.pop(name)
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-            process.wait(10)
+            process.wait(HANGS)
 
     def _end_leftovers(self) -> None:
         """End what a box that was killed has left behind."""
@@ -194,7 +197,7 @@ class Box:
             f"--socket={self.socket}", f"--key-file={key}",
             f"--pid-file={key.parent / 'pid'}", f"--seed-file={key.parent / 'seed'}",
         )  # fmt: skip
-        self.wait("munged", lambda: bool(self.ask("munge", "-n", "-S", str(self.socket))), 60)
+        self.wait("munged", lambda: bool(self.ask("munge", "-n", "-S", str(self.socket))))
 
     def _write_configuration(self) -> None:
         host, ports = socket.gethostname().partition(".")[0], _free_ports(1 + len(NODES))
@@ -240,11 +243,11 @@ SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd-%n.log
 SlurmdParameters=config_overrides
-SlurmctldTimeout=60
-SlurmdTimeout=20
+SlurmctldTimeout=300
+SlurmdTimeout=300
 ReturnToService=2
-KillWait=15
-MinJobAge=600
+KillWait=60
+MinJobAge=3600
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from box import Box, CannotStart, running_box
-from projects import POSED, TRAINING, Project
+from box import HANGS, Box, CannotStart, running_box
+from projects import POSED, TRAINING, Project, on_cluster
 from scenes import write_gaussian_scene
 
 
@@ -49,7 +49,7 @@ def fake_slurm(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
         }
         command = [sys.executable, "-m", "snakemake", *arguments, "--workflow-profile", "workflow_profiles/slurm"]
         command += ["--slurm-init-seconds-before-status-checks", "1"]
-        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=HANGS)
         noted = calls.read_text().splitlines() if calls.exists() else []
         return done, [json.loads(line) for line in noted]
 
@@ -59,13 +59,13 @@ def fake_slurm(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 @pytest.fixture
 def slurm_project(project: Path, box: Box) -> Iterator[Project]:
     """A project on the cluster; jobs that a test leaves there are cancelled."""
-    yield from _on_cluster(project, box)
+    yield from on_cluster(project, box)
 
 
 @pytest.fixture(scope="module")
 def posed(module_project: Path, box: Box) -> Iterator[Project]:
     """Captures of a few small photos, whose cameras are there already: what is left to do is a training each."""
-    for project in _on_cluster(module_project, box):
+    for project in on_cluster(module_project, box):
         write_gaussian_scene(module_project / "data")
         rows = "".join(f"{name},../data\n" for name in POSED)
         project.configure(f"capture,data_dir\n{rows}", captures={"train": TRAINING})
@@ -74,12 +74,5 @@ def posed(module_project: Path, box: Box) -> Iterator[Project]:
         kernels.parent.mkdir(parents=True)
         kernels.write_text("{}")  # as if compiled: what is left to do is the trainings
         command = [sys.executable, "-m", "snakemake", *files, "--cores", "2", "--quiet", "all"]
-        subprocess.run(command, cwd=module_project, check=True, timeout=120)
+        subprocess.run(command, cwd=module_project, check=True, timeout=HANGS)
         yield project
-
-
-def _on_cluster(folder: Path, box: Box) -> Iterator[Project]:
-    yield Project(folder, box)
-    if left := box.jobs(folder):
-        box.ask("scancel", *left)
-        box.wait("the jobs to end", lambda: not box.jobs(folder))

@@ -8,11 +8,12 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from box import Box
+from box import HANGS, Box
 
 INSIDE = Path(__file__).with_name("inside")
 POSED = ("killed", "fat", "cancelled", "crashed", "warned", "interrupted", "limited", "first", "second", "orphaned")
@@ -47,31 +48,31 @@ class Project:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
-    def run(self, *arguments: str, seconds: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake to its end; both its streams are in `stdout`."""
-        return self.end(self.start(*arguments), seconds)
+        return self.end(self.start(*arguments))
 
     def doctor(self, *arguments: str) -> str:
         """What the doctor says."""
         command = [sys.executable, "-m", "splatdag.commands.doctor", *arguments]
         return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60, check=True
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=HANGS, check=True
         ).stdout
 
-    def end(self, process: subprocess.Popen[str], seconds: float = 240) -> subprocess.CompletedProcess[str]:
+    def end(self, process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
         """Wait for a started Snakemake; one that does not end fails the test with what it said."""
         try:
-            output, _ = process.communicate(timeout=seconds)
+            output, _ = process.communicate(timeout=HANGS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()
-            pytest.fail(f"snakemake did not end in {seconds} s:\n{output}\n{self.box.ask('squeue', '-a', '-t', 'all')}")
+            pytest.fail(f"snakemake did not end in {HANGS} s:\n{output}\n{self.box.ask('squeue', '-a', '-t', 'all')}")
         return subprocess.CompletedProcess(process.args, process.returncode, output)
 
     def wait_for_state(self, capture: str) -> None:
         """Wait until a training has saved its state."""
         state = self.folder / "results" / "captures" / capture / "single" / "state" / "checkpoint.pt"
-        self.box.wait(f"a state of {capture}", state.exists, 90)
+        self.box.wait(f"a state of {capture}", state.exists)
 
     def history(self, capture: str) -> list[dict[str, str]]:
         """What Slurm knows of the jobs that train a capture, in order."""
@@ -109,3 +110,11 @@ class Project:
         """The manifest of a finished run."""
         path = self.folder / "results" / "captures" / capture / "single" / "manifest.json"
         return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
+def on_cluster(folder: Path, box: Box) -> Iterator[Project]:
+    """A project on the cluster; jobs that are left there in the end are cancelled."""
+    yield Project(folder, box)
+    if left := box.jobs(folder):
+        box.ask("scancel", *left)
+        box.wait("the jobs to end", lambda: not box.jobs(folder))

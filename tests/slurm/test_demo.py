@@ -1,56 +1,61 @@
-"""The demo capture, trained through sbatch."""
+"""The demo capture and sample logs, trained through sbatch in one run."""
 
+import pytest
 from box import PARTITIONS
+from projects import on_cluster
 
 STEPS = 40
+NETWORK = {"num_image_points": 600, "num_sky_points": 200, "voxel_size": 2.0, "channels": [8, 8], "blocks": 1,
+           "features": 8, "iterations": 1, "iters": 4}  # fmt: skip
 
 
-def test_the_demo_capture_is_trained_through_sbatch(slurm_project):
+@pytest.fixture(scope="module")
+def trained(module_project, box):
+    """The project after its run; the stages by name."""
+    for project in on_cluster(module_project, box):
+        project.configure(
+            "capture,data_dir\nroom,sample:room\n",
+            captures={"train": {"preset": "small", "max_steps": STEPS}},
+            driving={"data_root": "sample:street", "train": {"preset": "small", **NETWORK}},
+            samples={
+                "room": {"photos": 16, "width": 200, "height": 150},
+                "street": {"width": 96, "points": 1500, "cameras": ["front_camera"]},
+            },
+        )
+        done = project.run("captures", "flux4d")
+        assert done.returncode == 0, done.stdout
+        project.ran = {stage["stage"].removeprefix("splatdag."): stage for stage in project.stages()}
+        yield project
+
+
+def test_the_demo_capture_is_trained_through_sbatch(trained):
     """Each stage runs where its rule asks, sees the GPU that it was given, and no other."""
-    slurm_project.configure(
-        "capture,data_dir\nroom,sample:room\n",
-        captures={"train": {"preset": "small", "max_steps": STEPS}},
-        samples={"room": {"photos": 16, "width": 200, "height": 150}},
-    )
-    done = slurm_project.run("captures")
-    assert done.returncode == 0, done.stdout
-
-    stages = slurm_project.stages()
-    (kernels,) = [stage for stage in stages if stage["stage"] == "splatdag.splats.kernels"]
-    assert kernels["node"] in PARTITIONS["gpu"]
-    assert kernels["gpus"] == "0"
-    first, second, third = [stage for stage in stages if stage is not kernels]
-    assert (first["stage"], first["node"], first["gpus"]) == ("splatdag.samples.room", "cpu-1", None)
-    assert (second["stage"], second["node"], second["gpus"]) == ("splatdag.captures.pose", "cpu-1", None)
-    assert third["stage"] == "splatdag.scene.train"
-    assert third["node"] in PARTITIONS["gpu"]
-    assert third["gpus"] == "0"
-    arguments = third["arguments"]
+    stages = [trained.ran[name] for name in ("splats.kernels", "samples.room", "captures.pose", "scene.train")]
+    kernels, room, pose, train = stages
+    assert [stage["gpus"] for stage in stages] == ["0", None, None, "0"]
+    assert {room["node"], pose["node"]} == {"cpu-1"}
+    assert {kernels["node"], train["node"]} <= set(PARTITIONS["gpu"])
+    arguments = train["arguments"]
     assert arguments[arguments.index("--device-count") + 1] == "1", "the command that users see asks for the GPU"
-    assert len({stage["job"] for stage in stages}) == 4
-
-    manifest = slurm_project.manifest("room")
+    manifest = trained.manifest("room")
     assert manifest["exit_reason"] == "finished"
     assert manifest["options"]["max_steps"] == STEPS
-    assert len(list((slurm_project.folder / "slurm_logs").rglob("*.log"))) == 4, "logs of good jobs are kept"
-    assert "room" in (slurm_project.folder / "results" / "compare" / "runs.csv").read_text()
+    assert "room" in (trained.folder / "results" / "compare" / "runs.csv").read_text()
 
 
-def test_flux4d_is_trained_on_an_h100_node_and_measured_on_another(slurm_project):
+def test_flux4d_is_trained_on_an_h100_node_and_measured_on_another(trained):
     """The chain over sample logs: lists and lidar on the CPU, the training on the large GPUs, the rest on any."""
-    network = {"num_image_points": 600, "num_sky_points": 200, "voxel_size": 2.0, "channels": [8, 8], "blocks": 1,
-               "features": 8, "iterations": 1, "iters": 4}  # fmt: skip
-    slurm_project.configure(
-        "capture,data_dir\n",
-        driving={"data_root": "sample:street", "train": {"preset": "small", **network}},
-        samples={"street": {"width": 96, "points": 1500, "cameras": ["front_camera"]}},
-    )
-    done = slurm_project.run("flux4d", seconds=600)
-    assert done.returncode == 0, done.stdout
-    stages = {stage["stage"].rpartition(".")[2]: stage for stage in slurm_project.stages()}
-    assert set(stages) == {"kernels", "street", "index_split", "lift_logs", "train", "evaluate", "merge"}
+    stages = {name.rpartition(".")[2]: stage for name, stage in trained.ran.items() if name.startswith("driving.")}
+    assert set(stages) == {"index_split", "lift_logs", "train", "evaluate", "merge"}
     assert stages["train"]["node"] in PARTITIONS["h100"]
     assert stages["evaluate"]["node"] in PARTITIONS["gpu"]
-    assert {stages[name]["node"] for name in ("street", "index_split", "lift_logs", "merge")} == {"cpu-1"}
+    assert {stages[name]["node"] for name in ("index_split", "lift_logs", "merge")} == {"cpu-1"}
+    assert trained.ran["samples.street"]["node"] == "cpu-1"
     assert [stages[name]["gpus"] for name in ("train", "evaluate", "merge")] == ["0", "0", None]
-    assert (slurm_project.folder / "results" / "driving" / "flux4d" / "manifest.json").is_file()
+    assert (trained.folder / "results" / "driving" / "flux4d" / "manifest.json").is_file()
+
+
+def test_each_stage_is_a_job_whose_log_is_kept(trained):
+    jobs = [stage["job"] for stage in trained.stages()]
+    assert len(set(jobs)) == len(jobs)
+    assert {path.stem for path in (trained.folder / "slurm_logs").rglob("*.log")} == set(jobs)

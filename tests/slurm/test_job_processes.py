@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from box import HANGS
 from pandaset_logs import write_metadata
 from scenes import write_gaussian_scene
 
@@ -60,7 +61,7 @@ def start(project, tmp_path):
             "SLURM_JOB_ID": "1",
         }
         done = subprocess.run(
-            command, shell=True, cwd=project, env=environment, capture_output=True, text=True, timeout=120
+            command, shell=True, cwd=project, env=environment, capture_output=True, text=True, timeout=HANGS
         )
         return done, set(noted.read_text().split())
 

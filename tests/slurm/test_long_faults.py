@@ -19,7 +19,7 @@ def test_before_its_time_limit_a_training_saves_its_state_and_the_retry_goes_on(
         "capture,data_dir,resources.train.runtime\nlimited,../data,3\n",
         captures={"train": TRAINING | {"max_steps": 15_000}},
     )
-    done = posed.run("captures", seconds=590)
+    done = posed.run("captures")
     assert done.returncode == 0, done.stdout
     first, second, *_ = posed.history("limited")
     assert (first["time"], second["time"]) == ("3:00", "6:00")
@@ -54,7 +54,7 @@ def test_after_a_killed_snakemake_its_jobs_are_not_run_twice(posed, box):
     run.communicate()
     [job] = box.jobs(posed.folder)
 
-    again = posed.run("captures", seconds=60)
+    again = posed.run("captures")
     assert again.returncode == 2
     assert f"still in Slurm ({job} train_capture orphaned_single)" in again.stdout
     assert "splatdag.commands.doctor --cancel" in again.stdout
@@ -65,7 +65,7 @@ def test_after_a_killed_snakemake_its_jobs_are_not_run_twice(posed, box):
 
     assert "cancelled" in posed.doctor("--cancel")
     box.wait("no jobs", lambda: not box.jobs(posed.folder))
-    assert posed.run("--unlock", seconds=60).returncode == 0
+    assert posed.run("--unlock").returncode == 0
     said = posed.doctor()
     assert "--unlock" not in said
     assert "results/captures/orphaned/single/splat.ply" in said, "what was cut off"

@@ -2,7 +2,8 @@
 
 The box's GPUs are stand-ins, so a stage can't use the one that it is given. Doing this here, from outside, leaves the
 code and the command lines of jobs as they are for users, without a switch that only tests turn. Snakemake itself is
-made to look for ended jobs often: the Slurm executor looks ever more rarely and has no option for that.
+made to look for ended jobs often: the Slurm executor looks ever more rarely, ten seconds later each time, and has no
+option for that.
 """
 
 import json
@@ -37,7 +38,7 @@ def _take_memory(folder: Path) -> None:
             order.unlink()
             taken = bytearray(megabytes << 20)
             taken[::4096] = b"x" * len(taken[::4096])
-            time.sleep(30)
+            time.sleep(900)  # until Slurm has seen it
 
 
 def _look_often(seconds: float) -> None:
@@ -55,4 +56,4 @@ if "WITNESS" in os.environ:
         _compute_on_the_cpu()
         _take_memory(_folder)
     if _module == "snakemake" and "SLURM_JOB_ID" not in os.environ:
-        _look_often(2)
+        _look_often(1)
