@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import resource
 import subprocess
-import sys
 from pathlib import Path
 
 from sheet_rows import read as read
+from support.processes import run_module
 
 MEMORY = 3 << 30
 """Bytes that a process may ask for."""
@@ -18,10 +17,7 @@ _SECONDS = 120
 
 def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake with little memory and time."""
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments], cwd=project, capture_output=True, text=True, timeout=_SECONDS,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY)),
-    )  # fmt: skip
+    return run_module("snakemake", *arguments, cwd=project, timeout=_SECONDS, data_limit=MEMORY)
 
 
 def is_refused(done: subprocess.CompletedProcess[str], project: Path, message: str) -> None:
