@@ -67,7 +67,7 @@ test: $(INSTALLED)
 
 # faults take minutes; each worker takes jobs of its own
 test-faults: $(INSTALLED)
-	$(BIN)/pytest -n 2 -m faults tests/faults
+	$(BIN)/pytest -n 2 --dist load -m faults tests/faults
 
 # everything on the test cluster, which needs Slurm's Debian packages (tests/slurm/box.py) and root
 test-slurm: $(INSTALLED)
