@@ -11,8 +11,8 @@ from support.processes import run_module
 
 MEMORY = 3 << 30
 """Bytes that a process may ask for."""
-_SECONDS = 120
-"""After which a process is said to hang; a dry run takes three on a machine with nothing else to do."""
+_SECONDS = 300
+"""After which a process is said to hang; a dry run takes one on a machine with nothing else to do."""
 
 
 def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from damage import bent, damaged
 
-_SECONDS = 10
+_SECONDS = 120
 """For one file."""
 _MEMORY = 4 << 30
 """Bytes that a process of readers may ask for; the libraries alone take about one."""

@@ -303,7 +303,7 @@ def shown_page(tmp_path, made):
         flags += f" --user-data-dir={tmp_path / 'browser'}"
         address = f"file://{made() / 'index.html'}{fragment}"
         command = [browser, *flags.split(), "--virtual-time-budget=2000", "--dump-dom", address]
-        page = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        page = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
         return re.sub(r"<script.*?</script>", "", page, flags=re.S)
 
     return show
