@@ -68,7 +68,7 @@ test: $(INSTALLED)
 
 # each worker takes jobs of its own; make hands FULL and SEED on to it
 test-faults: $(INSTALLED)
-	$(BIN)/pytest -n 2 -m faults tests/faults
+	$(BIN)/pytest -n 2 --dist load -m faults tests/faults
 
 # everything on the test cluster, which needs Slurm's Debian packages (tests/slurm/box.py) and root
 test-slurm: $(INSTALLED)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import run_module
 
 from splatdag.workflow.user_cache import ensure_kernels, use_kernel_cache
 
@@ -82,11 +83,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def snakemake(project: Path) -> Run:
     """Run `snakemake ARGUMENTS` in the project."""
 
-    def run(*arguments: str, cwd: Path = project, **kwargs: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", *arguments]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **kwargs)  # type: ignore[call-overload]
-
-    return run
+    return functools.partial(run_module, "snakemake", cwd=project)
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import resource
 import subprocess
-import sys
 from pathlib import Path
 
 from jobs import HANGS
 from sheet_rows import read as read
+from support.processes import run_module
 
 MEMORY = 3 << 30
 """Bytes that a process may ask for."""
@@ -17,10 +16,7 @@ MEMORY = 3 << 30
 
 def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake with little memory and time."""
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments], cwd=project, capture_output=True, text=True, timeout=HANGS,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY)),
-    )  # fmt: skip
+    return run_module("snakemake", *arguments, cwd=project, timeout=HANGS, data_limit=MEMORY)
 
 
 def is_refused(done: subprocess.CompletedProcess[str], project: Path, message: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from local_hub import LocalHub
+from support.processes import run_module
 from uploads import REPO, environment, receipt_of, record
 
 
@@ -48,8 +49,6 @@ def upload(hub: LocalHub, tmp_path: Path, command: list[str]) -> Stage:
     def start(*more: str, token: str | None = "hf_writer", to: str | None = REPO) -> subprocess.CompletedProcess[str]:
         receipt_of(tmp_path).unlink(missing_ok=True)
         where = ["--repo-id", to] if to else []
-        return subprocess.run(
-            [*command, *where, *more], env=environment(hub, token), capture_output=True, text=True, timeout=120
-        )
+        return run_module(*command[2:], *where, *more, env=environment(hub, token))
 
     return start

@@ -52,6 +52,9 @@ class HubHandler(BaseHTTPRequestHandler):
             self._answer({"error": refused.message}, refused.status, headers)
         except (ConnectionError, BrokenPipeError):
             self.close_connection = True
+        finally:
+            if fault is not None:
+                fault.dealt_with.set()
         if self.lost or self.unread:
             self.close_connection = True
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,8 @@ class Fault:
     """Do what was asked, and end the connection without an answer."""
     drop: bool = False
     """End the connection without doing anything."""
+    dealt_with: threading.Event = field(default_factory=threading.Event)
+    """Set once a request that matched was answered or given up."""
 
 
 class LocalHub:
@@ -104,8 +105,3 @@ class LocalHub:
                     fault.times -= 1
                     return fault
         return None
-
-
-def wait(seconds: float) -> Callable[[], None]:
-    """For `Fault.before`: the server takes its time."""
-    return lambda: time.sleep(seconds)

@@ -11,8 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
+from support.waiting import LIMIT_S, wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
@@ -110,12 +109,15 @@ def web_viewer(recording: Path) -> Iterator[str]:
     # `rerun` is a script that starts the program proper: the two are one session, to be ended together.
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     page = f"http://127.0.0.1:{ports[1]}/"
+
+    def answers() -> bool:
+        with suppress(OSError):
+            urllib.request.urlopen(page, timeout=LIMIT_S).close()
+            return True
+        return False
+
     try:
-        for _ in range(100):
-            with suppress(urllib.error.URLError, ConnectionError):
-                urllib.request.urlopen(page, timeout=5).close()
-                break
-            time.sleep(0.2)
+        wait_until(answers)
         yield f"{page}?renderer=webgl&url={quote(f'rerun+http://127.0.0.1:{ports[0]}/proxy', safe='')}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -28,7 +28,7 @@ def bounded() -> Iterator[None]:
     limits = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (has + (2 << 30), limits[1]))
     signal.signal(signal.SIGALRM, lambda number, frame: pytest.fail("waited"))
-    signal.alarm(20)
+    signal.alarm(300)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

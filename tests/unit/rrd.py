@@ -14,7 +14,7 @@ RERUN = Path(sys.executable).with_name("rerun")
 
 def rerun(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `rerun rrd ARGUMENTS`."""
-    return subprocess.run([RERUN, "rrd", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    return subprocess.run([RERUN, "rrd", *map(str, arguments)], capture_output=True, text=True, timeout=300)
 
 
 def entities(path: Path) -> dict[str, dict[str, list[Any]]]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
 import yaml
 from pandaset_logs import all_names, write_json, write_metadata
+from support.processes import run_module
 
 from splatdag.driving.clips import index_split
 from splatdag.driving.clips.clips import Clip, read_index
@@ -210,31 +209,14 @@ def test_what_is_no_index_is_refused(tmp_path, index, message):
 
 
 def test_the_command_line_takes_the_old_flags(tmp_path, two_logs):
-    flags = [
-        "--preset",
-        "debug",
-        "--clip-len-s",
-        "1.5",
-        "--stride-s",
-        "1.5",
-        "--tiny-scenes",
-        "002",
-        "--val-scenes",
-        "001",
-    ]
+    flags = ["--preset", "debug", "--clip-len-s", "1.5", "--stride-s", "1.5"]
+    flags += ["--tiny-scenes", "002", "--val-scenes", "001"]
     files = [
         f"--{name}={tmp_path / path}" for name, path in (("out-full", "f.pkl"), ("out-tiny", "t.pkl"), ("report", "r"))
     ]
-    command = [
-        sys.executable,
-        "-m",
-        "splatdag.driving.clips.index",
-        "--data-root",
-        str(tmp_path / "data"),
-        *files,
-        *flags,
-    ]
-    subprocess.run([*command, "--camera-names", "front_camera,back_camera"], check=True)
+    flags += ["--data-root", tmp_path / "data", "--camera-names", "front_camera,back_camera"]
+    done = run_module("splatdag.driving.clips.index", *files, *flags)
+    assert done.returncode == 0, done.stderr
     assert {clip.cameras for clip in read_index(tmp_path / "t.pkl")} == {("front_camera", "back_camera")}
     assert {clip.scene_id for clip in read_index(tmp_path / "t.pkl")} == {"002"}
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import run_module
 
 from splatdag.captures import train
 from splatdag.captures.config import TrainOptions
@@ -90,8 +89,7 @@ def test_a_stage_takes_its_section_of_the_config_as_shipped(repository: Path, tm
     (tmp_path / "config.yaml").write_text(
         (repository / "config" / "config.yaml").read_text().replace("humans: {}", "humans: {frames: 2, width: 48}")
     )
-    stage = [sys.executable, "-m", "splatdag.samples.humans", "--out", str(tmp_path / "humans")]
-    done = subprocess.run([*stage, "--config", str(tmp_path / "config.yaml")], capture_output=True, text=True)
+    done = run_module("splatdag.samples.humans", "--out", tmp_path / "humans", "--config", tmp_path / "config.yaml")
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("humans/results/*/*/input_data/train/images/28/*.jpg"))) == 2
 
@@ -104,8 +102,8 @@ def test_a_training_by_hand_takes_the_section_of_captures(tmp_path: Path) -> Non
 
 
 def test_a_stage_without_options_takes_no_file(tmp_path: Path) -> None:
-    stage = [sys.executable, "-m", "splatdag.workflow.link", "--run-dir", "run", "--link", "link", "--receipt", "r.txt"]
-    done = subprocess.run([*stage, "--config", "config.yaml"], capture_output=True, text=True, cwd=tmp_path)
+    flags = ["--run-dir", "run", "--link", "link", "--receipt", "r.txt", "--config", "config.yaml"]
+    done = run_module("splatdag.workflow.link", *flags, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "command line: --config: this stage has no options that a file could hold\n"
     assert not list(tmp_path.iterdir())

@@ -1,13 +1,11 @@
-"""A GPU that was asked for and can't be used: one line says why and what to do, in seconds, before any work."""
+"""A GPU that was asked for and can't be used: one line says why and what to do, before any work."""
 
-import subprocess
-import sys
 import warnings
-from resource import RUSAGE_CHILDREN, getrusage
 
 import pytest
 import torch
 from scenes import write_gaussian_scene
+from support.processes import run_module
 
 from splatdag.training.devices import use_device
 from splatdag.workflow.errors import UserError
@@ -61,7 +59,7 @@ runpy.run_module("splatdag.scene.train", run_name="__main__", alter_sys=True)
 
 
 @pytest.mark.parametrize("cause", CAUSE)
-def test_a_training_without_its_gpu_ends_in_seconds_with_what_to_do(tmp_path, monkeypatch, cause):
+def test_a_training_without_its_gpu_ends_with_what_to_do(tmp_path, monkeypatch, cause):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     cuda, message = CAUSE[cause]
@@ -71,12 +69,8 @@ def test_a_training_without_its_gpu_ends_in_seconds_with_what_to_do(tmp_path, mo
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     flags = ["--data-dir", data, "--model", data / "sparse" / "0", "--result-dir", run, "--device-count", "1"]
     flags.append("--preset=fast")  # of preset auto a line says what it is
-    before = getrusage(RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-c", STAGE.format(cuda=cuda), *map(str, flags)], capture_output=True, text=True, timeout=120
-    )
+    (tmp_path / "stage.py").write_text(STAGE.format(cuda=cuda))
+    done = run_module("stage", *flags, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr.splitlines()[-1]
-    after = getrusage(RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10, "seconds of CPU time"
     assert [path for path in run.rglob("*") if path.is_file()] == []

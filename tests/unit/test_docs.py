@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+from support.processes import run_module
 
 from splatdag.config import Config
 from splatdag.workflow.options import documented
@@ -91,7 +90,7 @@ def test_targets_that_are_typed_exist(path: Path) -> None:
 
 @cache
 def help_of(module: str) -> str:
-    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, timeout=120)
+    done = run_module(module, "--help")
     assert done.returncode == 0, f"{module}: {done.stderr}"
     return done.stdout
 

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from support.processes import run_module
 
 from splatdag.workflow.attempts import machine
 from splatdag.workflow.doctor import advice, lock_age
@@ -48,10 +49,9 @@ def test_a_lock_without_a_process_is_explained_with_the_command_that_removes_it(
 
 def test_a_lock_whose_snakemake_runs_is_its_own(locked):
     folder = locked(600)
-    (folder / "snakemake").write_text("import time\ntime.sleep(60)\n")
+    (folder / "snakemake").write_text("import time\ntime.sleep(600)\n")
     running = subprocess.Popen([sys.executable, "snakemake"], cwd=folder)
     try:
-        time.sleep(0.2)
         lines = advice(folder, [])
     finally:
         running.kill()
@@ -80,10 +80,9 @@ def test_stages_of_a_killed_run_are_told_with_the_command_that_makes_them(tmp_pa
 def test_a_stage_without_a_snakemake_is_told_with_the_command_that_stops_it(tmp_path):
     (tmp_path / "splatdag").mkdir()
     (tmp_path / "splatdag" / "__init__.py").touch()
-    (tmp_path / "splatdag" / "work.py").write_text("import time\ntime.sleep(60)\n")
+    (tmp_path / "splatdag" / "work.py").write_text("import time\ntime.sleep(600)\n")
     running = subprocess.Popen([sys.executable, "-m", "splatdag.work"], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     try:
-        time.sleep(0.2)
         lines = advice(tmp_path, [])
     finally:
         running.kill()
@@ -115,9 +114,8 @@ def test_cancel_ends_the_jobs_of_this_folder_and_no_others(tmp_path):
     )
     for name in ("squeue", "scancel"):
         (tmp_path / name).chmod(0o755)
-    command = [sys.executable, "-m", "splatdag.commands.doctor", "--cancel"]
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    done = run_module("splatdag.commands.doctor", "--cancel", cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "cancelled").read_text()) == ["1", "4"]
     assert "of 1 run: 1 pending, 1 running" in done.stdout
@@ -126,10 +124,10 @@ def test_cancel_ends_the_jobs_of_this_folder_and_no_others(tmp_path):
 def test_without_slurm_the_lock_is_explained_all_the_same(locked):
     folder = locked(60)
     environment = os.environ | {"PATH": str(folder)}
-    command = [sys.executable, "-m", "splatdag.commands.doctor", "--directory", str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    command = ["splatdag.commands.doctor", "--directory", folder]
+    done = run_module(*command, env=environment)
     assert done.returncode == 0
     assert done.stdout.startswith("jobs in Slurm are not known: squeue: not found")
     assert "snakemake --unlock" in done.stdout
-    done = subprocess.run([*command, "--cancel"], env=environment, capture_output=True, text=True, timeout=60)
+    done = run_module(*command, "--cancel", env=environment)
     assert done.returncode == 2

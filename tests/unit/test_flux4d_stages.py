@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from flux4d import INDEX, TINY, overfitted, scene, street, tiny, trained
 from pandaset_logs import pack, table
 from PIL import Image
 from plyfile import PlyData
+from support.processes import run_module
 
 from splatdag.commands.runs import read_runs
 from splatdag.driving.clips.clip_reader import Reader
@@ -263,17 +262,8 @@ def test_a_frame_to_learn_from_is_of_the_clip(tmp_path: Path) -> None:
         overfit.main(street() / INDEX, street(), tmp_path, tiny(clip_index=99), Job())
 
 
-def command(stage: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"splatdag.driving.training.{stage}", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_the_old_flags_and_a_yaml_config_are_taken_and_python_is_refused(tmp_path: Path) -> None:
-    shared = ["--index-path", str(street() / INDEX), "--data-root", str(street())]
+    stage, shared = "splatdag.driving.training.overfit", ["--index-path", street() / INDEX, "--data-root", street()]
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in TINY.items()}
     (tmp_path / "flat.yaml").write_text(json.dumps(given | {"iters": 9}))
     (tmp_path / "whole.yaml").write_text(json.dumps({"driving": {"overfit": given | {"iters": 9}}}))
@@ -283,12 +273,12 @@ def test_the_old_flags_and_a_yaml_config_are_taken_and_python_is_refused(tmp_pat
            "--save-every", "1", "--save-ckpt-every", "2", "--clip-index", "0"]  # fmt: skip
     for name in ("flat", "whole"):
         run = tmp_path / name
-        done = command("overfit", *shared, "--output-dir", str(run), "--config", f"{run}.yaml", *old)
+        done = run_module(stage, *shared, "--output-dir", run, "--config", f"{run}.yaml", *old)
         assert done.returncode == 0, done.stderr
         options = json_of(run / "meta.json")["options"]
         assert (options["iters"], options["channels"], options["projected_depth"]) == (2, [8, 8], False)
         assert (run / "step_000001" / "rgb_weight.png").is_file()
-    done = command("overfit", *shared, "--output-dir", str(tmp_path / "no"), "--config", str(tmp_path / "flux4d.py"))
+    done = run_module(stage, *shared, "--output-dir", tmp_path / "no", "--config", tmp_path / "flux4d.py")
     assert done.returncode == 2
     assert "flux4d.py: a Python file is never run; write YAML" in done.stderr
     assert "voxel_size" in done.stderr

@@ -196,7 +196,7 @@ def test_seconds_and_steps_of_a_training_that_goes_on_are_counted_from_there(
     on = learn_clips(tmp_path / "on", options)
     (line,) = [record.message for record in caplog.records if record.message.startswith("step 22 of 22")]
     told = float(line.split(" ms a step")[0].split()[-1])
-    assert told == pytest.approx(1e3 * on.seconds / 2, rel=0.5)
+    assert 0.25 < told / (1e3 * on.seconds / 2) < 4, "22 steps in place of 2 would be a factor of 11"
 
 
 def test_a_training_that_has_ended_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -21,9 +22,14 @@ from splatdag.workflow.errors import UserError
 FRONT = ("front_camera",)
 
 
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_street(tmp_path_factory.mktemp("street"), logs=1, frames=2, points=400)
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_street(tmp_path / "street", logs=1, frames=2, points=400) / "001"
+def folder(street: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(street, tmp_path / "street") / "001"
 
 
 @pytest.fixture
@@ -122,7 +128,7 @@ def test_writers_of_the_same_frame_do_not_disturb_each_other(folder, tmp_path, m
 
     def slow(*arguments):
         found = lift(*arguments)
-        together.wait(timeout=30)
+        together.wait(timeout=300)
         return found
 
     monkeypatch.setattr(lift_cache, "lift", slow)

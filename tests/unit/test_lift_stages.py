@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 from pandaset_logs import pack, points, real_frame, table, write_lines, write_street
 from plyfile import PlyData
 from pydantic import ValidationError
+from support.processes import run_module
 
 from splatdag.driving import pictures
 from splatdag.driving.checks import lift_alignment, voxelization
@@ -203,15 +202,7 @@ def test_the_command_lines_take_the_old_flags(tmp_path, street):
         ("voxelization", ["--num-sky-points", "50", "--max-gaussians", "100", "--plot-window-m", "400",
                           "--out-json", str(tmp_path / "v.json")]),
     ):  # fmt: skip
-        command = [
-            sys.executable,
-            "-m",
-            f"splatdag.driving.checks.{stage}",
-            *shared,
-            "--out-dir",
-            str(tmp_path / stage),
-            *flags,
-        ]
-        subprocess.run(command, check=True)
+        done = run_module(f"splatdag.driving.checks.{stage}", *shared, "--out-dir", tmp_path / stage, *flags)
+        assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "lift_alignment" / "alignment.json").read_text())["lift"]["points"] == 9
     assert json.loads((tmp_path / "v.json").read_text())["num_lidar_points"] == 100

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.processes import run_module
 
 from splatdag.workflow.attempts import Attempt
 from splatdag.workflow.manifest import Manifest, RunId, manifest_of, merged, write_manifest
@@ -33,9 +32,7 @@ def test_a_run_by_hand_is_known_by_its_stage_and_folder(tmp_path: Path) -> None:
 
 def test_what_is_no_run_is_one_line() -> None:
     words = ["--data-dir=a", "--model=b", "--result-dir=c", "--run-id=room"]
-    done = subprocess.run(
-        [sys.executable, "-m", "splatdag.scene.train", *words], capture_output=True, text=True, check=False
-    )
+    done = run_module("splatdag.scene.train", *words)
     assert done.returncode == 2
     assert "run_id" in done.stderr
     assert "room: expected AREA/SCENE/VARIANT, such as captures/room/single" in done.stderr

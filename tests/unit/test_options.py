@@ -10,6 +10,7 @@ import tyro
 from pydantic import Field, model_validator
 from snakemake.cli import parse_config
 from snakemake.common import dict_to_key_value_args
+from support.processes import run_module
 
 from splatdag.commands.generate import conda_environment, generated
 from splatdag.config import Config, read_config
@@ -335,8 +336,7 @@ def test_the_schema_refuses_unknown_keys(repository: Path):
     ],
 )
 def test_a_flag_of_other_trainers_is_one_line_with_what_to_do(flag: list[str], hint: str) -> None:
-    command = [sys.executable, "-m", "splatdag.scene.train", "--data_dir=a", "--model=b", "--result_dir=c", *flag]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = run_module("splatdag.scene.train", "--data_dir=a", "--model=b", "--result_dir=c", *flag)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert hint in line

@@ -34,7 +34,7 @@ def test_photos_that_cannot_be_placed_end_in_one_line_with_advice(tmp_path: Path
     for index in range(4):
         write_noise(tmp_path / "photos" / f"{index}.png", index, (90, 120))
     process = start_cli("--data-dir", tmp_path / "photos", "--report", tmp_path / "out" / "registration.json")
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "Traceback" not in errors
     failed = [line for line in errors.splitlines() if "failed:" in line]
@@ -74,8 +74,11 @@ def test_structure_from_motion_names_the_photos_that_do_not_belong(solved: Path)
 def test_structure_from_motion_finds_the_true_cameras(room: Path, solved: Path) -> None:
     truth = json.loads((room / "cameras.json").read_text())
     model = pycolmap.Reconstruction(str(solved / "sparse" / "0"))
+    assert model.compute_mean_reprojection_error() < 0.5
     (camera,) = model.cameras.values()
-    assert camera.params[0] == pytest.approx(truth["fx"], rel=0.02)
+    focal, _, _, k = camera.params
+    assert focal == pytest.approx(truth["fx"], rel=0.01)
+    assert k == pytest.approx(truth["distortion"][0], abs=0.01)
     expected = np.array([photo["world_to_camera"] for photo in truth["photos"]])
     images = [model.find_image_with_name(photo["name"]) for photo in truth["photos"]]
     found = np.array([image.cam_from_world().matrix() for image in images])
@@ -133,7 +136,7 @@ def test_sigterm_ends_structure_from_motion_and_publishes_nothing(room: Path, tm
         if f"] {step}: " in line:
             process.send_signal(signal.SIGTERM)
             break
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 75
     assert "Traceback" not in errors
     assert "stopped: told to stop (SIGTERM)" in log.read_text().splitlines()[-1]

@@ -6,7 +6,6 @@ import copy
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from support.waiting import LIMIT_S, wait_until
 from trainings import Trained, Training, options, spoilt
 
 from splatdag.scene.views import View
@@ -150,11 +150,10 @@ Training(Path(sys.argv[1])).run(options(batch_size=2, max_steps=100_000, checkpo
 def test_no_rank_outlives_a_first_one_that_was_killed(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}  # where its rendezvous file stays behind
     job = subprocess.Popen([sys.executable, "-c", JOB, str(tmp_path)], cwd=Path(__file__).parent, env=environment)
-    while not (tmp_path / "state" / "checkpoint.pt").exists():
-        assert job.poll() is None
-        time.sleep(0.01)
+    wait_until(lambda: job.poll() is not None or (tmp_path / "state" / "checkpoint.pt").exists())
+    assert job.poll() is None
     others = psutil.Process(job.pid).children()
     job.kill()
     job.wait()
     assert len(others) == 1
-    assert psutil.wait_procs(others, timeout=10)[1] == []
+    assert psutil.wait_procs(others, timeout=LIMIT_S)[1] == []

@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from browser import CHROMIUM, chromium, web_viewer
 from PIL import Image
 from rrd import contents, entities, layout, rerun, views
 from scenes import random_gaussians, write_gaussian_scene
+from support.waiting import wait_until
 
 from splatdag.captures.record_capture import main
 from splatdag.recording.options import CaptureRecordingOptions
@@ -199,14 +199,10 @@ def test_the_web_viewer_of_the_wheel_shows_a_recording(capture):
         chromium(Path(profile)) as page,
     ):
         page.open(address)
-        for _ in range(60):
-            time.sleep(2)
-            shown = page.screenshot()
-            if _has(shown, STEPS[-1] // 2) and _has(shown, 10):
-                return
-    pytest.fail("the prediction and the ground truth of the last step are not on the page")
+        wait_until(lambda: _shows(page, STEPS[-1] // 2, 10))
 
 
-def _has(shown, level):
-    """Whether an area of this grey, as large as a part of a view, is on the page."""
-    return (np.abs(shown.astype(int) - level).max(axis=2) < 5).sum() > 4000
+def _shows(page, *levels):
+    """Whether areas of these greys, as large as a part of a view, are on the page."""
+    shown = page.screenshot().astype(int)
+    return all((np.abs(shown - level).max(axis=2) < 5).sum() > 4000 for level in levels)

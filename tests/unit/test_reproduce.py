@@ -17,6 +17,7 @@ import torch
 import yaml
 from flux4d import INDEX, TINY, street
 from scenes import write_gaussian_scene
+from support.processes import run_module
 from train_runs import assert_same_results
 from trainings import OPTIONS
 
@@ -42,8 +43,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def reproduce(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "splatdag.commands.reproduce", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_module("splatdag.commands.reproduce", *words)
 
 
 def run_lines(lines: str) -> None:

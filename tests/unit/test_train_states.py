@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +37,27 @@ def flags(run_dir: Path, data: Path) -> list[str]:
     return [*paths, *plain, *strategy, "--eval-steps", "40"]
 
 
+STAGE = """
+import os, runpy
+from splatdag.training.checkpoint import StateFile
+save = StateFile.save
+def save_once(file, state):
+    save(file, state)
+    StateFile.save = save
+    os.kill(os.getpid(), {})
+StateFile.save = save_once
+runpy.run_module("splatdag.scene.train", run_name="__main__", alter_sys=True)
+"""
+
+
 def interrupted(run_dir: Path, data: Path, number: int) -> tuple[int, str]:
     """A process that gets a signal once it has saved its state; its exit code and its log."""
+    (run_dir.parent / "stage.py").write_text(STAGE.format(int(number)))
     log = run_dir.parent / "train.log"
-    command = [sys.executable, "-m", "splatdag.scene.train", *flags(run_dir, data), f"--log={log}"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not (run_dir / "state" / "checkpoint.pt").exists():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.001)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert "Traceback" not in errors
-    return process.returncode, log.read_text()
+    command = [sys.executable, "stage.py", *flags(run_dir, data), f"--log={log}"]
+    done = subprocess.run(command, cwd=run_dir.parent, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
+    assert "Traceback" not in done.stderr
+    return done.returncode, log.read_text()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75)])

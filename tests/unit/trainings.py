@@ -78,9 +78,11 @@ class Training:
         It is sent to the processes of other ranks too, as Slurm does; their last step is one of the next ten.
         """
 
+        before = set(psutil.Process().children())
+
         def measure(model: SplatModel, step: int) -> dict[str, Any]:
             if stop:
-                for process in (psutil.Process(), *psutil.Process().children()):
+                for process in (psutil.Process(), *(set(psutil.Process().children()) - before)):
                     process.send_signal(signal.SIGTERM)
             return evaluate(model, self.held_out, self.frame, mean_color(self.views)).figures
 

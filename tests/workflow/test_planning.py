@@ -141,7 +141,7 @@ def test_planning_needs_no_torch(project, repository):
         env={"PYTHONPATH": f"{blocked}:{repository / 'scripts'}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert "train_capture" in done.stdout

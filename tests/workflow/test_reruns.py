@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 from areas import AREAS, TARGETS, write_project
 from jobs import copied, jobs_of
 from plans import write_stand_ins
+from support.processes import run_module
 
 ASKED = [target for target in TARGETS if target != "compare"]  # that is made anew after every run
 YEAR = 365 * 86_400
@@ -26,10 +25,7 @@ def snakemake(folder: Path, *arguments: str, cwd: Path | None = None) -> str:
     """Run Snakemake on a project with the package that lies beside it, if one does."""
     scripts = folder.parent / "scripts"
     environment = os.environ | ({"PYTHONPATH": str(scripts)} if scripts.exists() else {})
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-    done = subprocess.run(
-        command, cwd=cwd or folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = run_module("snakemake", "--cores", "2", *arguments, cwd=cwd or folder, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -5,19 +5,23 @@ import csv
 import json
 import os
 import re
+import shutil
 import time
 
 import pycolmap
 import pytest
+from jobs import copied
 from scenes import write_gaussian_scene
+from support.processes import run_module
 
 STEPS = 30
 GOOD, BAD = ("apple", "pear"), "worm"
 
 
-@pytest.fixture
-def captures(project):
-    """Three captures with given poses, one of which has a photo that is not one."""
+@pytest.fixture(scope="module")
+def ran(module_project):
+    """Three captures with given poses, of which one has a photo that is none, and the run that trained the others."""
+    project = module_project
     for name in (*GOOD, BAD):
         write_gaussian_scene(project / "data" / name)
     (project / "data" / BAD / "images" / "3.png").write_text("no photo")
@@ -25,7 +29,13 @@ def captures(project):
     (project / "config" / "captures.tsv").write_text("capture\tdata_dir\n" + rows)
     options = {"max_steps": STEPS, "preset": "small", "checkpoint_every": 10}
     (project / "config" / "config.yaml").write_text(json.dumps({"captures": {"train": options}}))
-    return project
+    return project, run_module("snakemake", "captures", "--cores", "2", cwd=project)
+
+
+@pytest.fixture
+def project(ran, tmp_path):
+    """A copy of them, after that run."""
+    return copied(ran[0], tmp_path / "project")
 
 
 def jobs(done) -> list[str]:
@@ -33,10 +43,9 @@ def jobs(done) -> list[str]:
     return re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)
 
 
-def test_one_failing_capture_costs_neither_the_others_nor_the_report(captures, snakemake, repository):
-    done = snakemake("captures", "--cores", "2")
-    assert done.returncode == 1
-    run = {name: captures / "results" / "captures" / name / "single" for name in (*GOOD, BAD)}
+def test_one_failing_capture_costs_neither_the_others_nor_the_report(ran, project, snakemake):
+    assert ran[1].returncode == 1
+    run = {name: project / "results" / "captures" / name / "single" for name in (*GOOD, BAD)}
     for name in GOOD:
         assert json.loads((run[name] / "manifest.json").read_text())["exit_reason"] == "finished"
         assert {path.name for path in run[name].iterdir()} == {
@@ -46,7 +55,7 @@ def test_one_failing_capture_costs_neither_the_others_nor_the_report(captures, s
     assert not (run[BAD] / "manifest.json").exists()
 
     # The comparison is there although the run failed; it has the good runs and names the bad one.
-    compared = captures / "results" / "compare"
+    compared = project / "results" / "compare"
     with (compared / "runs.csv").open() as table:
         assert [row["scene"] for row in csv.DictReader(table)] == list(GOOD)
     reason = r"3\.png: can't be decoded"
@@ -59,7 +68,7 @@ def test_one_failing_capture_costs_neither_the_others_nor_the_report(captures, s
 
     done = snakemake("compare", "captures", "--report", "report.html")
     assert done.returncode == 0, done.stderr
-    report = (captures / "report.html").read_text()
+    report = (project / "report.html").read_text()
     assert "captures__apple__single" in report
     pages = re.findall(r"data:text/html[^\"]*base64,([A-Za-z0-9+/=]+)", report)
     assert any(re.search(reason, base64.b64decode(page).decode()) for page in pages), "the failure is in the report"
@@ -74,43 +83,43 @@ def test_one_failing_capture_costs_neither_the_others_nor_the_report(captures, s
     assert {(row["gpu_hours"], row["cost"]) for row in used.values()} == {("0.00000", "")}
 
     # Once the photo is mended, only what was missing or depends on it is done.
-    good = captures / "data" / "apple" / "images" / "3.png"
-    (captures / "data" / BAD / "images" / "3.png").write_bytes(good.read_bytes())
+    good = project / "data" / "apple" / "images" / "3.png"
+    (project / "data" / BAD / "images" / "3.png").write_bytes(good.read_bytes())
     done = snakemake("captures", "--cores", "2")
     assert done.returncode == 0, done.stderr
     assert sorted(jobs(done)) == ["captures", "pose_capture", "train_capture"]
     assert jobs(snakemake("captures", "--cores", "2")) == []
 
 
-def test_of_finished_runs_an_edit_that_is_undone_reruns_nothing_and_a_price_the_comparison(captures, snakemake):
+def test_of_finished_runs_an_edit_that_is_undone_reruns_nothing_and_a_price_the_comparison(project, snakemake):
     """As `test_reruns.py`, but of results that were made."""
-    (captures / "config" / "captures.tsv").write_text("capture\tdata_dir\napple\t../data/apple\n")
-    assert snakemake("captures", "--cores", "2").returncode == 0
+    (project / "config" / "captures.tsv").write_text("capture\tdata_dir\napple\t../data/apple\n")
     assert snakemake("compare").returncode == 0
 
     def planned(*targets):
         return sorted(set(jobs(snakemake("-n", "--cores", "2", *targets))) - {"captures"})
 
     assert planned("captures") == planned("compare") == []
-    photo = captures / "data" / "apple" / "images" / "1.png"
+    photo = project / "data" / "apple" / "images" / "1.png"
     original = photo.read_bytes()
     photo.write_bytes((photo.parent / "2.png").read_bytes())
     assert planned("captures") == ["pose_capture", "train_capture"]
     photo.write_bytes(original)
     assert planned("captures") == []
-    site = captures / "workflow_profiles" / "slurm" / "site.yaml"
+    site = project / "workflow_profiles" / "slurm" / "site.yaml"
     site.write_text(site.read_text().replace("    any: null\n", "    any: 1.5\n"))
     assert planned("captures") == []
     assert planned("compare") == ["compare"]
-    (captures / "results" / "captures" / "apple" / "single" / "manifest.json").unlink()
+    (project / "results" / "captures" / "apple" / "single" / "manifest.json").unlink()
     assert planned("captures") == ["train_capture"]
 
 
-def test_photos_from_a_clock_that_is_fast_cost_no_run_and_none_is_repeated(captures, snakemake):
+def test_photos_from_a_clock_that_is_fast_cost_no_run_and_none_is_repeated(project, snakemake):
     """Snakemake removes, in each attempt, what is older than an input, so that the user's own files are none."""
-    (captures / "config" / "captures.tsv").write_text("capture\tdata_dir\napple\t../data/apple\n")
+    shutil.rmtree(project / "results" / "captures")
+    (project / "config" / "captures.tsv").write_text("capture\tdata_dir\napple\t../data/apple\n")
     ahead = time.time() + 7200
-    for path in (captures / "data" / "apple", *(captures / "data" / "apple" / "images").iterdir()):
+    for path in (project / "data" / "apple", *(project / "data" / "apple" / "images").iterdir()):
         os.utime(path, (ahead, ahead))
     done = snakemake("captures", "--cores", "2")
     assert done.returncode == 0, done.stderr
@@ -136,7 +145,7 @@ def test_a_pair_is_compared_on_the_same_photos_and_on_an_external_dataset(projec
         "capture\tdata_dir\tmatch_string\teval_dir\tresult_dir\n"
         "dog\t../data/dog\tright\t../data/eval\tresults/dog_right\n"
     )
-    options = {"max_steps": STEPS, "preset": "small", "split": "all"}
+    options = {"max_steps": STEPS, "preset": "small", "split": "all", "disable_video": True}
     (project / "config" / "config.yaml").write_text(json.dumps({"captures": {"train": options}}))
     done = snakemake("captures", "captures_dual", "--cores", "2")
     assert done.returncode == 0, done.stderr
