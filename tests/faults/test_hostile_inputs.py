@@ -18,6 +18,7 @@ from sheet_rows import read as read
 
 from splatdag.config import read_config
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.small_file import LARGEST
 from splatdag.workflow.yaml_text import check_config_file, read_yaml
 
 CANARY = "CANARY"
@@ -119,7 +120,6 @@ CONFIGS = {
     "hexadecimal": ("captures: {train: {max_steps: 0x" + "f" * 5000 + "}}", "a number of 20000 bits"),
     "zeros": ("captures: \0", "no YAML"),
     "no text": (b"\xff\xfe\x00", "no YAML"),
-    "large": ("#" * (5 << 20), "more than 4 MB"),
     "a word": ("captures", "expected keys and values"),
     "nothing": ("", "expected keys and values"),
     "a leading dash": ("driving: {run: '-rf'}", "driving.run"),
@@ -137,6 +137,14 @@ def test_a_hostile_config_is_refused_in_one_line(kind, tmp_path):
         read_config(read_yaml(Path(check_config_file(path)), "config"))
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500
+
+
+def test_a_huge_config_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "config.yaml"
+    with path.open("wb") as file:
+        file.truncate(LARGEST + 1)
+    with pytest.raises(UserError, match="more than 256 MB"):
+        check_config_file(path)
 
 
 @pytest.mark.parametrize("kind", ["maps of maps", "deep", "expressions"])

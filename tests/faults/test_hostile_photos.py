@@ -62,7 +62,7 @@ HOSTILE_PHOTOS = {
     "mask": r"masks/.*\.png: not a regular file",
     "name": r"photo b'K\\xfcche\.png': its name is not UTF-8",
     "folders": "more than 100 folders inside one another",
-    "transforms.json": "transforms.json: more than 64 MB",
+    "transforms.json": "transforms.json: more than 256 MB",
 }
 
 

@@ -12,8 +12,6 @@ from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import read_json
 
 NAME = "transforms.json"
-_MAX_BYTES = 64 << 20
-"""Of the file; a frame has about 600."""
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG", ".JPEG", ".tif", ".tiff", ".bmp")
 """Tried in this order where `file_path` has none (Blender's way)."""
 
@@ -54,7 +52,7 @@ def read_transforms(data_dir: Path) -> Transforms:
         UserError: the file is no transforms.json, or names a photo or mask that is not there.
     """
     path = data_dir / NAME
-    values = read_json(path, _MAX_BYTES)
+    values = read_json(path)
     written = values.get("frames")
     if not isinstance(written, list) or not written:
         raise UserError(f'{path}: no frames; expected {{"frames": [{{"file_path": …, "transform_matrix": …}}]}}')

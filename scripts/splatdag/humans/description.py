@@ -12,9 +12,6 @@ from splatdag.workflow.errors import UserError
 from splatdag.workflow.sequences import by_number
 from splatdag.workflow.small_file import read_small
 
-_MAX_BYTES = 256 << 20
-"""Of a table."""
-
 
 def describe(run_dir: Path, scene: str, folder: Path) -> Description:
     """Read the source camera and the metrics of a run.
@@ -81,7 +78,7 @@ def _key_values(text: Path) -> dict[str, float]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return read_small(path, _MAX_BYTES).decode("utf-8").splitlines()
+        return read_small(path).decode("utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

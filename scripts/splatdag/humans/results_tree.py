@@ -41,8 +41,6 @@ FILES: dict[Task, str] = {
     "trn_nv_generation": "trn_nv_generation",
 }
 """Recordings are `<this>_epoch_XXXX.rrd`."""
-_MAX_BYTES = 256 << 20
-"""Of a scene's file or a manifest."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +181,7 @@ def _files_below(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
 
 def _read(path: Path) -> str:
     try:
-        return read_small(path, _MAX_BYTES).decode("utf-8", errors="replace")
+        return read_small(path).decode("utf-8", errors="replace")
     except OSError:
         return ""
 

@@ -39,7 +39,6 @@ _SETTINGS = frozenset(
     | {"with_ut", "with_eval3d"}
 )
 """Of a training, what counts in an evaluation."""
-_MAX_BYTES = 1 << 20
 _STEPS = ((re.compile(r"point_cloud_(\d+)\.ply"), 1), (re.compile(r"iteration_(\d+)/[^/]+\.ply"), 0))
 """Names of PLY files that tell steps: simple_trainer's, which count from 0, and Inria's."""
 
@@ -203,7 +202,7 @@ def _settings(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        lines = read_small(path, _MAX_BYTES).decode("utf-8").splitlines()
+        lines = read_small(path).decode("utf-8").splitlines()
         plain = [match for line in lines if (match := re.fullmatch(r"(\w+): ([\w.+-]+)", line))]
         found = {match[1]: yaml.safe_load(match[2]) for match in plain if match[1] in _SETTINGS}
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -11,7 +11,6 @@ from splatdag.workflow.small_file import read_small
 
 _SHOWN = 8
 """Names or words that a message lists at most."""
-_MAX_BYTES = 32 << 20
 
 
 def list_file(split: str, data_dir: Path) -> Path | None:
@@ -169,7 +168,7 @@ def _listed_names(path: Path, names: list[str], where: str) -> set[str]:
 
 def _entries(path: Path, where: str) -> list[str]:
     try:
-        lines = [line.strip() for line in read_small(path, _MAX_BYTES).decode("utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_small(path).decode("utf-8-sig").splitlines()]
     except OSError as error:
         raise UserError(
             f"{where}: {path}: {error.strerror}; give test_every, all, or a file that lists the held-out photos"

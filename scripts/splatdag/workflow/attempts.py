@@ -33,8 +33,6 @@ _SILENT_SECONDS = 60.0
 """An attempt on another machine that has noted nothing for so long is dead."""
 _SAME_START = 2.0
 """Difference of two readings of a process's start (seconds): the kernel's clock may be set meanwhile."""
-_LARGEST = 4 << 20
-"""Bytes of a record, of many thousand attempts."""
 SUFFIX = ".attempts.json"
 """Of the file beside a log, in place of `.log`."""
 FINISHED, FAILED, STOPPED = "finished", "failed", "stopped"
@@ -197,7 +195,7 @@ def machine() -> str:
 def read_attempts(record: Path) -> list[Attempt]:
     """The attempts that a record tells of, oldest first; none if it is missing or no such file."""
     try:
-        return _LIST.validate_json(read_small(record, _LARGEST))
+        return _LIST.validate_json(read_small(record))
     except (OSError, ValidationError):
         return []
 

@@ -20,8 +20,6 @@ from splatdag.workflow.lock import is_at, lock
 from splatdag.workflow.small_file import read_small
 
 _MAX_DIGITS = 300
-_MAX_BYTES = 256 << 20
-"""Of a JSON file, also of metrics of many thousand photos."""
 _PAGE_BYTES = 4096
 _UNTOUCHED = 0
 """Time of a partial file to which nothing has been written."""
@@ -189,18 +187,17 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
-def read_json(path: Path, limit: int = _MAX_BYTES) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Names and values of a JSON file.
 
     Args:
         path: the file.
-        limit: bytes that it may have.
 
     Raises:
         UserError: the file can't be read, or holds something else.
     """
     try:
-        given = parsed_json(read_small(path, limit).decode("utf-8"))
+        given = parsed_json(read_small(path).decode("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except ValueError as error:

@@ -15,7 +15,6 @@ from splatdag.workflow.yaml_text import parsed
 
 NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]|\.(?!\.))*"
 """A name that can be a folder, a wildcard and a flag's value without surprises (a regular expression)."""
-_MAX_BYTES = 32 << 20
 
 
 def any_of(names: Iterable[str]) -> str:
@@ -99,7 +98,7 @@ def _cells(sheet: Path, key: str, columns: set[str], stages: set[str]) -> Iterat
 
 def _lines(sheet: Path) -> list[str]:
     try:
-        return read_small(sheet, _MAX_BYTES).decode("utf-8-sig").splitlines()
+        return read_small(sheet).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise UserError(f"{sheet}: can't read the sheet: {error.strerror}") from None
     except UnicodeDecodeError:

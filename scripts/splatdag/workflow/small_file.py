@@ -8,9 +8,11 @@ import stat
 from pathlib import Path
 
 _PART = 1 << 20
+LARGEST = 256 << 20
+"""Bytes that a text may have which a user or another program wrote: config, sheet, list, index, metrics."""
 
 
-def read_small(path: Path, limit: int) -> bytes:
+def read_small(path: Path, limit: int = LARGEST) -> bytes:
     """What is in a file.
 
     The size that a file claims says little, that of a device is 0; so what is read is limited, not what is claimed.

@@ -11,7 +11,6 @@ import yaml
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.small_file import read_small
 
-_MAX_BYTES = 4 << 20
 _MAX_VALUES = 100_000
 """Of a whole file, what aliases repeat counted each time."""
 
@@ -63,7 +62,7 @@ def read_yaml(path: Path, where: str) -> Any:
 
 def _read(path: Path, where: str) -> bytes:
     try:
-        return read_small(path, _MAX_BYTES)
+        return read_small(path)
     except OSError as error:
         raise UserError(f"{where}: {error.strerror}; expected a file of options") from None
 

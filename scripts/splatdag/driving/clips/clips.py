@@ -28,8 +28,6 @@ from splatdag.workflow.small_file import read_small
 
 RATE = 10.0
 """Frames a second of PandaSet."""
-_MAX_BYTES = 256 << 20
-"""Of an index in JSON lines."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +236,7 @@ def _entries(path: Path) -> Iterator[Any]:
         yield from clips
         return
     try:
-        lines = read_small(path, _MAX_BYTES).decode("utf-8").splitlines()
+        lines = read_small(path).decode("utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -12,9 +12,6 @@ from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import parsed_json
 from splatdag.workflow.small_file import read_small
 
-_MAX_BYTES = 64 << 20
-"""Of a file; a frame has about 300."""
-
 
 def read_json(path: Path) -> Any:
     """Read a JSON file of a log.
@@ -23,7 +20,7 @@ def read_json(path: Path) -> Any:
         UserError: the file is missing or no JSON.
     """
     try:
-        return parsed_json(read_small(path, _MAX_BYTES))
+        return parsed_json(read_small(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except ValueError as error:
