@@ -1,12 +1,14 @@
 """People: recordings of what the human trainer left.
 
-Needs its results tree, <scene>/<experiment>/ (config: sharing.results_root). Makes rerun/*.rrd in the folder of each run.
+Needs its results tree, <scene>/<experiment>/ (config: sharing.results_root). Makes rerun/*.rrd in the folder of
+each run, or the like below sharing.output_dir.
 """
 
-from splatdag.humans.area import TASK_OF, results_root
+from splatdag.humans.area import TASK_OF, recorded_root, results_root
 
 humans = RULES["humans"]
 HUMANS_ROOT = results_root(CONFIG.sharing, RESULTS)
+RECORDED_ROOT = recorded_root(CONFIG.sharing, RESULTS)
 
 
 rule record_epoch:
@@ -14,7 +16,7 @@ rule record_epoch:
     input:
         run=made(humans.run),
     output:
-        recording=f"{HUMANS_ROOT}/{{scene}}/{{exp}}/rerun/{{recording}}_{{epoch}}.rrd",
+        recording=f"{RECORDED_ROOT}/{{scene}}/{{exp}}/rerun/{{recording}}_{{epoch}}.rrd",
     log:
         humans.log("record_epoch"),
     benchmark:

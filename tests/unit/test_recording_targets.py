@@ -65,6 +65,21 @@ def test_all_tasks_and_epochs_of_all_runs_are_asked_for(files):
     assert "hi4d_pair16_jump/new/rerun/trn_nv_generation_epoch_0006.rrd" in files()
 
 
+def test_recordings_of_results_that_may_only_be_read_lie_elsewhere_and_are_published_from_there(planned, tree):
+    given = {"output_dir": "mine/", "exp_name": "new"}
+    made = planned(**given)["sharing"].recording_files()
+    run = "mine/hi4d_pair16_jump/new/rerun"
+    assert sorted(made) == [
+        f"{run}/{name}.rrd"
+        for name in ("evaluation_nvs_epoch_0000", "evaluation_pose_epoch_0000", "trn_nv_generation_epoch_0006")
+    ]
+    write(f"{run}/by_hand.rrd")
+    write(str(tree / "hi4d_pair16_jump/new/rerun/old.rrd"))
+    [upload] = planned(**given, upload={"rrd_glob": "*"})["sharing"].uploads[0].values()
+    assert upload.run == tree / "hi4d_pair16_jump/new"
+    assert [str(path) for path in upload.recordings] == sorted([*made, f"{run}/by_hand.rrd"])
+
+
 @pytest.mark.parametrize(
     ("selection", "captures", "people"),
     [

@@ -88,7 +88,7 @@ def test_what_is_there_or_asked_for_beside_it_is_recorded_and_nothing_else_is_tr
     of_capture = [
         "exec python -m splatdag.captures.record_capture --run-dir results/captures/room/single"
         " --model results/captures/room/sparse/0/points3D.bin --out results/captures/room/single/rerun/capture.rrd"
-        " --sample='room (photos of a made-up room, ray-traced)' --threads 2"
+        " --sample='room (photos of a made-up room, ray-traced)' --threads 2 --run-id captures/room/single"
         " --log logs/captures/room/single/recording.log"
     ]
     assert jobs["record_capture"] == of_capture

@@ -57,7 +57,7 @@ def uploads(
     samples: list[str] = []
     for run in sorted(runs, key=lambda run: run.folder):
         folder, by_rules = Path(run.folder), [Path(r.file) for r in run.recordings if r.file in made]
-        paths = sorted({*folder.glob("rerun/[!.]*.rrd"), *by_rules})
+        paths = sorted({*Path(run.rerun or folder / "rerun").glob("[!.]*.rrd"), *by_rules})
         if not paths:
             continue
         try:

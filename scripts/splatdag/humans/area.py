@@ -44,7 +44,7 @@ class Humans(Area):
             "record",
             "humans.record_epoch",
             "humans/{scene}/{exp}/{recording}_{epoch}.log",
-            "{scene}/{exp}/rerun/{recording}_{epoch}.rrd",  # below sharing.results_root
+            "{scene}/{exp}/rerun/{recording}_{epoch}.rrd",  # below sharing.output_dir, else results_root
             CpuResources(mem_mb=4_000, runtime=60),
             throttled=False,
         )
@@ -63,6 +63,7 @@ class HumansPlan(Plan):
         self.selection: RunSelection = config.sharing
         self.is_sample = self.selection.results_root == SAMPLE
         self.root = results_root(self.selection, context.results)
+        self.recorded_root = recorded_root(self.selection, context.results)
         scenes = f"{context.results}/samples/humans/scenes" if self.is_sample else SCENES
         self.scenes_dir = self.selection.scenes_dir or scenes
 
@@ -74,7 +75,7 @@ class HumansPlan(Plan):
         """
         for scene, exp in self._runs:
             yield self._run(scene, exp, tuple(self._recordings(scene, exp)))
-        recorded = {path.parts[-4:-2] for path in Path(self.root).glob("*/*/rerun/[!.]*.rrd")}
+        recorded = {path.parts[-4:-2] for path in Path(self.recorded_root).glob("*/*/rerun/[!.]*.rrd")}
         for scene, exp in sorted(recorded - set(self._runs)):
             yield self._run(scene, exp, ())
 
@@ -86,6 +87,7 @@ class HumansPlan(Plan):
             exp,
             folder,
             folder,
+            rerun=f"{self.recorded_root}/{scene}/{exp}/rerun",
             recordings=recordings,
             trained=False,
             describer=Describer("humans.description", self.scenes_dir),
@@ -112,7 +114,7 @@ class HumansPlan(Plan):
         for recording in sorted(found, key=lambda recording: by_number(recording.epoch)):
             wildcards = {"scene": scene, "exp": exp, "recording": FILES[recording.task], "epoch": recording.epoch}
             yield PlannedRecording(
-                f"{self.root}/{recording.file}",
+                f"{self.recorded_root}/{recording.file}",
                 rule.log.format(**wildcards),
                 "record_epoch",
                 f"record {recording.task}",
@@ -170,3 +172,8 @@ def results_root(selection: RunSelection, results: str) -> str:
     return (
         f"{results}/samples/humans/results" if selection.results_root == SAMPLE else str(Path(selection.results_root))
     )
+
+
+def recorded_root(selection: RunSelection, results: str) -> str:
+    """Folder of the recordings `<scene>/<experiment>/rerun/`: that of the runs, unless `output_dir` names another."""
+    return str(Path(selection.output_dir)) if selection.output_dir else results_root(selection, results)

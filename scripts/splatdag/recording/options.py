@@ -29,6 +29,9 @@ class RunSelection(Options):
     results_root: str = "results/humans"
     """Folder of `<scene>/<experiment>/`, as the human trainer leaves them; `sample:humans` is the bundled one. Without
     a folder at the default nothing is missing."""
+    output_dir: str | None = None
+    """Folder for the recordings of people, `<scene>/<experiment>/rerun/`, where `results_root` may only be read; not
+    set: each run's own `rerun/`."""
     scenes_dir: str | None = None
     """Folder of `<scene>.json`, whose `cam_id` is the source camera; not set: `preprocess/scenes`, or the sample's.
     A scene without a file there has the `source_camera_id` of its manifest."""

@@ -118,7 +118,7 @@ class PlannedRecording:
     """A recording that can be made of a run."""
 
     file: str
-    """`<run>/rerun/<name>.rrd`."""
+    """`<run>/rerun/<name>.rrd`, or one elsewhere."""
     log: str
     """Of the job that makes it, relative to the folder of logs."""
     rule: str
@@ -170,6 +170,8 @@ class PlannedRun:
     """File that stands for the run of which it is a part: who asks for that, asks for this."""
     recordings: tuple[PlannedRecording, ...] = ()
     """That can be made of it."""
+    rerun: str = ""
+    """Folder of its recordings; empty is `<folder>/rerun`."""
     row: str = ""
     """How `status` calls it; empty is `<scene>/<variant>`."""
     trained: bool = True
