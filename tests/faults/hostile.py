@@ -6,8 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from sheet_rows import read as read
 from support.processes import run_module
+from support.sheet_rows import read as read
 
 MEMORY = 3 << 30
 """Bytes that a process may ask for."""

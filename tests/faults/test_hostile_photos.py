@@ -17,8 +17,8 @@ import numpy as np
 import PIL.Image
 import pytest
 from hostile import MEMORY, is_refused, snakemake
-from plans import SHEET
-from scenes import write_gaussian_scene
+from support.plans import SHEET
+from support.scenes import write_gaussian_scene
 
 from splatdag.workflow.errors import UserError
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from box import Box, CannotStart, running_box
 from projects import POSED, TRAINING, Project
-from scenes import write_gaussian_scene
+from support.scenes import write_gaussian_scene
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pandaset_logs import write_metadata
-from scenes import write_gaussian_scene
+from support.pandaset_logs import write_metadata
+from support.scenes import write_gaussian_scene
 
 SRUN = """#!/bin/sh
 until [ "${1##*/}" != "${1##*/python}" ]; do shift; done

@@ -25,7 +25,7 @@ from splatdag.workflow.contract import Array, Expected, Json, Npz
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.weights import Weights
 
-ENTRY = Path(__file__).parent / "backends" / "echo_backend.py"
+ENTRY = Path(__file__).parents[1] / "support" / "echo_backend.py"
 CONTRACT = (
     Expected(
         "predictions.npz",

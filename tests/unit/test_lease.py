@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from scenes import write_gaussian_scene
+from support.scenes import write_gaussian_scene
 
 from splatdag.workflow import lease as module
 from splatdag.workflow.errors import Stopped
