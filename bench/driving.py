@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY / "tests" / "unit"))
+sys.path.insert(0, str(REPOSITORY / "tests"))
 
-from pandaset_logs import write_metadata  # noqa: E402
+from support.pandaset_logs import write_metadata  # noqa: E402
 
 from splatdag.samples.options import SEQUENCES  # noqa: E402
 

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY / "tests" / "hub"))
+sys.path.insert(0, str(REPOSITORY / "tests"))
 
-from local_hub import LocalHub  # noqa: E402
+from support.local_hub import LocalHub  # noqa: E402
 
 MB = 10**6
 

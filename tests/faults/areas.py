@@ -11,8 +11,8 @@ from typing import Any
 
 import av
 import cv2
-from flux4d import TINY
-from scenes import write_gaussian_scene
+from support.flux4d import TINY
+from support.scenes import write_gaussian_scene
 
 import splatdag.areas
 from splatdag.samples.room import make_room

@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 from jobs import HANGS
-from sheet_rows import read as read
 from support.processes import run_module
+from support.sheet_rows import read as read
 
 MEMORY = 3 << 30
 """Bytes that a process may ask for."""

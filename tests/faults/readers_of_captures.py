@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import PIL.Image
 import pycolmap
-import scenes
 import test_transforms
 import torch
 import yaml
 from reader_kinds import CPU, JSON, STILL, TORCH, YAML, Reader, some_pixels
+from support import scenes
 
 from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import FrameOptions, PoseOptions

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pandaset_logs
 from reader_kinds import CPU, JSON, NPZ, PICKLE, TORCH, Reader, save_pickle
+from support import pandaset_logs
 
 from splatdag.driving.checks.measurements import measured
 from splatdag.driving.clips.clips import read_index

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-import human_trees
 import numpy as np
 from reader_kinds import JSON, NPZ, Reader, some_pixels
+from support import human_trees
 
 from splatdag.captures.record import read_run
 from splatdag.commands.runs import read_runs

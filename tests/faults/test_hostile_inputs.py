@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 from hostile import is_refused, snakemake
-from plans import SHEET, planned
-from scenes import write_gaussian_scene
-from sheet_rows import read as read
+from support.plans import SHEET, planned
+from support.scenes import write_gaussian_scene
+from support.sheet_rows import read as read
 
 from splatdag.config import read_config
 from splatdag.workflow.errors import UserError

@@ -18,8 +18,8 @@ import PIL.Image
 import pytest
 from hostile import MEMORY, is_refused, snakemake
 from jobs import HANGS
-from plans import SHEET
-from scenes import write_gaussian_scene
+from support.plans import SHEET
+from support.scenes import write_gaussian_scene
 
 from splatdag.workflow.errors import UserError
 

@@ -23,7 +23,7 @@ import psutil
 import pytest
 from areas import RULES, TARGETS, write_project
 from jobs import HANGS, jobs_of
-from local_hub import LocalHub
+from support.local_hub import LocalHub
 
 pytestmark = pytest.mark.faults
 VARIABLES = (

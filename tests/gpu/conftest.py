@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from both import LARGEST
+from support.both import LARGEST
 
 from splatdag.splats.cuda.extension import ensure_extension
 from splatdag.workflow.manifest import package_versions

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from both import CPU, CUDA, NEEDS_CUDA, assert_alike, gaussians, rendered
-from flux4d import INDEX, TINY, scene, street, tiny
+from support.both import CPU, CUDA, NEEDS_CUDA, assert_alike, gaussians, rendered
+from support.flux4d import INDEX, TINY, scene, street, tiny
 
 from splatdag.driving.clips.clip_loader import Lesson, OnDevice
 from splatdag.driving.network.model import Flux4D

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from both import CPU, CUDA, NEEDS_CUDA
-from trainings import Training, options
+from support.both import CPU, CUDA, NEEDS_CUDA
+from support.trainings import Training, options
 
 from splatdag.scene.batches import Batch
 from splatdag.scene.training import SplatTraining, TrainingData, _draw, _loss

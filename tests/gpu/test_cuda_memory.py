@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from both import NEEDS_CUDA
-from scenes import write_gaussian_scene
-from trainings import options
+from support.both import NEEDS_CUDA
+from support.scenes import write_gaussian_scene
+from support.trainings import options
 
 from splatdag.scene import train as stage
 from splatdag.training import devices

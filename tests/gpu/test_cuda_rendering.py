@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from both import CPU, CUDA, NEEDS_CUDA, assert_alike, gaussians, intrinsics, rendered
+from support.both import CPU, CUDA, NEEDS_CUDA, assert_alike, gaussians, intrinsics, rendered
 
 from splatdag.scene.optimizers import visible_rows
 from splatdag.splats.render import RENDER_MODES, render

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from both import CUDA, NEEDS_CUDA
-from scenes import write_gaussian_scene
+from support.both import CUDA, NEEDS_CUDA
+from support.scenes import write_gaussian_scene
 
 pytestmark = NEEDS_CUDA
 STEPS, EVERY, SAVES = 800, 100, 3

@@ -11,10 +11,10 @@ from typing import Any
 import gsplat.strategy.ops
 import pytest
 import torch
-from both import CUDA, NEEDS_CUDA, gaussians, intrinsics
 from gsplat.relocation import compute_relocation
 from gsplat.strategy import DefaultStrategy as GsplatDefault
 from gsplat.strategy import MCMCStrategy as GsplatMcmc
+from support.both import CUDA, NEEDS_CUDA, gaussians, intrinsics
 from torch import Tensor
 
 from splatdag.splats.render import render

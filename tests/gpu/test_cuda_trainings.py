@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from both import CPU, CUDA, NEEDS_CUDA
-from scenes import look_at
-from trainings import Trained, Training, options
+from support.both import CPU, CUDA, NEEDS_CUDA
+from support.scenes import look_at
+from support.trainings import Trained, Training, options
 
 from splatdag.scene.evaluation import evaluate, mean_color
 from splatdag.scene.options import SplatOptions

@@ -8,8 +8,8 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from flux4d import learn_clips, tiny
-from trainings import Training, options, spoilt
+from support.flux4d import learn_clips, tiny
+from support.trainings import Training, options, spoilt
 
 from splatdag.training.ranks import RankFailed
 from splatdag.workflow.errors import Stopped

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from local_hub import LocalHub
+from support.local_hub import LocalHub
 from support.processes import run_module
-from uploads import REPO, environment, receipt_of, record
+from support.uploads import REPO, environment, receipt_of, record
 
 
 @pytest.fixture

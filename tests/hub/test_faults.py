@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from support.processes import run_module
+from support.uploads import FOLDER, REPO, environment, receipt, receipt_of, start
 from support.waiting import wait_until
-from uploads import FOLDER, REPO, environment, receipt, receipt_of, start
 
 RECORDINGS = {f"{FOLDER}/rerun_files/{name}.rrd" for name in ("capture", "evaluation_nvs_epoch_0010", "tiny")}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import DatasetCard, HfApi, hf_hub_download, snapshot_download
-from uploads import FOLDER, REPO, receipt, receipt_of, record
+from support.uploads import FOLDER, REPO, receipt, receipt_of, record
 
 
 def test_what_is_downloaded_again_is_what_was_uploaded(hub, upload, run_dir, tmp_path, monkeypatch):

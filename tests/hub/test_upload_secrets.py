@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from support.processes import run_module
-from uploads import REPO, environment, receipt, record, start
+from support.uploads import REPO, environment, receipt, record, start
 
 SECRET = "hf_Planted" + "Secret4711"
 

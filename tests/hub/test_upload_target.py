@@ -4,8 +4,8 @@ import json
 import re
 
 import pytest
-from plans import planned
-from uploads import REPO, environment, record
+from support.plans import planned
+from support.uploads import REPO, environment, record
 
 CONFIG = ["--config", f'sharing={{"upload": {{"repo_id": "{REPO}", "include_samples": true}}}}']
 SHIPPED = "  results_root: sample:humans"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from box import HANGS, Box, CannotStart, running_box
 from projects import POSED, TRAINING, Project, on_cluster
-from scenes import write_gaussian_scene
+from support.scenes import write_gaussian_scene
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from box import HANGS
-from pandaset_logs import write_metadata
-from scenes import write_gaussian_scene
+from support.pandaset_logs import write_metadata
+from support.scenes import write_gaussian_scene
 
 SRUN = """#!/bin/sh
 until [ "${1##*/}" != "${1##*/python}" ]; do shift; done

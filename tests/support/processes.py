@@ -26,7 +26,8 @@ def run_module(
     """Run `python -m MODULE ARGUMENTS` to its end.
 
     The process has its own working directory, environment, output and exit code. It can't tell whether the module
-    imports all that it needs, nor what a variable does that torch or Snakemake reads where it is imported.
+    imports all that it needs, nor what a variable does that torch or Snakemake reads where it is imported; and a
+    training in it ends with other last bits than one in a process that was started anew.
     """
     words, cwd, env = [module, *map(str, arguments)], cwd or Path.cwd(), dict(os.environ if env is None else env)
     if env.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):  # other modules than those that are imported

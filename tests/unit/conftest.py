@@ -38,7 +38,7 @@ def bounded() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def shared_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small results tree of the human trainer, to read."""
-    from human_trees import make_tree
+    from support.human_trees import make_tree
 
     return make_tree(tmp_path_factory.mktemp("humans"))
 
@@ -52,6 +52,6 @@ def tree(shared_tree: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def street_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sample logs of driving, 001 and 002, to read."""
-    from streets import make
+    from support.streets import make
 
     return make(tmp_path_factory.mktemp("street"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from trainings import Training, options
+from support.trainings import Training, options
 
 from splatdag.scene.averaging import Average
 from splatdag.scene.options import SplatOptions

@@ -25,7 +25,7 @@ from splatdag.workflow.contract import Array, Expected, Json, Npz
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.weights import Weights
 
-ENTRY = Path(__file__).parent / "backends" / "echo_backend.py"
+ENTRY = Path(__file__).parents[1] / "support" / "echo_backend.py"
 CONTRACT = (
     Expected(
         "predictions.npz",
@@ -374,8 +374,9 @@ class Stage:
         self.out, self.log = tmp_path / "out.npz", tmp_path / "stage.log"
         command = [sys.executable, "-m", "waiting", "--given", str(tmp_path / "given"), "--out", str(self.out)]
         self.process = subprocess.Popen(
-            [*command, "--log", str(self.log)], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+            [*command, "--log", str(self.log)], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's & ignores
+        )  # fmt: skip
         while not pids.exists():
             assert self.process.poll() is None, self.process.communicate()
             time.sleep(0.02)

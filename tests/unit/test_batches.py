@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from trainings import Training, options
+from support.trainings import Training, options
 
 from splatdag.scene.batches import Batch, TrainingViews, halved
 from splatdag.scene.options import SplatOptions

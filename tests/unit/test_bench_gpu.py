@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from scenes import write_gaussian_scene
+from support.scenes import write_gaussian_scene
 
 
 @pytest.fixture(scope="module")

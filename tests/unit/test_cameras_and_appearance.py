@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from trainings import Training
+from support.trainings import Training
 
 from splatdag.scene.appearance import harmonics
 from splatdag.scene.camera_changes import PoseChange

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from area_plans import job, write
-from area_plans import plans as plans
-from scenes import write_gaussian_scene
-from sheet_rows import posed as posed
-from sheet_rows import read as read
+from support.area_plans import job, write
+from support.area_plans import plans as plans
+from support.scenes import write_gaussian_scene
+from support.sheet_rows import posed as posed
+from support.sheet_rows import read as read
 
 from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import FrameOptions, PoseOptions

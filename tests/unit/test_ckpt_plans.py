@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from area_plans import MakePlans, job, write
-from area_plans import plans as plans
+from support.area_plans import MakePlans, job, write
+from support.area_plans import plans as plans
 
 from splatdag.workflow.errors import UserError
 

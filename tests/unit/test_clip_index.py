@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import yaml
-from pandaset_logs import all_names, write_json, write_metadata
+from support.pandaset_logs import all_names, write_json, write_metadata
 from support.processes import run_module
 
 from splatdag.driving.clips import index_split

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gsplat.strategy import DefaultStrategy as GsplatStrategy
-from refinements import LOW, N, assert_same, rendered, run_gsplat, run_ours, strategy, training
+from support.refinements import LOW, N, assert_same, rendered, run_gsplat, run_ours, strategy, training
 
 from splatdag.splats.gaussians import rotation_matrices
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from gsplat.strategy import DefaultStrategy as GsplatStrategy
 from gsplat.strategy.ops import reset_opa
-from refinements import LOW, NOISE_SEED, N, assert_same, rendered, run_ours, strategy, training
+from support.refinements import LOW, NOISE_SEED, N, assert_same, rendered, run_ours, strategy, training
 
 from splatdag.splats.strategies.densify import DefaultStrategy
 from splatdag.splats.strategies.options import StrategyOptions

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from trainings import Training, options
+from support.trainings import Training, options
 
 from splatdag.scene.batches import known_depths
 from splatdag.splats.losses import disparity_loss

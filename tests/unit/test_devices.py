@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 import torch
-from scenes import write_gaussian_scene
 from support.processes import run_module
+from support.scenes import write_gaussian_scene
 
 from splatdag.training.devices import use_device
 from splatdag.workflow.errors import UserError

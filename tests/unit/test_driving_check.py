@@ -10,7 +10,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from pandaset_logs import CAMERAS, changed_list, real_frame, table, write_json, write_street
+from support.pandaset_logs import CAMERAS, changed_list, real_frame, table, write_json, write_street
 
 from splatdag.driving.checks.check import main
 from splatdag.driving.logs.folders import CUBOIDS, SEMSEG

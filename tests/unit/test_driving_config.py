@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from area_plans import MakePlans, job
-from area_plans import plans as plans
 from snakemake.cli import parse_config
+from support.area_plans import MakePlans, job
+from support.area_plans import plans as plans
 
 from splatdag.config import read_config
 from splatdag.driving.training_options import EvaluateOptions, FlowOptions, OverfitOptions, TrainOptions

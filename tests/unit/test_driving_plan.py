@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from area_plans import MakePlans, job, write
-from area_plans import plans as plans
-from pandaset_logs import changed_list, swapped, write_lines, write_metadata
+from support.area_plans import MakePlans, job, write
+from support.area_plans import plans as plans
+from support.pandaset_logs import changed_list, swapped, write_lines, write_metadata
 
 from splatdag.workflow.errors import UserError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from pandaset_logs import changed_list, swapped, write_metadata
+from support.pandaset_logs import changed_list, swapped, write_metadata
 
 from splatdag.driving.logs.contents import logs_digest
 from splatdag.driving.logs.folders import CAMERAS

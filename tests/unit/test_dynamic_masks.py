@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from pandaset_logs import START, points, real_frame, table, write_boxes, write_json, write_metadata
 from PIL import Image
+from support.pandaset_logs import START, points, real_frame, table, write_boxes, write_json, write_metadata
 
 from splatdag.driving.clips.lift import NEAR, pixels_of
 from splatdag.driving.evaluation.dynamic_masks import _SIGNS, dynamic_mask, fill, outline

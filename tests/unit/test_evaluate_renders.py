@@ -11,9 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from photosets import camera_of, colours, dataset, lenses, loaded, write_mask
-from scenes import write_gaussian_scene
-from train_runs import main as train
+from support.photosets import camera_of, colours, dataset, lenses, loaded, write_mask
+from support.scenes import write_gaussian_scene
+from support.train_runs import main as train
 
 from splatdag.commands.runs import read_runs
 from splatdag.scene import evaluate_renders as stage

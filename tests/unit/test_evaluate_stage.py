@@ -13,7 +13,7 @@ import pycolmap
 import pytest
 import torch
 from PIL import Image
-from scenes import gaussian_scene, write_gaussian_scene
+from support.scenes import gaussian_scene, write_gaussian_scene
 
 from splatdag.commands.runs import read_runs
 from splatdag.scene import evaluate as stage

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flux4d import INDEX, overfitted, street, trained
 from PIL import Image
+from support.flux4d import INDEX, overfitted, street, trained
 
 from splatdag.commands.runs import read_runs
 from splatdag.driving.evaluation import evaluate, merge

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flux4d import clip, scene, street, tiny
+from support.flux4d import clip, scene, street, tiny
 
 from splatdag.driving.clips.clip_loader import Lesson, Loader, OnDevice
 from splatdag.driving.clips.clip_reader import Reader

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flux4d import INDEX, TINY, overfitted, scene, street, tiny, trained
-from pandaset_logs import pack, table
 from PIL import Image
 from plyfile import PlyData
+from support.flux4d import INDEX, TINY, overfitted, scene, street, tiny, trained
+from support.pandaset_logs import pack, table
 from support.processes import run_module
 
 from splatdag.commands.runs import read_runs

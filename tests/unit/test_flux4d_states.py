@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from flux4d import INDEX, TINY, street, trained
 from PIL import Image, ImageOps
+from support.flux4d import INDEX, TINY, street, trained
 
 from splatdag.driving.clips import index
 from splatdag.driving.evaluation import evaluate, merge

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flux4d import Trained, learn_clips, tiny
+from support.flux4d import Trained, learn_clips, tiny
 
 from splatdag.driving.training import flux4d_training
 from splatdag.driving.training.checkpoints import load_ckpt, load_model

@@ -6,8 +6,8 @@ import logging
 
 import numpy as np
 import pytest
-from scenes import look_at
 from scipy.spatial.transform import Rotation
+from support.scenes import look_at
 
 from splatdag.samples.room import AIM, walk
 from splatdag.scene.flythrough import camera_path

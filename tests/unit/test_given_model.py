@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import pytest
-from poses import MODEL_FILES, published, solve, write_noise
-from scenes import arc, colmap_model, write_model
+from support.poses import MODEL_FILES, published, solve, write_noise
+from support.scenes import arc, colmap_model, write_model
 
 from splatdag.workflow.errors import UserError
 

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from flux4d import INDEX, TINY, street
-from scenes import write_gaussian_scene
-from spying import opened
-from train_runs import assert_same_results, main
-from trainings import STEPS
+from support.flux4d import INDEX, TINY, street
+from support.scenes import write_gaussian_scene
+from support.spying import opened
+from support.train_runs import assert_same_results, main
+from support.trainings import STEPS
 
 from splatdag.driving.clips.clips import clips_of
 from splatdag.driving.training import train

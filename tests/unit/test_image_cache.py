@@ -19,9 +19,9 @@ import numpy as np
 import pycolmap
 import pytest
 import torch
-from photosets import loaded, scene_of
-from scenes import arc, colmap_model, gaussian_scene, write_gaussian_scene, write_model
-from trainings import Training, assert_identical, options
+from support.photosets import loaded, scene_of
+from support.scenes import arc, colmap_model, gaussian_scene, write_gaussian_scene, write_model
+from support.trainings import Training, assert_identical, options
 
 from splatdag.scene import image_cache
 from splatdag.scene import train as stage

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pandaset_logs import changed_list, real_frame, write_street
+from support.pandaset_logs import changed_list, real_frame, write_street
 
 from splatdag.driving.clips import lift_cache
 from splatdag.driving.clips.lift import lift

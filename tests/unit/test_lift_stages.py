@@ -7,9 +7,9 @@ import json
 import cv2
 import numpy as np
 import pytest
-from pandaset_logs import pack, points, real_frame, table, write_lines, write_street
 from plyfile import PlyData
 from pydantic import ValidationError
+from support.pandaset_logs import pack, points, real_frame, table, write_lines, write_street
 from support.processes import run_module
 
 from splatdag.driving import pictures

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenes import write_gaussian_scene
+from support.scenes import write_gaussian_scene
 
 from splatdag.workflow import lock as module
 from splatdag.workflow.errors import Stopped

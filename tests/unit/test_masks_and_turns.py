@@ -9,7 +9,8 @@ import numpy as np
 import pycolmap
 import pytest
 import torch
-from photosets import (
+from PIL import Image, ImageOps
+from support.photosets import (
     DOTS,
     HEIGHT,
     WIDTH,
@@ -24,8 +25,7 @@ from photosets import (
     white,
     write_mask,
 )
-from PIL import Image, ImageOps
-from scenes import arc, colmap_model, look_at, write_model
+from support.scenes import arc, colmap_model, look_at, write_model
 
 from splatdag.workflow.errors import UserError
 

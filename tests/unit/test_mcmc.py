@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gsplat.strategy import MCMCStrategy
-from refinements import training
+from support.refinements import training
 
 from splatdag.splats.strategies.mcmc import McmcStrategy, shared_look
 from splatdag.splats.strategies.options import StrategyOptions

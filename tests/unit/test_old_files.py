@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from flux4d import INDEX, overfitted, street, trained
+from support.flux4d import INDEX, overfitted, street, trained
 
 from splatdag.driving.checks import voxelization
 from splatdag.driving.clips.clips import Clip, clips_digest, read_index

@@ -42,11 +42,11 @@ def test_a_training_does_not_import_torch_s_compiler(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from trainings import Training, options
+from support.trainings import Training, options
 Training(Path({str(tmp_path)!r})).run(options(max_steps=2))
 print("torch._dynamo" in sys.modules)
 """
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here).stdout
     assert said.splitlines()[-1] == "False"
 

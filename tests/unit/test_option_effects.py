@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from trainings import STEPS, Trained, Training, options
+from support.trainings import STEPS, Trained, Training, options
 
 from splatdag.scene.evaluation import evaluate, mean_color
 from splatdag.scene.optimizers import optimizers_of

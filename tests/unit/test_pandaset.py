@@ -8,7 +8,7 @@ import pickle
 
 import numpy as np
 import pytest
-from pandaset_logs import START, pack, points, real_frame, table, write_json, write_metadata
+from support.pandaset_logs import START, pack, points, real_frame, table, write_json, write_metadata
 
 from splatdag.driving.logs.pandaset import PANDAR64, PANDARGT, Log, sequences
 from splatdag.driving.logs.pickles import read_table

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pycolmap
 import pytest
-from photosets import colours, dataset, loaded, pinhole, scene_of, white, write_mask
 from PIL import Image
-from scenes import arc, colmap_model, write_model
+from support.photosets import colours, dataset, loaded, pinhole, scene_of, white, write_mask
+from support.scenes import arc, colmap_model, write_model
 
 from splatdag.formats.images import read_pixels
 from splatdag.workflow.errors import UserError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from plyfile import PlyData, PlyElement
-from scenes import SIZE, arc, intrinsics, random_gaussians
+from support.scenes import SIZE, arc, intrinsics, random_gaussians
 
 from splatdag.scene.views import View, camera_tensors
 from splatdag.splats.normalisation import Normalisation

@@ -13,7 +13,7 @@ import numpy as np
 import pycolmap
 import pytest
 from PIL import Image
-from poses import MODEL_FILES, UNRELATED, published, solve, start_cli, write_noise
+from support.poses import MODEL_FILES, UNRELATED, published, solve, start_cli, write_noise
 
 from splatdag.captures import pose
 from splatdag.formats.photoset import PhotoSet

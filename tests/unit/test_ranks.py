@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from support.trainings import Trained, Training, options, spoilt
 from support.waiting import LIMIT_S, wait_until
-from trainings import Trained, Training, options, spoilt
 
 from splatdag.scene.views import View
 from splatdag.training.ranks import RankFailed, Ranks
@@ -142,14 +142,14 @@ def test_shares_are_all_there_is_and_differ_by_one_at_most() -> None:
 JOB = """
 import sys
 from pathlib import Path
-from trainings import Trained, Training, options
+from support.trainings import Trained, Training, options
 Training(Path(sys.argv[1])).run(options(batch_size=2, max_steps=100_000, checkpoint_every=2), ranks=2)
 """
 
 
 def test_no_rank_outlives_a_first_one_that_was_killed(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}  # where its rendezvous file stays behind
-    job = subprocess.Popen([sys.executable, "-c", JOB, str(tmp_path)], cwd=Path(__file__).parent, env=environment)
+    job = subprocess.Popen([sys.executable, "-c", JOB, str(tmp_path)], cwd=Path(__file__).parents[1], env=environment)
     wait_until(lambda: job.poll() is not None or (tmp_path / "state" / "checkpoint.pt").exists())
     assert job.poll() is None
     others = psutil.Process(job.pid).children()

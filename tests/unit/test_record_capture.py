@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, chromium, web_viewer
 from PIL import Image
-from rrd import contents, entities, layout, rerun, views
-from scenes import random_gaussians, write_gaussian_scene
+from support.browser import CHROMIUM, chromium, web_viewer
+from support.rrd import contents, entities, layout, rerun, views
+from support.scenes import random_gaussians, write_gaussian_scene
 from support.waiting import wait_until
 
 from splatdag.captures.record_capture import main

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flux4d import trained
-from rrd import entities, layout
 from scipy.spatial import cKDTree
+from support.flux4d import trained
+from support.rrd import entities, layout
 
 from splatdag.driving import record as drive
 from splatdag.driving.record import read_clips, record_drive

@@ -9,9 +9,9 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from human_trees import EPOCHS, FRAMES, record, run_of
 from PIL import Image
-from rrd import contents, entities, layout, rerun, views
+from support.human_trees import EPOCHS, FRAMES, record, run_of
+from support.rrd import contents, entities, layout, rerun, views
 
 from splatdag.humans.record_epoch import main
 from splatdag.recording.options import RecordingOptions

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from human_trees import record, run_of
 from PIL import Image
+from support.human_trees import record, run_of
 
 from splatdag.samples.humans_options import HUMANS_RUN
 from splatdag.workflow.errors import UserError

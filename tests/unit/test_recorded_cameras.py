@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rerun.blueprint as rrb
 from PIL import Image
-from rrd import entities
+from support.rrd import entities
 
 from splatdag.recording.cameras import Cameras, camera_names, log_camera, log_frusta, read_cameras
 from splatdag.recording.colmap import ColmapModel

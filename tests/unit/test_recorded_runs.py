@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from area_plans import MakePlans, job, write
-from area_plans import plans as plans
-from pandaset_logs import swapped
+from support.area_plans import MakePlans, job, write
+from support.area_plans import plans as plans
+from support.pandaset_logs import swapped
 
 from splatdag.hub.area import SharingPlan
 from splatdag.hub.layout import Scene

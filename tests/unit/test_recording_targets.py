@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from area_plans import job, write
-from area_plans import plans as plans
-from pandaset_logs import swapped
+from support.area_plans import job, write
+from support.area_plans import plans as plans
+from support.pandaset_logs import swapped
 
 from splatdag.humans import results_tree
 from splatdag.humans.results_tree import Recording, inputs_digest

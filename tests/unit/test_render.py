@@ -5,7 +5,7 @@ import math
 import numba
 import pytest
 import torch
-from dense_reference import render_dense
+from support.dense_reference import render_dense
 from torch import Tensor
 
 from splatdag.splats.render import render

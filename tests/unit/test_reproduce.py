@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from flux4d import INDEX, TINY, street
-from scenes import write_gaussian_scene
+from support.flux4d import INDEX, TINY, street
 from support.processes import run_module
-from train_runs import assert_same_results
-from trainings import OPTIONS
+from support.scenes import write_gaussian_scene
+from support.train_runs import assert_same_results
+from support.trainings import OPTIONS
 
 from splatdag.commands.reproduce import commands, differences
 from splatdag.workflow.manifest import Manifest, RunId, write_manifest

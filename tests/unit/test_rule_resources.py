@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from area_plans import MakePlans, job, write
-from area_plans import plans as plans
 from snakemake.cli import parse_set_resources
+from support.area_plans import MakePlans, job, write
+from support.area_plans import plans as plans
 
 from splatdag.areas import AREAS, all_rules
 from splatdag.config import read_config

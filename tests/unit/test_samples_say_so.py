@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rerun.blueprint as rrb
-from rrd import entities, views
+from support.rrd import entities, views
 from test_compare import page_data, write_run
 
 from splatdag.areas import AREAS

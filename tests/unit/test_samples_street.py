@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 from PIL import Image
-from streets import NAMES, OPTIONS
+from support.streets import NAMES, OPTIONS
 
 from splatdag.driving.clips.clips import read_index
 from splatdag.driving.clips.index import main as write_clip_index

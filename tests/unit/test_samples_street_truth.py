@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from streets import NAMES, OPTIONS
+from support.streets import NAMES, OPTIONS
 
 from splatdag.driving.logs.pandaset import PANDAR64, PANDARGT, Log
 from splatdag.samples.street_paths import Path as Drive

@@ -12,8 +12,8 @@ import numpy as np
 import pycolmap
 import pytest
 import torch
-from scenes import arc, write_gaussian_scene
-from simple_trainer import OF_DATASET, in_frame, save
+from support.scenes import arc, write_gaussian_scene
+from support.simple_trainer import OF_DATASET, in_frame, save
 from torch import Tensor
 
 from splatdag.scene import evaluate, train

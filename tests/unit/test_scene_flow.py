@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pandaset_logs import real_frame
+from support.pandaset_logs import real_frame
 
 from splatdag.driving.clips.lift import lift
 from splatdag.driving.evaluation.scene_flow import BACKGROUND, Pair, pair_of, pair_row, rigid_flow

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from scenes import gaussian_scene, write_gaussian_scene
+from support.scenes import gaussian_scene, write_gaussian_scene
 
 from splatdag.scene import image_cache
 from splatdag.scene.image_cache import ImageCache, bytes_of

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from sheet_rows import SHARED, train_flags
-from sheet_rows import posed as posed
-from sheet_rows import read as read
+from support.sheet_rows import SHARED, train_flags
+from support.sheet_rows import posed as posed
+from support.sheet_rows import read as read
 
 from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import FrameOptions, PoseOptions

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pandaset_logs import write_json, write_metadata
 from PIL import Image
+from support.pandaset_logs import write_json, write_metadata
 
 from splatdag.driving.clips.clips import Clip
 from splatdag.driving.clips.initial_gaussians import begin

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from area_plans import plans as plans
-from area_plans import write
+from support.area_plans import plans as plans
+from support.area_plans import write
 
 from splatdag.areas import all_rules
 from splatdag.commands.status_table import status_lines
@@ -147,7 +147,7 @@ SHEET = "capture\tdata_dir\teval_dir\tresult_dir\nroom\tsample:room\nwalk\twalk.
 @pytest.fixture
 def everything(plans, tmp_path):
     """Plan a config that has a part for every rule."""
-    from scenes import write_gaussian_scene
+    from support.scenes import write_gaussian_scene
 
     write("config/captures.tsv", SHEET.replace("walk.mp4", "../walk.mp4").replace("dog\teval", "../dog\t../eval"))
     (tmp_path / "walk.mp4").touch()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from flux4d import scene, street, tiny
+from support.flux4d import scene, street, tiny
 
 from splatdag.driving.clips.clip_reader import Reader
 from splatdag.driving.clips.clip_scene import ClipScene

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 from plyfile import PlyData
-from scenes import gaussian_scene
-from train_runs import CONTRACT, FLAGS, outputs
-from train_runs import data as data
-from train_runs import reference as reference
-from trainings import STEPS, options
+from support.scenes import gaussian_scene
+from support.train_runs import CONTRACT, FLAGS, outputs
+from support.train_runs import data as data
+from support.train_runs import reference as reference
+from support.trainings import STEPS, options
 
 from splatdag.captures import train as captures_train
 from splatdag.scene.options import TrainOptions
@@ -73,7 +73,7 @@ def test_the_pictures_can_be_decoded(reference: Path) -> None:
 
 def test_the_file_on_disk_scores_what_the_metrics_say(reference: Path, data: Path) -> None:
     """Held-out views drawn from splat.ply with the world's cameras, PSNR by its formula."""
-    from scenes import intrinsics, photo_of
+    from support.scenes import intrinsics, photo_of
 
     from splatdag.splats.ply import read_ply
 

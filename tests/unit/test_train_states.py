@@ -15,10 +15,10 @@ import cv2
 import pycolmap
 import pytest
 import torch
-from train_runs import CONTRACT, assert_same_results, main, outputs, stopped_main
-from train_runs import data as data
-from train_runs import reference as reference
-from trainings import OPTIONS, STEPS
+from support.train_runs import CONTRACT, assert_same_results, main, outputs, stopped_main
+from support.train_runs import data as data
+from support.train_runs import reference as reference
+from support.trainings import OPTIONS, STEPS
 
 from splatdag.scene import train as stage
 from splatdag.scene.training import SplatTraining

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scenes import gaussian_scene, random_gaussians
-from trainings import Training, assert_identical, options
+from support.scenes import gaussian_scene, random_gaussians
+from support.trainings import Training, assert_identical, options
 
 from splatdag.scene.evaluation import evaluate, mean_color
 from splatdag.scene.splat_model import SplatModel

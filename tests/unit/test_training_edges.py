@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scenes import gaussian_scene, write_gaussian_scene
-from trainings import OPTIONS, Training, options
+from support.scenes import gaussian_scene, write_gaussian_scene
+from support.trainings import OPTIONS, Training, options
 
 from splatdag.scene import train as stage
 from splatdag.scene.appearance import FEATURES

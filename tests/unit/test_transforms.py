@@ -12,7 +12,7 @@ import numpy as np
 import plyfile
 import pycolmap
 import pytest
-from scenes import arc
+from support.scenes import arc
 
 from splatdag.captures import pose
 from splatdag.captures.options import PoseOptions

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pycolmap
 import pytest
-from photosets import (
+from support.photosets import (
     DOTS,
     HEIGHT,
     LENSES,
@@ -22,7 +22,7 @@ from photosets import (
     pinhole,
     white,
 )
-from scenes import colmap_model, look_at, write_model
+from support.scenes import colmap_model, look_at, write_model
 
 from splatdag.workflow.errors import UserError
 

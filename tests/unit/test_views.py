@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scenes import arc, intrinsics
+from support.scenes import arc, intrinsics
 
 from splatdag.scene.views import View, camera_tensors
 from splatdag.splats.normalisation import Normalisation, normalisation

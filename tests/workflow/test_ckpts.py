@@ -6,9 +6,9 @@ import numpy as np
 import pycolmap
 import pytest
 from jobs import jobs_of
-from plans import write_stand_ins
-from scenes import gaussian_scene, write_gaussian_scene
-from simple_trainer import OF_DATASET, in_frame, save
+from support.plans import write_stand_ins
+from support.scenes import gaussian_scene, write_gaussian_scene
+from support.simple_trainer import OF_DATASET, in_frame, save
 
 from splatdag.splats.normalisation import Normalisation
 from splatdag.splats.ply import write_ply

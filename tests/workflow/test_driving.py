@@ -8,8 +8,8 @@ import pickle
 import re
 
 import pytest
-from pandaset_logs import changed_list, write_lines, write_metadata
-from plans import planned, write_stand_ins
+from support.pandaset_logs import changed_list, write_lines, write_metadata
+from support.plans import planned, write_stand_ins
 
 CHECKS = ("lift_alignment", "voxelization")
 

@@ -5,8 +5,8 @@ import os
 import re
 
 import pytest
-from plans import write_stand_ins
-from scenes import write_gaussian_scene
+from support.plans import write_stand_ins
+from support.scenes import write_gaussian_scene
 
 
 @pytest.fixture

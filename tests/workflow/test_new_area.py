@@ -249,7 +249,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory, new_project: Callable[[Path],
     config = {"toys": {"names": ["top", "yoyo"]}, "resources": {"spin_toy": {"runtime": 7}}}
     (project / "config/config.yaml").write_text(json.dumps(config))
     tests = REPOSITORY / "tests"
-    paths = [root / "scripts", tests / "faults", tests / "unit"]
+    paths = [root / "scripts", tests, tests / "faults", tests / "unit"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from plans import SHEET, planned
-from scenes import write_gaussian_scene
+from support.plans import SHEET, planned
+from support.scenes import write_gaussian_scene
 
 
 def test_planned_jobs_of_every_target_are_those_on_record(snakemake, project, repository, request):

@@ -8,7 +8,7 @@ import re
 import shutil
 
 import pytest
-from plans import planned
+from support.plans import planned
 
 from splatdag.samples.humans import make_humans
 from splatdag.samples.humans_options import HUMANS_RUN, HumansOptions

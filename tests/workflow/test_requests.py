@@ -5,7 +5,7 @@ import os
 import re
 
 import pytest
-from plans import SHEET, planned
+from support.plans import SHEET, planned
 
 from splatdag.areas import all_rules
 from splatdag.workflow.area import GpuResources

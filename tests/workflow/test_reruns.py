@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from areas import AREAS, TARGETS, write_project
 from jobs import copied, jobs_of
-from plans import write_stand_ins
+from support.plans import write_stand_ins
 from support.processes import run_module
 
 ASKED = [target for target in TARGETS if target != "compare"]  # that is made anew after every run

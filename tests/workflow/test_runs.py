@@ -11,8 +11,8 @@ import time
 import pycolmap
 import pytest
 from jobs import copied
-from scenes import write_gaussian_scene
 from support.processes import run_module
+from support.scenes import write_gaussian_scene
 
 STEPS = 30
 GOOD, BAD = ("apple", "pear"), "worm"

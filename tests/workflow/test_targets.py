@@ -7,9 +7,9 @@ import re
 
 import pytest
 from jobs import copied
-from plans import write_stand_ins
-from scenes import write_gaussian_scene
+from support.plans import write_stand_ins
 from support.processes import run_module
+from support.scenes import write_gaussian_scene
 
 from splatdag.areas import Plans, all_rules
 from splatdag.config import read_config

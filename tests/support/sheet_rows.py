@@ -1,11 +1,11 @@
 """Sheets of captures, read from text."""
 
 import pytest
-from scenes import write_gaussian_scene
 
 from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import FrameOptions, PoseOptions
 from splatdag.captures.sheet import Stages, read_captures
+from support.scenes import write_gaussian_scene
 
 SHARED = Stages(FrameOptions(), PoseOptions(), TrainOptions(preset="small"))
 

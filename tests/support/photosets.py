@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pycolmap
 import pytest
-from scenes import arc, colmap_model, write_model
 
 from splatdag.formats.photoset import PhotoSet
 from splatdag.scene.load import Scene
 from splatdag.scene.views import View
+from support.scenes import arc, colmap_model, write_model
 
 WIDTH, HEIGHT = 200, 150
 LENSES = {

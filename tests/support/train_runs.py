@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenes import write_gaussian_scene
-from trainings import options
 
 from splatdag.scene import train as stage
 from splatdag.scene.evaluation import evaluate
 from splatdag.workflow.errors import Stopped
 from splatdag.workflow.stage import Job
+from support.scenes import write_gaussian_scene
+from support.trainings import options
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from scenes import gaussian_scene
 
 from splatdag.scene.evaluation import evaluate, mean_color
 from splatdag.scene.options import TrainOptions
@@ -22,6 +21,7 @@ from splatdag.splats.gaussians import SH_C0, Parameters, from_points
 from splatdag.splats.normalisation import normalisation
 from splatdag.training.checkpoint import StateFile
 from splatdag.training.loop import Result
+from support.scenes import gaussian_scene
 
 STEPS = 60
 OPTIONS: dict[str, Any] = {

@@ -13,8 +13,8 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from hub_handler import HubHandler, Request
-from hub_store import Repository, Store
+from support.hub_handler import HubHandler, Request
+from support.hub_store import Repository, Store
 
 
 @dataclass

@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from hub_store import CHUNK, Entry, Refused
+from support.hub_store import CHUNK, Entry, Refused
 
 if TYPE_CHECKING:
-    from local_hub import LocalHub
+    from support.local_hub import LocalHub
 
 
 @dataclass(frozen=True)

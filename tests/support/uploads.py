@@ -8,7 +8,7 @@ import random
 import subprocess
 from pathlib import Path
 
-from local_hub import LocalHub
+from support.local_hub import LocalHub
 
 HEADER = b"RRF2\x00\x29\x00\x00"
 """First bytes of a recording that Rerun 0.41.0 wrote."""

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
+
 from support.waiting import LIMIT_S, wait_until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
