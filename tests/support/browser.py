@@ -46,8 +46,10 @@ class Page:
     def __init__(self, commands: int, answers: int) -> None:
         self._commands, self._answers = commands, answers
         self._left, self._number, self._session = b"", 0, ""
+        self._events: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.call("Page.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         self._number += 1
@@ -60,6 +62,7 @@ class Page:
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]
+            self._events.append(answer.get("method", ""))
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._left:
@@ -70,7 +73,11 @@ class Page:
         return json.loads(first)
 
     def open(self, url: str) -> None:
+        """Show a page, and wait until it is loaded."""
+        self._events.clear()
         self.call("Page.navigate", url=url)
+        while "Page.loadEventFired" not in self._events:
+            self._events.append(self._next().get("method", ""))
 
     def screenshot(self) -> np.ndarray:
         """What is shown, [H, W, 3] uint8."""

@@ -86,7 +86,8 @@ def test_a_result_folder_of_the_users_is_linked_and_costs_no_training_when_it_ch
     jobs = planned(snakemake("-n", "-p", "captures").stdout)
     assert jobs["link_run"] == [
         "exec python -m splatdag.workflow.link --run-dir results/captures/garden/single --link results/garden_tuned"
-        " --receipt results/captures/garden/result_dir_single.txt --log logs/captures/garden/single/link.log"
+        " --receipt results/captures/garden/result_dir_single.txt --run-id captures/garden/single"
+        " --log logs/captures/garden/single/link.log"
     ]
     assert not any("garden_tuned" in command for command in jobs["train_capture"])
 
@@ -112,7 +113,7 @@ def test_a_video_becomes_photos_first(snakemake, project):
     jobs = planned(snakemake("-n", "-p", "captures").stdout)
     assert jobs["extract_frames"] == [
         "exec python -m splatdag.captures.frames --video config/../data/walk.mp4 --out results/captures/walk/images"
-        " --threads 2 --log logs/captures/walk/frames.log --num-frames=30"
+        " --threads 2 --run-id captures/walk/ --log logs/captures/walk/frames.log --num-frames=30"
     ]
     for rule in ("pose_capture", "train_capture"):
         assert "--data-dir results/captures/walk/images " in jobs[rule][0]

@@ -13,15 +13,17 @@ from support.scenes import write_gaussian_scene
 
 from splatdag.areas import Plans, all_rules
 from splatdag.config import read_config
+from splatdag.splats.lpips_weights import OFFLINE
 from splatdag.workflow.area import Context, GpuResources
 
-OF_CAPTURES = {"compile_kernels", "extract_frames", "pose_capture", "train_capture", "evaluate_capture", "link_run"}
+MEASURES = {"compile_kernels", "fetch_lpips"}
+OF_CAPTURES = MEASURES | {"extract_frames", "pose_capture", "train_capture", "evaluate_capture", "link_run"}
 OF_OVERFIT = {"compile_kernels", "make_sample", "index_pandaset", "overfit_flux4d"}
 MEASURED = {"compile_kernels", "make_sample", "index_split", "lift_log", "evaluate_flux4d", "merge_flux4d"}
 NEEDS: dict[str, set[str]] = {
     "captures": OF_CAPTURES,
     "captures_dual": OF_CAPTURES,
-    "captures_ckpts": {"compile_kernels", "evaluate_ckpt", "link_ckpt_evaluation"},
+    "captures_ckpts": MEASURES | {"evaluate_ckpt", "link_ckpt_evaluation"},
     "flux4d_overfit": OF_OVERFIT,
     "flux4d_flow": OF_OVERFIT | {"draw_flow"},
     "flux4d": MEASURED | {"train_flux4d"},
@@ -57,7 +59,10 @@ def everything(module_project):
     rows.append("garden\t../data/eval\t3\t../data/eval\tresults/garden")
     (module_project / "config" / "captures.tsv").write_text("\n".join(rows) + "\n")
     (module_project / "config" / "config.yaml").write_text(json.dumps(CONFIG))
-    return module_project
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(OFFLINE)
+        patch.setenv("TORCH_HOME", str(module_project / "torch"))
+        yield module_project
 
 
 def snakemake(folder, *arguments):
