@@ -27,6 +27,8 @@ from splatdag.workflow.publish import check_room
 logger = logging.getLogger(__name__)
 _EXHAUSTIVE_UP_TO = 200
 """Photos up to which `auto` matches all pairs; the number of pairs grows with the square."""
+_DATABASE_BYTES = 1 << 16
+"""Room that COLMAP's database needs at least; SQLite gives back what it had when it fails."""
 _LEAST_SIDE = 32
 """Longest side of a photo (pixels) below which SIFT finds nothing that could be matched."""
 
@@ -89,7 +91,7 @@ def _working_in(folder: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        check_room(folder, folder)  # COLMAP does not say so
+        check_room(folder, folder, _DATABASE_BYTES)  # COLMAP does not say so
         raise UserError(f"structure from motion failed in {folder}: {' '.join(str(error).split())[-300:]}") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -115,21 +115,22 @@ def _disk_named(path: Path, partial: Path) -> Iterator[None]:
     _check_disk(path)
 
 
-def check_room(partial: Path, path: Path) -> None:
+def check_room(partial: Path, path: Path, size: int = _PAGE_BYTES) -> None:
     """Raise why a file or folder can't grow, if it can't: a full disk, a quota that is used up, a limit of file sizes.
 
-    A page is written for that, so this is for when something has failed.
+    Something is written for that, so this is for when something has failed.
 
     Args:
         partial: what was being written, and is to be thrown away.
         path: what it was to become, for the message.
+        size: bytes that are written.
     """
     if partial.is_symlink() or (partial.is_file() and partial.stat().st_nlink > 1):
         return  # a link, which takes no room, to what must stay as it is
     place = partial / ".room" if partial.is_dir() else partial
     try:
         with place.open("ab") as file:
-            file.write(bytes(_PAGE_BYTES))
+            file.write(bytes(size))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
