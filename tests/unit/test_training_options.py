@@ -78,3 +78,9 @@ def test_a_setting_without_effect_is_reported(given: dict[str, Any], notice: str
 @pytest.mark.parametrize("preset", ["default", "mcmc", "fast", "fast_fine", "fast_mcmc", "small"])
 def test_presets_have_nothing_to_report(preset: str) -> None:
     assert TrainOptions(preset=preset).notices() == []
+
+
+def test_settings_of_the_other_strategy_that_come_from_a_preset_are_no_news() -> None:
+    given = {"preset": "small", "strategy": {"kind": "mcmc", "prune_opa": 0.1}}
+    lines = [line for line in TrainOptions(**given).notices() if "strategy.kind" in line]
+    assert lines == ["strategy.prune_opa: without effect, since strategy.kind is mcmc"]

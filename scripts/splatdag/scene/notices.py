@@ -40,9 +40,10 @@ def notices(options: SplatOptions) -> Iterator[str]:
     if unused:
         yield f"{unused}: without effect, since there is no viewer and no TensorBoard"
     own, others = (_OF_MCMC, _OF_DEFAULT) if strategy.kind == "mcmc" else (_OF_DEFAULT, _OF_MCMC)
-    foreign = some(tuple(f"strategy.{name}" for name in others))
+    beside_preset = differences(options)
+    foreign = [f"strategy.{name}" for name in others if name in beside_preset.get("strategy", {})]
     if foreign:
-        yield f"{foreign}: without effect, since strategy.kind is {strategy.kind}"
+        yield f"{' and '.join(foreign)}: without effect, since strategy.kind is {strategy.kind}"
     last = min(strategy.refine_stop_iter, steps)
     if strategy.kind == "default":
         sizes = some(("strategy.prune_scale3d", "strategy.prune_scale2d"))
@@ -62,7 +63,6 @@ def notices(options: SplatOptions) -> Iterator[str]:
     for switch, names in _NEEDED.items():
         if not getattr(options, switch) and some(names):
             yield f"{some(names)}: without effect without {switch}"
-    beside_preset = differences(options).keys()
     if "average_steps" in given and options.average_steps and steps <= strategy.refine_stop_iter:
         yield f"average_steps: without effect, since densification ends at step {strategy.refine_stop_iter:,}"
     if options.init_type == "random" and "max_init_points" in beside_preset:
