@@ -1,4 +1,4 @@
-"""What the captures area reaches on a real photo set: quality, time and memory of the training on the CPU.
+"""Benchmark of the captures area on a real photo set: quality, time and memory of the training on the CPU.
 
 Needs a COLMAP dataset (images/ and sparse/), such as instant-ngp's fox at 540×960, which is not ours to bundle.
 """

@@ -1,4 +1,4 @@
-"""What driving logs cost: the index of all of PandaSet's metadata, and Flux4D on a clip of the bundled log."""
+"""Benchmark of driving logs: the index of all of PandaSet's metadata, and Flux4D on a clip of the bundled log."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _indexed(logs: Path, folder: Path) -> dict[str, Any]:
 
 
 def _overfitted(folder: Path, name: str, flags: list[str]) -> str:
-    """What one clip comes to, by its images: between input frames, after them, given."""
+    """Train on one clip; returns a line of time, PSNR (images between input frames | after them | given) and EPE."""
     run = folder / name.replace(" ", "_")
     shared = ["--index-path", str(folder / "tiny.pkl"), "--data-root", str(folder / "street")]
     begin = time.perf_counter()

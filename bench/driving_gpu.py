@@ -169,7 +169,7 @@ def one(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def speeds(run_dir: Path, root: Path, clip: Clip) -> list[dict[str, Any]]:
-    """Of each thing faster than 0.5 m/s: its class, points, speed (m/s), and how wrong its median velocity is."""
+    """List the things faster than 0.5 m/s: class, points, speed (m/s), and relative error of their median velocity."""
     log = Log(root / clip.scene_id)
     clock = Clock.of(log, clip)
     motion = np.load(next(run_dir.glob("clip_*/*/motion.npz")))

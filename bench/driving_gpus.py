@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def step_ms(log: Path) -> float:
-    """Of the steps of the last half, from how long all steps took until two of them."""
+    """Return the mean time of a step over the last half (ms), from the log's means over all steps so far."""
     told = [
         (int(step), int(step) * float(mean))
         for step, mean in re.findall(r"step (\d+) of \d+, .* (\d+) ms a step", log.read_text())

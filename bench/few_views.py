@@ -1,4 +1,4 @@
-"""What helps with few photos: regularisers and early stopping beside preset small, on a set held out in its middle.
+"""Benchmark with few photos: regularisers and early stopping beside preset small, on a set held out in its middle.
 
 python bench/few_views.py --data-dir /path/to/brighton_beach [--seeds 42 43 44]
 

@@ -1,4 +1,4 @@
-"""What trainings reach on a GPU, each a process of the real stage: quality, where the time goes, and memory.
+"""Benchmark of trainings on a GPU, each a process of the real stage: quality, where the time goes, and memory.
 
 python bench/gpu.py --data-dir fox [--presets fast "default --max-steps 7000"] [--seeds 42 43 44] [--jobs-per-gpu 2 4]
 
@@ -53,7 +53,7 @@ class Run:
     """One process of the stage."""
 
     preset: str
-    """With its flags."""
+    """Preset with its flags."""
     seed: int
     process_seconds: float
     """Wall time from its start to its end."""
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def views_a_step(self) -> int:
-        """As the options say; a capture of fewer photos has fewer."""
+        """Views of a step, as the options say; a capture of fewer photos has fewer."""
         views: int = self.manifest["options"]["batch_size"]
         return views
 
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def measured(arguments: argparse.Namespace) -> Iterator[tuple[list[Run], list[str]]]:
-    """Runs, and the lines of the tables that tell of them, as they are ready."""
+    """Yield runs, and the lines of the tables that tell of them, as they are ready."""
     train = functools.partial(run_stage, arguments)
     usable = []
     if arguments.seeds:
@@ -179,7 +179,7 @@ def gpu() -> str:
 
 
 def commit() -> str:
-    """Which code is measured: the commit, or the stage's digest where there is no repository."""
+    """Return the commit that is measured, or the stage's digest where there is no repository."""
     query = ["git", "describe", "--always", "--dirty"]
     found = subprocess.run(query, cwd=REPOSITORY, capture_output=True, text=True)
     return found.stdout.strip() if found.returncode == 0 else f"code {code_digest('captures.train')}"
@@ -194,7 +194,7 @@ def line(cells: Iterable[str]) -> str:
 
 
 def rows(preset: str, runs: list[Run]) -> list[str]:
-    """One row for what finished, and one for each run that failed."""
+    """Return one row for what finished, and one for each run that failed."""
     finished = [run for run in runs if run.error is None]
     failed = [failure(run, HEADINGS) for run in runs if run.error is not None]
     if not finished:

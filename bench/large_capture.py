@@ -1,4 +1,4 @@
-"""A large capture from end to end: memory, speed, and how near the speed is to that of the rasteriser alone.
+"""Benchmark of a large capture from end to end: memory, speed, and the ratio of the speed to the rasteriser's alone.
 
 python bench/large_capture.py [--views 1000] [--width 1152] [--gaussians 1000000] [--steps 3000]
     [--image-cache auto host disk] [--folder FOLDER]

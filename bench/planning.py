@@ -1,5 +1,5 @@
-"""What planning costs: the default config, and 1,000 captures of four stages each beside a bare Snakefile with the same
-declared files."""
+"""Benchmark of planning: the default config, and 1,000 captures of four stages each beside a bare Snakefile with the
+same declared files."""
 
 from __future__ import annotations
 

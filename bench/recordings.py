@@ -1,4 +1,4 @@
-"""What recording costs: novel views of 8 cameras × 150 frames of 640×940, beside writing the same pictures raw."""
+"""Benchmark of recording: novel views of 8 cameras × 150 frames of 640×940, beside writing the same pictures raw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much sooner one training is done on several GPUs, and whether it comes out the same.
+"""Benchmark of one training on several GPUs: speed-up, quality and memory.
 
 Needs a COLMAP dataset (images/ and sparse/0) of photos that are worth a GPU, and as many GPUs as are asked for.
 """

@@ -1,4 +1,4 @@
-"""What a job costs on Slurm: the DAG through Snakemake's Slurm profile, beside plain `sbatch` of the same commands.
+"""Benchmark of jobs on Slurm: the DAG through Snakemake's Slurm profile, beside plain `sbatch` of the same commands.
 
 python bench/slurm.py [--captures 100] [--ways "plain sbatch" "as shipped" …]
 
@@ -83,12 +83,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one way took, in seconds."""
+    """Measurement of one way: its jobs, and times in seconds."""
 
     jobs: int
-    """Of the DAG."""
+    """Number of jobs of the DAG."""
     submitted: int
-    """To Slurm."""
+    """Number of jobs in Slurm."""
     wall: float
     idle: float
     """Wall time in which none of its jobs ran, start and end included."""

@@ -1,4 +1,4 @@
-"""What an upload costs: 500 MB of recordings to a Hub on this machine beside a copy of the files, and a second time."""
+"""Benchmark of uploads: 500 MB of recordings to a Hub on this machine beside a copy of the files, and a second time."""
 
 from __future__ import annotations
 

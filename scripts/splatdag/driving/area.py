@@ -263,7 +263,7 @@ class DrivingPlan(Plan):
         return iter(self._recordable[0])
 
     def lines(self, target: str) -> list[str]:
-        """What can't be recorded."""
+        """Return a line on what can't be recorded, for the target `recordings` alone."""
         return self._recordable[1] if target == "recordings" else []
 
     @cached_property
@@ -313,13 +313,13 @@ class DrivingPlan(Plan):
         )
 
     def own_resources(self, rule: str, wildcards: Any) -> OwnResources | None:
-        """As the run says."""
+        """Return a run's own resources for the stage of a rule; None where the run's config has none."""
         name = getattr(wildcards, "run", None) or getattr(wildcards, "overfit", None)
         run = self._all_runs.get(str(name))
         return None if run is None else getattr(run.resources, Driving.rules[rule].stage, None)
 
     def has_own_resources(self, rule: str) -> bool:
-        """Whether any run does."""
+        """Tell whether any run has resources of its own for the stage of a rule."""
         stage = Driving.rules[rule].stage
         own = [getattr(run.resources, stage, None) for run in self._all_runs.values()]
         return any(asked is not None and asked.model_fields_set for asked in own)
@@ -360,14 +360,14 @@ class DrivingPlan(Plan):
         return self.driving.check.scenes or self.logs.names
 
     def run_id(self, wildcards: Any) -> str:
-        """Who a run is: its clip, or all logs, and its name."""
+        """Return the id of a run: the area, its clip or `logs`, and its name."""
         name = wildcards.overfit if hasattr(wildcards, "overfit") else wildcards.run
         if name in self.driving.overfits:
             return f"{Driving.name}/{clip_folder(self.driving.overfits[name].overfit.clip_index)}/{name}"
         return f"{Driving.name}/logs/{name}"
 
     def recorded(self, wildcards: Any) -> str:
-        """What is there once a log or clip was measured: its metrics, or the manifest of its run on one clip."""
+        """Return the file that is there once a log or clip was measured: its metrics, or a clip run's manifest."""
         if wildcards.run in self.driving.overfits:
             return f"{self._folder}/{wildcards.run}/manifest.json"
         return f"{self._folder}/{wildcards.run}/{wildcards.scene}/metrics.json"
@@ -388,34 +388,34 @@ class DrivingPlan(Plan):
         return CAMERAS if self.driving.index_path else self.driving.index.camera_names
 
     def lists_digest(self, wildcards: Any) -> str:
-        """What the index is made from: poses, times, and names of tables and images."""
+        """Return the digest of the index's inputs: poses, times, and names of tables and images."""
         return self._digest(self.logs.names, self.driving.index.camera_names, False, False)
 
     def checked_digest(self, wildcards: Any) -> str:
-        """What the check reads."""
+        """Return the digest of the files that the check of the logs reads."""
         return self._digest(self.checked_logs(wildcards), CAMERAS, True, True)
 
     def alignment_digest(self, wildcards: Any) -> str:
-        """What the check of lidar, poses and cameras reads."""
+        """Return the digest of the files that the check of lidar, poses and cameras reads."""
         return self._digest(self._first_logs, (self.driving.alignment.camera,), True, False)
 
     def clips_digest(self, wildcards: Any) -> str:
-        """What the check of a clip's voxels reads."""
+        """Return the digest of the files that the check of a clip's voxels reads."""
         return self._digest(self._first_logs, self._index_cameras, True, False)
 
     def overfit_digest(self, wildcards: Any) -> str:
-        """Digest of what a run on one clip reads."""
+        """Return the digest of the files that a run on one clip reads."""
         return self._digest(self._first_logs, self._index_cameras, True, True)
 
     def flow_digest(self, wildcards: Any) -> str:
-        """Digest of what pictures of motion read."""
+        """Return the digest of the files that pictures of motion read."""
         logs = self.logs.names if wildcards.run in self.driving.runs else self._first_logs
         camera = self._all_runs[wildcards.run].flow.camera
         cameras = self._index_cameras if camera is None else tuple(dict.fromkeys((*self._index_cameras, camera)))
         return self._digest(logs, cameras, True, True)
 
     def log_digest(self, wildcards: Any) -> str:
-        """What lifting a log reads.
+        """Return the digest of the files that lifting a log reads.
 
         Raises:
             UserError: there is no such log.
@@ -424,11 +424,11 @@ class DrivingPlan(Plan):
         return self._digest((wildcards.scene,), self._index_cameras, True, False)
 
     def training_digest(self, wildcards: Any) -> str:
-        """What the logs hold that a training on many reads."""
+        """Return the digest of the files that a training on many logs reads."""
         return self._digest(tuple(self.split[0]), self._index_cameras, True, False)
 
     def measured_digest(self, wildcards: Any) -> str:
-        """What a log holds that a measurement reads, boxes among it."""
+        """Return the digest of the files that measuring a log reads, its boxes included."""
         return self._digest((wildcards.scene,), self._index_cameras, True, True)
 
     def _digest(self, names: tuple[str, ...], cameras: tuple[str, ...], opened: bool, annotated: bool) -> str:
@@ -492,19 +492,20 @@ class DrivingPlan(Plan):
         return None if path is None else Own(checked_index(path))
 
     def clips(self, wildcards: Any) -> str:
-        """The clips of the user's own index; empty where a rule makes it, whose files then say when to run again."""
+        """Return the digest of the clips in the user's own index; empty where a rule makes the index, whose files then
+        say when to run again."""
         return self._clips()
 
     def clips_of_log(self, wildcards: Any) -> str:
-        """The same of one log."""
+        """Return the digest of one log's clips, as `clips` does."""
         return self._clips([wildcards.scene])
 
     def training_clips(self, wildcards: Any) -> str:
-        """The same of what is learnt from; nothing of the logs that are measured on."""
+        """Return the digest of the clips to train on, as `clips` does; those of test logs do not count."""
         return self._clips(self.split[0], "train")
 
     def measured_clips(self, wildcards: Any) -> str:
-        """The same of what is measured of a log, or, if only so many clips are, of all."""
+        """Return the digest of a log's test clips, as `clips` does; of all logs' where max_eval_clips is set."""
         most = self._measured[wildcards.run].evaluate.max_eval_clips
         return self._clips([wildcards.scene] if most is None else self.split[1], "test")
 
@@ -528,11 +529,11 @@ class DrivingPlan(Plan):
         return self.split[wildcards.split == "test"]
 
     def split_digest(self, wildcards: Any) -> str:
-        """What the index of these is made from."""
+        """Return the digest of the inputs of one split's index (train or test): poses, times, and names of files."""
         return self._digest(tuple(self.split_logs(wildcards)), self.driving.index.camera_names, False, False)
 
     def split_flags(self, wildcards: Any) -> list[str]:
-        """Options of the index of these."""
+        """Return the options of the index of one split, as flags."""
         return flags(self.driving.index.model_copy(update=_OF_NO_CLIP))
 
     def training_points(self, wildcards: Any) -> list[str]:
@@ -544,7 +545,7 @@ class DrivingPlan(Plan):
         return self.split[1]
 
     def measured_rows(self, wildcards: Any) -> list[str]:
-        """What is measured of each log."""
+        """List the metrics files of the logs that a run is measured on."""
         return [f"{self._folder}/{wildcards.run}/{scene}/metrics.json" for scene in self.split[1]]
 
     def index_flags(self, wildcards: Any) -> list[str]:
@@ -610,19 +611,19 @@ class DrivingPlan(Plan):
         return Own(own.ckpt)
 
     def ckpt_digest(self, wildcards: Any) -> str:
-        """What a checkpoint file from anywhere holds; that of a run is known by its rule."""
+        """Return the digest of a checkpoint file that the config names; empty for a run's own, which a rule makes."""
         own = self.driving.ckpts.get(wildcards.run)
         return contents_digest([("ckpt", Path(own.ckpt))], self._context.cache, ["ckpt", own.ckpt]) if own else ""
 
     def merged_with(self, wildcards: Any) -> list[str]:
-        """What a run's measurements are merged with: what its training left."""
+        """List the files to merge with a run's measurements: its training's meta.json; none for a checkpoint file."""
         return [] if wildcards.run in self.driving.ckpts else [f"{self._folder}/{wildcards.run}/meta.json"]
 
     def ckpt_link(self, wildcards: Any) -> str:
-        """Where the evaluation of a checkpoint appears too.
+        """Return the path of the link to the evaluation of a checkpoint.
 
         Raises:
-            UserError: nowhere, or something is in the way.
+            UserError: out_dir is not set, or something is in the way.
         """
         where, own = f"config.driving.ckpts.{wildcards.run}.out_dir", self.driving.ckpts[wildcards.run]
         if own.out_dir is None:
@@ -632,7 +633,7 @@ class DrivingPlan(Plan):
         return own.out_dir
 
     def record_flags(self, wildcards: Any) -> list[str]:
-        """How a log is recorded."""
+        """Return the options of a log's recording, as flags."""
         return flags(self._config.sharing.recordings)
 
 

@@ -20,14 +20,14 @@ Checkpoint = Annotated[str, StringConstraints(pattern=r"^ckpt_(last|step_\d{6,})
 
 
 class ClipRunResources(Options):
-    """What the jobs of a run on one clip ask for; a change reruns nothing."""
+    """Resources that the jobs of a run on one clip ask for; a change reruns nothing."""
 
     train: OwnGpuResources = OwnGpuResources()
     flow: OwnGpuResources = OwnGpuResources()
 
 
 class LogsRunResources(ClipRunResources):
-    """What the jobs of a run on many logs ask for; a change reruns nothing."""
+    """Resources that the jobs of a run on many logs ask for; a change reruns nothing."""
 
     evaluate: OwnGpuResources = OwnGpuResources()
 
@@ -49,7 +49,7 @@ class ClipRun(Options):
     ckpt: Checkpoint = "ckpt_last.pt"
     """Checkpoint whose motion is drawn."""
     resources: ClipRunResources = ClipRunResources()
-    """Of its jobs."""
+    """Resources of its jobs."""
 
 
 class LogsRun(Options):
@@ -64,7 +64,7 @@ class LogsRun(Options):
     ckpt: Checkpoint = "ckpt_last.pt"
     """Checkpoint that is measured and whose motion is drawn."""
     resources: LogsRunResources = LogsRunResources()
-    """Of its jobs."""
+    """Resources of its jobs."""
 
 
 class CkptRun(Options):
@@ -73,13 +73,13 @@ class CkptRun(Options):
     ckpt: str
     """The file: a ckpt_last.pt or ckpt_step_XXXXXX.pt of any run, relative to the working directory."""
     out_dir: str | None = None
-    """Where the figures appear as well, as a link; not set: only in results/driving/<name>."""
+    """Path of a link to the figures; not set: they are only in results/driving/<name>."""
     evaluate: EvaluateOptions = EvaluateOptions()
     """Evaluation."""
     flow: FlowOptions = FlowOptions()
     """Pictures of motion, of a clip of the tiny index, where `flow_runs` names it."""
     resources: CkptRunResources = CkptRunResources()
-    """Of its jobs."""
+    """Resources of its jobs."""
 
     @field_validator("ckpt", "out_dir")
     @classmethod
@@ -94,7 +94,7 @@ _SHARED = {
     "overfits": ("overfit", "flow", "ckpt"),
     "ckpts": ("evaluate", "flow"),
 }
-"""What each run of these has of the section's own, unless it says otherwise."""
+"""Names of the section's options that the runs of each kind take over, unless they set their own."""
 
 
 class DrivingConfig(Options):
@@ -113,10 +113,10 @@ class DrivingConfig(Options):
     index_path: str | None = None
     """An index of clips (.pkl or .jsonl) in place of the one that is made; the old scripts' are read, too."""
     out_full: str | None = Field(None, pattern=_INDEX)
-    """Where the index of all logs is written (JSON lines beside it); not set:
+    """File for the index of all logs (JSON lines beside it); not set:
     `results/driving/index/pandaset_full_clips.pkl`."""
     out_tiny: str | None = Field(None, pattern=_INDEX)
-    """Where that of a few logs is written; not set: `results/driving/index/pandaset_tiny_clips.pkl`."""
+    """File for the index of a few logs; not set: `results/driving/index/pandaset_tiny_clips.pkl`."""
     index: IndexOptions = IndexOptions()
     """The index of clips."""
     check: CheckOptions = CheckOptions()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 LARGEST_SCALE = 1.0
-"""Of a lidar point's Gaussian (m)."""
+"""Largest standard deviation (m) of a Gaussian that is not of the backdrop."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Gaussians:
         return len(self.means)
 
     def activated(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """quats [N, 4] of length one, scales [N, 3] in metres, opacities [N] and colours [N, 3] in 0 to 1."""
+        """Return quats [N, 4] of length one, scales [N, 3] in metres, opacities [N] and colours [N, 3] in 0 to 1."""
         scales = functional.softplus(self.scales)
         scales = torch.where(self.backdrop[:, None], scales, scales.clamp_max(LARGEST_SCALE))
         return (
@@ -49,5 +49,5 @@ class Gaussians:
         )
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Gaussians:
-        """The same with every tensor changed."""
+        """Return a copy with every tensor changed."""
         return replace(self, **{field.name: change(getattr(self, field.name)) for field in fields(self)})

@@ -22,7 +22,7 @@ class StartOptions(LiftOptions):
     sky_radius: float = Field(4.0, ge=1)
     """Distance of the backdrop, in diagonals of what was measured."""
     max_gaussians: int | None = Field(None, ge=1)
-    """At most so many Gaussians of lidar points, evenly chosen."""
+    """Largest number of lidar points' Gaussians, evenly chosen; null: all."""
     keep_unseen: bool = False
     """Take points that no camera sees, too; they begin grey."""
 
@@ -49,9 +49,9 @@ class VoxelizationOptions(GridOptions, StartOptions):
     section: ClassVar[str] = "driving.voxelization"
 
     num_image_points: int = Field(0, ge=0)
-    """As in the training, where lidar points alone are not what is to be checked."""
+    """Pixels of the input images, by chance, that become Gaussians, as in the training; 0 leaves them out."""
     clip_index: int = Field(0, ge=0)
-    """Which clip of the index."""
+    """Number of the clip in the index, from 0."""
     plot_window_m: float = Field(400, gt=0)
     """Width of the map (m)."""
 

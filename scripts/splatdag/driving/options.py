@@ -21,7 +21,7 @@ def _listed(given: object) -> object:
 
 
 class IndexOptions(Options):
-    """Which clips are cut from PandaSet's logs."""
+    """Index of the clips that are cut from PandaSet's logs."""
 
     section: ClassVar[str] = "driving.index"
 
@@ -42,7 +42,7 @@ class IndexOptions(Options):
     val_scenes: tuple[str, ...] = ()
     """Test logs; unset: the ten of the paper, or, if val_num_scenes is given, so many."""
     val_num_scenes: int | None = Field(None, ge=0)
-    """How many test logs: those of the paper first, then the last others."""
+    """Number of test logs: those of the paper first, then the last of the others."""
     max_scenes: int | None = Field(None, ge=1)
     """Take only the first so many logs."""
     strict: bool = False
@@ -92,19 +92,19 @@ class AlignmentOptions(Options):
     section: ClassVar[str] = "driving.alignment"
 
     clip_index: int = Field(0, ge=0)
-    """Which clip of the index."""
+    """Number of the clip in the index, from 0."""
     frame_index: int = Field(0, ge=0)
-    """Which frame of the clip."""
+    """Frame of the clip, from 0."""
     camera: CameraName = "front_camera"
-    """Which camera."""
+    """Camera over whose image the points are drawn."""
     lidar_sensor_id: Literal[-1, 0, 1] = 0
     """0 is the spinning Pandar64, 1 the forward-facing PandarGT, -1 both."""
     voxel_size: float = Field(0.2, ge=0)
-    """Of lifted points one is kept in each cube of this size (m); 0 keeps all."""
+    """Edge (m) of the cubes in each of which one lifted point is kept; 0 keeps all."""
     max_points: int | None = Field(None, ge=1)
-    """At most so many lifted points."""
+    """Largest number of lifted points; null: all."""
     chosen: Literal["evenly", "at_random"] = "evenly"
-    """Which of them, where max_points leaves some out."""
+    """Choice of the lifted points to keep where there are more than max_points."""
     seed: int = Field(0, ge=0)
     """Seed of the choice at random."""
     point_color_mode: Literal["depth", "from_image", "fixed"] = "depth"
@@ -118,7 +118,7 @@ class AlignmentOptions(Options):
     plot_window_m: float = Field(160, gt=0)
     """Width of the maps (m), with the ego vehicle of the clip's first frame in the middle."""
     bev_range: tuple[float, float, float, float] | None = None
-    """In place of it: least and largest x, least and largest y of the maps (m)."""
+    """Least and largest x, least and largest y of the maps (m), in place of plot_window_m."""
 
     @field_validator("bev_range")
     @classmethod

@@ -26,13 +26,13 @@ _FPS = 10.0
 _MOVES = 0.3
 """Metres from the first image of a clip to the last by which a Gaussian is said to move."""
 _FAST = 0.5
-"""m/s from which a point has an arrow."""
+"""Speed (m/s) from which a point has an arrow."""
 _ARROWS = 1500
 _ARROW_SECONDS = 0.3
 _FAR = 300.0
 """Metres from the camera beyond which Gaussians, of the sky above all, are left out of the world's view."""
 _OF_VIEW = {"frame", "log_frame", "given", "seconds", "camera_to_world", "K", "width", "height"}
-"""What `cameras.json` says of a view."""
+"""Keys of a view in `cameras.json`."""
 _BLUE, _ORANGE = (31, 119, 180), (255, 140, 0)
 
 
@@ -42,17 +42,17 @@ class DrivingClip:
 
     folder: Path
     views: list[dict[str, Any]]
-    """Of `cameras.json`."""
+    """Views of `cameras.json`."""
     motion: dict[str, np.ndarray]
-    """Of `motion.npz`: points, colors, seconds, velocities and their coefficients."""
+    """Arrays of `motion.npz`: points, colors, seconds, velocities and their coefficients."""
 
     @property
     def frames(self) -> list[int]:
-        """Of the log."""
+        """Frames of the log that the views show."""
         return [int(view["log_frame"]) for view in self.views]
 
     def file(self, kind: str, view: dict[str, Any], suffix: str) -> Path:
-        """A file of one view."""
+        """Return the path of a file of one view."""
         return self.folder / f"{kind}_{view['frame']:02d}.{suffix}"
 
     def points_at(self, seconds: float, chosen: np.ndarray) -> np.ndarray:

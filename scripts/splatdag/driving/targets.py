@@ -1,4 +1,4 @@
-"""Which logs and which index the config names, from names alone."""
+"""Logs and indices that the config names; no file of a log is opened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from splatdag.driving.options import AlignmentOptions, IndexOptions
 from splatdag.workflow.errors import UserError, nearest
 
 TEST_LOGS = ("001", "011", "016", "065", "084", "090", "106", "115", "123", "158")
-"""Of the paper (arXiv 2512.03210, supplement C.1)."""
+"""Test logs of the paper (arXiv 2512.03210, supplement C.1)."""
 SAMPLE = "sample:street"
 """The bundled logs, as `data_root`."""
 _PICTURES = (
@@ -27,7 +27,7 @@ class DrivingLogs:
 
     root: str
     names: tuple[str, ...]
-    """Of the logs in it (001, 002, …)."""
+    """Names of the logs in it (001, 002, …)."""
     sample: bool
     """Whether a rule makes it."""
 
@@ -35,7 +35,7 @@ class DrivingLogs:
         """Stop if there are no logs, or not those that are named.
 
         Raises:
-            UserError: what is missing; `key` is the config's that names them.
+            UserError: says what is missing; `key` is the key of the config that names the logs.
         """
         if not self.root:
             raise UserError(
@@ -67,7 +67,7 @@ def alignment_files(options: AlignmentOptions) -> list[str]:
 
 
 def checked_index(path: str) -> str:
-    """An index of one's own.
+    """Check that the user's own index is there, and return its path.
 
     Raises:
         UserError: there is no such file, or it is of no kind that is read.
@@ -80,22 +80,22 @@ def checked_index(path: str) -> str:
 
 
 def full_index(driving: DrivingConfig) -> str:
-    """Where the index of all logs is written."""
+    """Return the file of the index of all logs."""
     return driving.out_full or "<results>/driving/index/pandaset_full_clips.pkl"
 
 
 def tiny_index(driving: DrivingConfig) -> str:
-    """Where the index of a few logs is written."""
+    """Return the file of the index of a few logs."""
     return driving.out_tiny or "<results>/driving/index/pandaset_tiny_clips.pkl"
 
 
 def split_index(split: str) -> str:
-    """Where the index of the logs to train on, or of those to measure on, is written."""
+    """Return the file of the index of the logs to train on, or of those to measure on."""
     return f"<results>/driving/index/{split}_clips.pkl"
 
 
 def lines_of(index: str) -> str:
-    """The JSON lines beside a pickled index."""
+    """Return the path of the JSON lines beside a pickled index."""
     return str(Path(index).with_suffix(".jsonl"))
 
 
@@ -111,10 +111,10 @@ def test_logs(names: Sequence[str], options: IndexOptions) -> list[str]:
 
 
 def split_logs(logs: DrivingLogs, options: IndexOptions, index_path: str | None) -> tuple[list[str], list[str]]:
-    """Names of the logs to train on, and of those to measure on, of an index of one's own or the one that is made.
+    """Return the names of the logs to train on and of those to measure on, by the user's own index or the one made.
 
     Raises:
-        UserError: an index of one's own can't be read.
+        UserError: the user's own index can't be read.
     """
     if index_path is not None:
         from splatdag.driving.clips.clips import read_index  # it needs pandas, which most runs of Snakemake do not
@@ -128,5 +128,5 @@ def split_logs(logs: DrivingLogs, options: IndexOptions, index_path: str | None)
 
 
 def clip_folder(clip_index: int) -> str:
-    """Folder of the clip in a run on one clip, where other runs have those of logs."""
+    """Return the name of the clip's folder in a run on one clip; other runs have folders of logs in its place."""
     return f"clip_{clip_index}"

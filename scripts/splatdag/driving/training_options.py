@@ -72,7 +72,7 @@ class LearnOptions(ModelOptions, LossOptions, TrainingOptions):
     """Begin with the network, optimiser and step of this checkpoint, whose time is not counted; the run's own
     ckpt_last.pt is what it is when these options are first used."""
     resume_no_optim: bool = False
-    """Of resume_from take the network alone, as far as its parts are the same; steps count from 0."""
+    """Take only the network of resume_from, as far as its parts are the same; steps count from 0."""
     seed: int = Field(0, ge=0)
     """Seed of the network and of the order of clips and images."""
 
@@ -126,7 +126,7 @@ class OverfitOptions(LearnOptions):
     iters: int = Field(10_000, ge=1)
     """Steps."""
     clip_index: int = Field(0, ge=0)
-    """Which clip of the index."""
+    """Number of the clip in the index, from 0."""
     fixed_target_frame: int | None = Field(None, ge=0)
     """Learn from the image of this frame of the clip alone."""
 
@@ -157,7 +157,7 @@ class FlowOptions(Options):
     section: ClassVar[str] = "driving.flow"
 
     clip_index: int = Field(0, ge=0)
-    """Which clip of the index."""
+    """Number of the clip in the index, from 0."""
     camera: CameraName | None = None
     """Camera through which the Gaussians are seen; unset: the one that the training learnt from."""
     mode: Literal["fixed_pose", "per_frame_pose", "both"] = "both"
@@ -178,9 +178,10 @@ class EvaluateOptions(Options):
     save_renders: bool = True
     """Write splats at each time, pictures, motion and a video of some clips."""
     save_max_clips: int | None = Field(3, ge=1)
-    """Of each log at most so many, null is all; a clip at full size takes some 400 MB."""
+    """Largest number of clips of each log that are written; null: all. A clip at full size takes some 400 MB."""
     dynamic_mask: Literal["boxes", "points_dilated"] = "boxes"
-    """What is dynamic: projected boxes faster than 1 m/s; or, dilated, points in moving boxes, as once reproduced."""
+    """Definition of what moves: `boxes`, projected boxes faster than 1 m/s; `points_dilated`, points in moving boxes,
+    dilated, as the reproduction measured."""
     strict: bool = False
     """Stop at a clip that can't be read or measured, instead of leaving it out and saying why."""
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 RINGS, SEGMENTS = 6, 10
-"""Of each capsule: 2 · RINGS · SEGMENTS triangles."""
+"""Rings and segments of each capsule, which has 2 · RINGS · SEGMENTS triangles."""
 _LIGHT = np.array([0.3, 0.8, 0.5]) / np.linalg.norm([0.3, 0.8, 0.5])
 _SUB_PIXEL = 4
 """Bits of a pixel to which corners are drawn."""
@@ -57,7 +57,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a person stands and how the bones are turned."""
+    """Place of a person, and rotations of the bones."""
 
     pelvis: np.ndarray
     """[3] metres."""

@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 SCENE, EXP = HUMANS_RUN
 EPOCHS = dict(zip(HUMANS_EPOCHS["nvs"], (1.0, 0.3), strict=True))
-"""Evaluations, and what part of the error is left."""
+"""Evaluated epochs, and the part of the error that is left at each."""
 GENERATED = HUMANS_EPOCHS["trn_nv_generation"][0]
-"""When training views were generated."""
+"""Epoch at which training views were generated."""
 SOURCE, CAMERAS, VIRTUAL = 28, {4: -60.0, 28: 0.0, 52: 60.0}, {100: 120.0, 101: 240.0}
 """The camera trained from; all cameras and the virtual ones, with their places on the circle (degrees)."""
 RADIUS, AIM = 3.3, np.array([0.0, 0.95, 0.0])  # metres
@@ -37,17 +37,17 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class Clip:
-    """What happens: truth and prediction of both people in every frame."""
+    """Video of two people: their true and predicted poses in every frame."""
 
     options: HumansOptions
 
     @property
     def names(self) -> list[str]:
-        """Of the frames."""
+        """Names of the frames."""
         return [f"{frame:06d}" for frame in range(1, self.options.frames + 1)]
 
     def poses(self, frame: int) -> list[Pose]:
-        """Two people who face each other and wave."""
+        """Return the poses of two people who face each other and wave."""
         phase = 2 * np.pi * frame / self.options.frames
         return [self._pose(sign, phase) for sign in (1.0, -1.0)]
 
@@ -66,7 +66,7 @@ class Clip:
         return Pose(place, sign * np.pi / 2, turns)
 
     def predicted(self, frame: int, error: float) -> list[Pose]:
-        """The poses, wrong by the same for all frames and a little more for each."""
+        """Return the poses with an error that all frames share, and a smaller one of each frame."""
         found = []
         for number, pose in enumerate(self.poses(frame)):
             of_clip = np.random.default_rng([self.options.seed, number])
@@ -90,7 +90,7 @@ class Clip:
         return [mesh_of(person, pose) for person, pose in zip(SHAPES, poses, strict=True)]
 
     def image(self, poses: list[Pose], degrees: float, backdrop: bool = False) -> np.ndarray:
-        """What a camera sees, before black or a backdrop."""
+        """Draw the people as a camera sees them, on black or a backdrop; [H, W, 3] uint8: blue, green, red."""
         canvas = np.zeros((self.options.height, self.options.width, 3), np.uint8)
         if backdrop:
             canvas[:] = np.linspace(200, 120, len(canvas)).astype(np.uint8)[:, None, None]
@@ -198,7 +198,7 @@ def _write_training_views(folder: Path, clip: Clip) -> None:
 
 
 def _write_people(folder: Path, name: str, meshes: list[np.ndarray]) -> None:
-    """One OBJ file for all people and one for each."""
+    """Write one OBJ file for all people and one for each."""
     (folder / "0").mkdir(parents=True, exist_ok=True)
     faces = triangles() + 1
     for number, mesh in enumerate(meshes):

@@ -15,7 +15,7 @@ HUMANS_EPOCHS = {
     "pose": ("epoch_0000", "epoch_0015"),
     "trn_nv_generation": ("epoch_0016",),
 }
-"""What it has of each task."""
+"""Epochs of the sample run, by task."""
 
 
 class HumansOptions(SampleOptions):

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from splatdag.workflow.options import SampleOptions
 
 CAMERAS = ("front_camera", "front_left_camera", "front_right_camera", "left_camera", "right_camera", "back_camera")
-"""Of the sample logs, named as PandaSet's."""
+"""Cameras of the sample logs, named as PandaSet's."""
 SEQUENCES = tuple(
     f"{number:03d}"
     for first, last in (

@@ -1,4 +1,4 @@
-"""How the samples' photos are taken: where a camera looks, and what becomes of light."""
+"""Photography of the samples: camera poses, exposure, noise and JPEG."""
 
 from __future__ import annotations
 

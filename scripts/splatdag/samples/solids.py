@@ -62,7 +62,7 @@ def distance_to(solid, ox, oy, oz, dx, dy, dz):
 
 @compiled
 def _passes(solid, ox, oy, oz, dx, dy, dz):
-    """Whether the ray's line misses the solid's bounding sphere."""
+    """Tell whether the ray's line misses the solid's bounding sphere."""
     x, y, z = ox - solid[CX], oy - solid[CY], oz - solid[CZ]
     along = x * dx + y * dy + z * dz
     return x * x + y * y + z * z - along * along > solid[REACH] * solid[REACH]
@@ -83,7 +83,7 @@ def nearest(solids, ox, oy, oz, dx, dy, dz):
 
 @compiled
 def blocked(solids, ox, oy, oz, dx, dy, dz, distance):
-    """Whether anything but the room or a glowing solid lies within `distance`."""
+    """Tell whether anything but the room or a glowing solid lies within `distance`."""
     for i in range(1, solids.shape[0]):
         if _passes(solids[i], ox, oy, oz, dx, dy, dz) or solids[i, GLOW] > 0:
             continue

@@ -53,7 +53,7 @@ def make_street(out: Path, options: StreetOptions, threads: int = 2) -> None:
 
 
 def world_of(options: StreetOptions, number: int, materials: Materials) -> World:
-    """What log `number`, from 0, is recorded from."""
+    """Build the world that log `number`, from 0, is recorded from."""
     rng = np.random.default_rng([options.seed, 1, number])
     return build(rng, materials, options.frames * sensors.PERIOD, turns=number % 3 == 1)
 
@@ -83,7 +83,7 @@ class _Recorder:
         self.packed = options.packed == "all" or (options.packed == "some" and number % 2 == 0)
 
     def write_lists(self) -> None:
-        """Poses, times, calibration; makes all folders."""
+        """Write poses, times and calibration; makes all folders."""
         log, ego, size = self.log, self.world.ego, self.options.size
         at = (self.start + self.times).tolist()
         write_json(log / "meta" / "timestamps.json", at)
@@ -103,7 +103,7 @@ class _Recorder:
         write_truth(self.truth, self.world, self.ids, self.start)
 
     def jobs(self) -> Iterator[Callable[[], None]]:
-        """One for each file or table of a frame; in any order, by any thread."""
+        """List the jobs, one for each file or table of a frame; they may run in any order, in any thread."""
         for frame in range(self.options.frames):
             yield partial(self._tables, frame)
             for number, name in enumerate(self.options.cameras):

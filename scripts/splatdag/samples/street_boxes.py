@@ -27,7 +27,7 @@ _NONE = float("nan")
 
 
 def identities(rng: Generator, count: int) -> list[tuple[str, str]]:
-    """For each thing the id of its box, and that of the PandarGT's box where it has one of each lidar."""
+    """Draw two ids for each thing: of its box, and of the PandarGT's box where it has one of each lidar."""
     ids = [str(uuid.UUID(bytes=rng.bytes(16), version=4)) for _ in range(2 * count)]
     return list(zip(ids[::2], ids[1::2], strict=True))
 
@@ -58,7 +58,7 @@ def cuboids(world: World, ids: Sequence[tuple[str, str]], time: float) -> dict[s
 
 
 def _when(world: World, thing: Thing, time: float, looks: Callable[[float, float, float], Any]) -> float:
-    """When a lidar sees the middle of a thing, which depends on where it is then."""
+    """Return the time at which a lidar sees the middle of a thing, which depends on where it is then."""
     seen = time
     for _ in range(0 if thing.parked else 3):
         seen = time + float(looks(*_in_ego(world, thing, np.array([seen]))[0]))

@@ -1,4 +1,4 @@
-"""How things move along a street: arcs driven at a constant acceleration, with exact positions and velocities."""
+"""Paths along a street: arcs driven at a constant acceleration, with exact positions and velocities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STRAIGHT = 1e-9
 
 @dataclass(frozen=True)
 class Path:
-    """Where something is at any time. Yaw 0 faces +y and grows counter-clockwise, as PandaSet's boxes have it."""
+    """Path of a thing over time. Yaw 0 faces +y and grows counter-clockwise, as PandaSet's boxes have it."""
 
     x: float
     """Position at time 0, metres."""
@@ -20,9 +20,9 @@ class Path:
     yaw: float
     """Heading at time 0, radians."""
     speed: float = 0.0
-    """At time 0, m/s; it must stay positive while anybody looks, or be 0 for ever."""
+    """Speed at time 0, m/s; it must be positive at all times that are asked for, or 0."""
     acceleration: float = 0.0
-    """Along the path, m/s²."""
+    """Acceleration along the path, m/s²."""
     bends: tuple[tuple[float, float], ...] = ()
     """Length (m) and curvature (1/m, positive to the left) of arcs driven from time 0; straight before and after."""
 
@@ -54,7 +54,7 @@ class Path:
         return np.stack([-speed * np.sin(yaw), speed * np.cos(yaw), curvatures * speed], axis=1)
 
     def moved(self, origin: tuple[float, float], turn: float) -> Path:
-        """The same path, shifted so that `origin` becomes the origin, then turned about it (radians)."""
+        """Return the same path, shifted so that `origin` becomes the origin, then turned about it (radians)."""
         x, y = turned((self.x - origin[0], self.y - origin[1]), turn)
         return replace(self, x=x, y=y, yaw=self.yaw + turn)
 

@@ -1,4 +1,4 @@
-"""What the vehicle's sensors record in one frame of a sample log."""
+"""Recording of the vehicle's sensors in one frame of a sample log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RANGE_NOISE = 0.01
 _FAINTEST = 2e-7
 """Brightness times squareness per square metre of distance below which nothing comes back."""
 _PAINT = 0.30
-"""Brightness from which road is marking."""
+"""Brightness from which the road counts as marking."""
 _ROAD, _MARKING = CLASSES.index("Road") + 1, CLASSES.index("Lane Line Marking") + 1
 
 

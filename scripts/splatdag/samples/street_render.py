@@ -94,7 +94,7 @@ def _nearest(street, poses, ox, oy, oz, dx, dy, dz, any_will_do):
 
 @compiled
 def _look(street, poses, ox, oy, oz, dx, dy, dz, spread):
-    """Along a unit ray: colour, distance, solid, body, how squarely it is hit, its normal and a number of its face.
+    """Look along a unit ray: colour, distance, solid, body, how squarely it is hit, its normal and its face's number.
 
     The colour is the surface's own (linear r, g, b), blurred over a footprint of `spread` metres per metre.
     """
@@ -184,7 +184,7 @@ def photograph(street, poses, camera_to_world, K, image):
 
 @compiled
 def measure(street, poses, origins, directions, ranges, hits, returned):
-    """What beams meet: distances into `ranges` (N,), solid and body into `hits` (N, 2), both -1 for none.
+    """Follow N beams to what they hit: distances into `ranges` (N,), solid and body into `hits` (N, 2), -1 for none.
 
     Each beam has the bodies where they are at its own time: `poses` (N, A, 4). `returned` (N, 2) gets the brightness
     of the surface (linear, 0 to 1) and the cosine of the angle at which it is hit.

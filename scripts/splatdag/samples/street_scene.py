@@ -1,4 +1,4 @@
-"""The streets of the sample logs: what stands along them, put together for the ray tracer."""
+"""Streets of the sample logs and the things along them, put together for the ray tracer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLASSES = (
     "Pylons", "Road Barriers", "Signs", "Cones", "Construction Signs", "Temporary Construction Barriers",
     "Rolling Containers", "Building", "Other Static Object",
 )  # fmt: skip
-"""PandaSet's, from 1; solids are named after them. 0 is undefined, as the recording vehicle is."""
+"""PandaSet's classes, from 1; solids are named after them. 0 is undefined, as the recording vehicle is."""
 _STOREY = 3.3
 _ROAD_PIECE = 30.0
 _FAR = 900.0
@@ -37,9 +37,9 @@ class World:
 
     street: Street
     bodies: list[Thing]
-    """What moves, in the order of `Street.bodies`; the recording vehicle first."""
+    """Things that move, in the order of `Street.bodies`; the recording vehicle first."""
     things: list[Thing]
-    """Everything with a box."""
+    """Things with a box."""
     owners: np.ndarray
     """[P] int16: index in `things` of what a solid belongs to, -1 for none."""
     classes: np.ndarray
@@ -47,7 +47,7 @@ class World:
 
     @property
     def ego(self) -> Path:
-        """How the recording vehicle drives."""
+        """Path of the recording vehicle."""
         return self.bodies[0].path
 
     def poses(self, times: np.ndarray) -> np.ndarray:

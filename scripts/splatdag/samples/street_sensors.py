@@ -1,4 +1,4 @@
-"""The sensors of a sample log: where they sit, when they look where. Modelled on frame 00 of PandaSet's sequence 001.
+"""Sensors of a sample log: places, directions and times, modelled on frame 00 of PandaSet's sequence 001.
 
 The ego frame lies at ground level, x right, y forward, z up. Azimuths are degrees clockwise from forward, as the
 Pandar64 turns; times are seconds relative to the end of the frame's sweep, which `lidar/timestamps.json` tells.
@@ -15,7 +15,7 @@ PERIOD = 0.1
 """Seconds between frames."""
 FULL_SIZE = (1920, 1080)
 _FRONT_TIME = -0.0498
-"""When the beam passes the front, and the front camera is triggered."""
+"""Time at which the beam passes the front, and the front camera is triggered (s)."""
 
 _ELEVATIONS = np.radians(
     [15, 11, 8, 5, 3, 2, *np.linspace(11 / 6, -6, 48), -7, -8, -9, -10, -11, -12, -13, -14, -19, -25]
@@ -42,9 +42,9 @@ class CameraModel:
     to_ego: np.ndarray
     """[4, 4]; camera axes x right, y down, z forward."""
     offset: float
-    """Its time (s)."""
+    """Time of its image (s)."""
     number: int
-    """In the column `camera_used` of cuboids."""
+    """Number in the column `camera_used` of cuboids."""
 
     def intrinsics(self, width: int, height: int) -> dict[str, float]:
         """fx, fy, cx, cy for images of another size."""
@@ -53,7 +53,7 @@ class CameraModel:
 
 
 def _front_to_ego() -> np.ndarray:
-    """From where PandaSet's calibration puts the Pandar64 in the front camera."""
+    """Return the front camera's pose in the ego frame, from PandaSet's calibration of the Pandar64 in that camera."""
     lidar_to_ego, lidar_to_camera = np.diag([-1.0, -1.0, 1.0, 1.0]), np.eye(4)
     lidar_to_ego[:3, 3] = _PANDAR64_AT
     quaternion = [0.0162132, 0.0030579, 0.7114722, -0.7025205]
@@ -83,7 +83,7 @@ CAMERAS = {
         _camera("back", 4, (933.4667, 934.6754, 896.4692, 507.3557), -180, 0.037, -1.010, 1.664),
     )
 }
-"""By name. Front and back are PandaSet's; the other four are like them, looking where their names say."""
+"""Cameras by name. Front and back are PandaSet's; the other four are like them, looking where their names say."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Firings:
 
 
 def pandar64(count: int, phase: float) -> Firings:
-    """One turn, clockwise from the rear; `phase` (0 to 1) shifts the beams by part of the angle between them.
+    """Return the beams of one turn, clockwise from the rear; `phase` (0 to 1) shifts them by part of their spacing.
 
     However few beams there are, they are spread over all lasers and all round.
     """
@@ -112,7 +112,7 @@ def pandar64(count: int, phase: float) -> Firings:
 
 
 def pandargt(count: int, phase: float) -> Firings:
-    """One scan of the forward field, in lines from its top at -55 ms to its bottom at +10 ms.
+    """Return the beams of one scan of the forward field, in lines from its top at -55 ms to its bottom at +10 ms.
 
     The first lines fall before the middle of the sweep before this one: as in PandaSet, the frame has those of the
     scan that comes next, 100 ms later.
@@ -126,12 +126,12 @@ def pandargt(count: int, phase: float) -> Firings:
 
 
 def azimuth_time(azimuths: np.ndarray) -> np.ndarray:
-    """When the Pandar64 looks at azimuths (radians clockwise from forward, between -π and π)."""
+    """Return the times at which the Pandar64 looks at azimuths (radians clockwise from forward, between -π and π)."""
     return _FRONT_TIME + azimuths / (2 * np.pi) * PERIOD
 
 
 def elevation_time(elevations: np.ndarray) -> np.ndarray:
-    """When the PandarGT looks at elevations (radians)."""
+    """Return the times at which the PandarGT looks at elevations (radians)."""
     return -0.055 + 0.065 * np.clip((np.radians(7.2) - elevations) / np.radians(22.1), 0.1, 1.0)
 
 

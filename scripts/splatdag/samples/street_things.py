@@ -1,4 +1,4 @@
-"""What has a box in a sample log: vehicles, people and cones, each a few solids in a frame of its own.
+"""Things with a box in a sample log: vehicles, people and cones, each a few solids in a frame of its own.
 
 The frame has x right, y forward, z up from the ground, as PandaSet's boxes have width, length and height.
 """
@@ -36,7 +36,7 @@ class Thing:
 
     @property
     def parked(self) -> bool:
-        """Whether it never moves."""
+        """Tell whether it never moves."""
         return self.path.speed == 0
 
     @cached_property
@@ -48,7 +48,7 @@ class Thing:
         return np.array([*-half, lowest[2]]), np.array([*half, highest[2]])
 
     def placed(self) -> list[Solid]:
-        """Its solids in the world, where it is at time 0."""
+        """Return its solids in the world, where it is at time 0."""
         return [moved(part, (self.path.x, self.path.y), self.path.yaw) for part in self.parts]
 
 

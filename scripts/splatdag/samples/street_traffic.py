@@ -1,4 +1,4 @@
-"""Who drives and walks where in a sample log: metres, seconds; the main road along +y, a cross road along x."""
+"""Traffic of a sample log, in metres and seconds; the main road along +y, a cross road along x."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CLEARANCE = 0.15
 
 
 def ego_path(rng: Generator, duration: float, turns: bool) -> tuple[Path, float]:
-    """How the recording vehicle drives, and how far ahead the crossing lies (its middle, m)."""
+    """Draw the path of the recording vehicle; returns it, and how far ahead the middle of the crossing lies (m)."""
     if not turns:
         speed = rng.uniform(9.0, 12.0)
         return Path(LANES[0], 0.0, 0.0, speed, rng.uniform(-0.2, 0.3)), rng.uniform(30, 55)
@@ -33,7 +33,7 @@ def ego_path(rng: Generator, duration: float, turns: bool) -> tuple[Path, float]
 
 
 def traffic(rng: Generator, garage: Garage, ego: Path, crossing: float, duration: float) -> list[Thing]:
-    """Everything with a box: what moves without ever touching anything, and what is parked."""
+    """Make everything with a box: what moves without ever touching anything, and what is parked."""
     driven = ego.speed * duration
     things = [garage.ego(ego), *_parked(rng, garage, crossing, driven)]
     for candidate in _candidates(rng, garage, ego, crossing, duration):
@@ -94,7 +94,7 @@ def _parked(rng: Generator, garage: Garage, crossing: float, driven: float) -> I
 
 
 def _touch(one: Thing, other: Thing, duration: float) -> bool:
-    """Whether two things come closer than a hand's breadth at any time of the log."""
+    """Tell whether two things come closer than a hand's breadth at any time of the log."""
     times = np.arange(-0.2, duration + 0.2, 0.1)
     (first, one_radius), (second, other_radius) = _discs(one, times), _discs(other, times)
     gaps = np.linalg.norm(first[:, :, None] - second[:, None, :], axis=-1)

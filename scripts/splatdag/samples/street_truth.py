@@ -1,4 +1,4 @@
-"""What is known exactly of a sample log: which thing each lidar point lies on, and where it moves."""
+"""Ground truth of a sample log: the thing that each lidar point lies on, and its motion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from splatdag.samples.street_scene import World
 from splatdag.workflow.publish import write_json
 
 STATIC = -1
-"""In place of a thing's index: what stands still, or the recording vehicle."""
+"""Index for no thing: the background, which stands still, or the recording vehicle."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class TrueThing:
     size: tuple[float, float, float]
     """Width, length, height, metres."""
     height: float
-    """Of its middle, metres."""
+    """Height of its middle above the ground, metres."""
     path: Path
 
 
 @dataclass(frozen=True)
 class Truth:
-    """A log's things. `things` index into them; STATIC is what does not move."""
+    """Ground truth of a log. Arrays of things hold indices into `things`, or STATIC."""
 
     folder: File
     start: float
@@ -43,7 +43,7 @@ class Truth:
 
     @classmethod
     def read(cls, root: File, name: str) -> Truth:
-        """That of log `name` under the folder that the generator wrote."""
+        """Read the ground truth of log `name` below the folder that the generator wrote."""
         found = json.loads((root / "truth" / name / "things.json").read_text())
         things = [
             TrueThing(**given | {"size": tuple(given["size"]), "path": _path(given["path"])})
@@ -93,7 +93,7 @@ class Truth:
 
 
 def write_truth(folder: File, world: World, ids: list[tuple[str, str]], start: float) -> None:
-    """`things.json`; the points of each frame lie beside it as `NN.npy`."""
+    """Write `things.json`; the points of each frame lie beside it as `NN.npy`."""
     things = []
     for (own, sibling), thing in zip(ids, world.things, strict=True):
         lowest, highest = thing.extent

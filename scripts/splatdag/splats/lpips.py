@@ -1,4 +1,4 @@
-"""LPIPS of one view, without torchvision, for whoever has its weights on disk."""
+"""LPIPS of one view, without torchvision, from weights on disk."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Lpips:
 
     @property
     def weights(self) -> list[Weights]:
-        """What it measures by, for manifests."""
+        """Weights that it measures with, for manifests."""
         return lpips_weights(self.net)
 
     @torch.no_grad()
@@ -152,18 +152,18 @@ class Lpips:
 
 @dataclass(frozen=True)
 class NoLpips:
-    """What stands for LPIPS where it can't be measured."""
+    """Stand-in for LPIPS where it can't be measured."""
 
     reason: str
-    """Why, in a few words."""
+    """Reason in a few words."""
     weights: tuple[Weights, ...] = ()
 
     def __call__(self, image: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
-        """No value."""
+        """Return None in place of a distance."""
 
 
 def lpips_where_possible(net: Net, least_side: int, device: torch.device) -> Lpips | NoLpips:
-    """LPIPS, or what stands for it and a line in the log; weights that another process is just fetching are waited for.
+    """Load LPIPS, or log why not and return its stand-in; waits for weights that another process is just fetching.
 
     Args:
         net: the network.
@@ -186,7 +186,7 @@ def lpips_where_possible(net: Net, least_side: int, device: torch.device) -> Lpi
 
 
 def how_to_get(net: Net) -> str:
-    """One line for the log of who got None from `Lpips.load`."""
+    """Return the line for the log that says why `Lpips.load` returned None and what to do."""
     if heads_path(net) is None:
         return "LPIPS is left out: torchmetrics is not installed whole; pip install -r envs/core.txt"
     path = backbone_path(net)

@@ -1,4 +1,4 @@
-"""The pretrained weights of LPIPS: where they lie, what they are, under which licence."""
+"""Pretrained weights of LPIPS: their places on disk, sources and licences."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ OFFLINE = "SPLATDAG_OFFLINE"
 """Environment variable: where it is set, nothing is fetched."""
 _NAMES: dict[Net, str] = {"alex": "AlexNet", "vgg": "VGG-16"}
 _MB: dict[Net, int] = {"alex": 250, "vgg": 560}
-"""Of the files, which are read whole: 61.1 and 138.4 million parameters of four bytes."""
+"""Host memory (MB) of each network, whose file is read whole: 61.1 and 138.4 million parameters of four bytes."""
 
 
 def backbone_path(net: Net) -> Path:
-    """Where torchvision keeps the weights of a network, too (TORCH_HOME moves it), found without torch."""
+    """Return the path of a network's weights, which is torchvision's (TORCH_HOME moves it), without importing torch."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser()
     return home / "hub" / "checkpoints" / WEIGHTS[net]
 
 
 def heads_path(net: Net) -> Path | None:
-    """The linear heads, which torchmetrics brings along; found without the seconds that its import takes."""
+    """Return the path of the linear heads in torchmetrics without its import, which takes seconds; None if absent."""
     package = importlib.util.find_spec("torchmetrics")
     if package is None or not package.submodule_search_locations:
         return None
@@ -39,7 +39,7 @@ def heads_path(net: Net) -> Path | None:
 
 
 def lpips_weights(net: Net) -> list[Weights]:
-    """What LPIPS with a network measures by."""
+    """List the weights that LPIPS with a network needs: the network's and the linear heads'."""
     backbone, heads = backbone_path(net), heads_path(net)
     digest = backbone.stem.rpartition("-")[2]
     return [
@@ -70,7 +70,7 @@ def lpips_weights(net: Net) -> list[Weights]:
 
 
 def to_fetch(net: Net) -> bool:
-    """Whether LPIPS with a network lacks only what can be fetched, and may be."""
+    """Tell whether LPIPS with a network lacks only what can be fetched, and may be."""
     return OFFLINE not in os.environ and heads_path(net) is not None and not backbone_path(net).is_file()
 
 

@@ -49,7 +49,7 @@ def ssim(image: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
 
 
 def is_measurable(mask: Tensor) -> bool:
-    """Whether a mask [H,W] bool leaves enough for SSIM: one window that lies on it."""
+    """Tell whether a mask [H,W] bool leaves enough for SSIM: one window that lies on it."""
     return bool((_blur(mask.double()[None, None]) >= MIN_COVERAGE).any())
 
 

@@ -11,7 +11,7 @@ _FAR = 1_000
 
 
 _LEAST_RADIUS = 0.5
-"""Of the cameras, as they count for the extent, in median distances of the points."""
+"""Least radius of the cameras for the extent, in median distances of the points from the cameras' centre."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Normalisation:
         return matrix
 
     def offset(self) -> np.ndarray:
-        """What has to stay out of a float32 file: whole units, and zero unless the scene is far from the origin."""
+        """Return the shift [3] (whole world units) to keep out of a float32 file; zero unless the origin is far off."""
         far = np.abs(self.center).max() > _FAR * self.scale
         return np.round(self.center) if far else np.zeros(3)
 

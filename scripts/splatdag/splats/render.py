@@ -106,7 +106,7 @@ def _check(tensors: dict[str, Tensor], width: int, height: int, sh_degree: int |
 
 
 def _of_camera(tensors: dict[str, Tensor], number: int, colors_differ: bool) -> dict[str, Tensor]:
-    """What one of several cameras sees, as tensors for it alone."""
+    """Select the tensors of one of several cameras."""
     cameras = [name for name in ("viewmats", "Ks", "backgrounds") if name in tensors]
     own: dict[str, Tensor] = {name: tensors[name][number : number + 1] for name in cameras}
     if colors_differ:
@@ -115,7 +115,7 @@ def _of_camera(tensors: dict[str, Tensor], number: int, colors_differ: bool) -> 
 
 
 def _stacked(drawn: list[tuple[Tensor, Tensor, dict[str, Any]]]) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Several renderings of one camera each, as one of all."""
+    """Join several renderings of one camera each into one of all."""
     images, alphas, infos = zip(*drawn, strict=True)
     info = {name: torch.cat([one[name] for one in infos]) for name in ("means2d", "radii", "depths")}
     shared = {"width": infos[0]["width"], "height": infos[0]["height"], "n_cameras": len(infos)}

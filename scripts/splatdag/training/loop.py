@@ -31,9 +31,9 @@ class Figures(NamedTuple):
     """Loss and PSNR of a step, for the curves."""
 
     loss: float
-    """Over all ranks."""
+    """Loss over all ranks."""
     psnr: float
-    """In dB, of what was trained on; NaN where no pixel counted, which leaves the step out of the curves."""
+    """PSNR (dB) of what was trained on; NaN where no pixel counted, which leaves the step out of the curves."""
 
 
 class Training(Protocol):
@@ -51,7 +51,7 @@ class Training(Protocol):
         """Count the Gaussians that are trained, if any are."""
 
     def tensors(self) -> Sequence[Tensor]:
-        """Float32 tensors that must be equal on all ranks."""
+        """Return the float32 tensors that must be equal on all ranks."""
 
     def begin(self, progress: Progress, resumed: bool) -> None:
         """Get ready for the next step, after `load` where an earlier attempt is `resumed`; every rank calls it.
@@ -66,7 +66,7 @@ class Training(Protocol):
         """List what rank 0 measures and writes after this step, before the state is saved."""
 
     def state(self) -> dict[str, Any]:
-        """Everything that a step changes; every rank calls it and rank 0 saves it."""
+        """Return everything that a step changes; every rank calls it and rank 0 saves it."""
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of another process."""
@@ -80,7 +80,7 @@ class Training(Protocol):
 
 T = TypeVar("T", bound=Training)
 Make = Callable[[torch.device, Ranks], T]
-"""Makes the training of a rank."""
+"""Function that makes the training of a rank."""
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Result(Generic[T]):
     training: T
     progress: Progress
     began: float
-    """When this attempt began (seconds since 1970)."""
+    """Time at which this attempt began (seconds since 1970)."""
     rank_seconds: float
     """Wall time until the other ranks were there."""
     rank_memory_mb: float

@@ -41,7 +41,7 @@ class Ranks:
         check: Callable[[], None] = _nothing,
         barrier: Callable[[], None] = _nothing,
     ) -> None:
-        """The process group is there already where `count` is above one.
+        """Join as one of `count` ranks; above one, the process group must be there already.
 
         Args:
             rank: which one this is; 0 evaluates, writes and reports.

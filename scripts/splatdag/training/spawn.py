@@ -29,7 +29,7 @@ from splatdag.workflow.errors import UserError
 
 logger = logging.getLogger(__name__)
 TIMEOUT = timedelta(minutes=10)
-"""Of a collective: the last resort against waiting for ever. No rank waits in one while rank 0 evaluates."""
+"""Time limit of a collective, against waiting for ever. No rank waits in one while rank 0 evaluates."""
 _PATIENCE = 30.0
 """Seconds that the first rank has to notice that another failed, before its process is ended."""
 
@@ -39,17 +39,17 @@ class Task:
     """A worker's part in a training."""
 
     main: Callable[[Any, torch.device, Ranks], None]
-    """A module's function: takes part in the training, with `work`, its own device and its place among the ranks."""
+    """Function of a module: takes part in the training, with `work`, its own device and its place among the ranks."""
     work: Any
-    """What it needs."""
+    """Argument of `main`: its data and options."""
     prepare: Callable[[], object]
-    """A module's function: makes a CUDA device ready before the ranks meet."""
+    """Function of a module: makes a CUDA device ready before the ranks meet."""
     device: str
     """Kind of device: `cuda`, each rank its own; or `cpu`, for tests."""
     rendezvous: Path
     """File by which the ranks find each other."""
     count: int
-    """Of all ranks."""
+    """Number of all ranks."""
     threads: int
     """CPU threads of each rank."""
 

@@ -170,7 +170,7 @@ def _row(log: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _at(found: Any, keys: tuple[str | int, ...]) -> Any:
-    """What lies so deep; None if it does not."""
+    """Return the value at a path of keys; None where a key is missing."""
     for key in keys:
         if found is None or (isinstance(key, str) and key not in found):
             return None

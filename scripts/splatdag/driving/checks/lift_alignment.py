@@ -1,4 +1,4 @@
-"""Whether lidar, poses and cameras fit: points of one frame drawn over its image, and maps of them."""
+"""Check by eye of lidar, poses and cameras: points of one frame drawn over its image, and maps of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def main(index_path: Path, data_root: Path, out_dir: Path, options: AlignmentOpt
 
 
 def _chosen(count: int, options: AlignmentOptions) -> np.ndarray:
-    """Which of `count` points are kept, in order."""
+    """Choose at most max_points of `count` points, evenly or at random; returns their indices, ascending."""
     if options.chosen == "evenly" or options.max_points is None or count <= options.max_points:
         return evenly(count, options.max_points)
     return np.sort(np.random.default_rng(options.seed).choice(count, options.max_points, replace=False))

@@ -1,4 +1,4 @@
-"""What can be measured of one log: lengths of lists, clocks, poses, lidars, cameras and boxes; nothing is assumed.
+"""Measurements of one log: lengths of lists, clocks, poses, lidars, cameras and boxes; nothing is assumed.
 
 What can't be measured is null. Every function returns figures and adds what is wrong to `problems`, a line each.
 """
@@ -52,7 +52,7 @@ def measured(log: Log, most: int | None) -> dict[str, Any]:
 
 
 def lengths(log: Log, problems: list[str]) -> dict[str, Any]:
-    """How many frames each list and folder has; those of the longest count as frames of the log."""
+    """Count the frames in each list and folder; the longest list says how many frames the log should have."""
     found: dict[str, int | None] = {
         "lidar/poses.json": len(log.ego_to_world),
         "lidar/timestamps.json": len(log.lidar_times),
@@ -85,7 +85,7 @@ def lengths(log: Log, problems: list[str]) -> dict[str, Any]:
 
 
 def _length(log: Log, name: str, problems: list[str]) -> int | None:
-    """Of a list that need not be there."""
+    """Return the length of an optional list; None if it is absent or can't be read."""
     try:
         return len(read_list(log.folder / name)) if (log.folder / name).is_file() else None
     except UserError as error:
@@ -117,7 +117,7 @@ def image_sizes(log: Log, problems: list[str]) -> dict[str, Size]:
 
 
 def clocks(log: Log, problems: list[str]) -> dict[str, Any]:
-    """Frames a second, and how far each camera's times lie from the lidar's."""
+    """Measure the frames a second, and how far each camera's times lie from the lidar's."""
     times = log.lidar_times[np.isfinite(log.lidar_times)]
     rate, steps = measured_rate(times), np.diff(times)
     if rate is None and len(times) > 1:
@@ -139,7 +139,7 @@ def clocks(log: Log, problems: list[str]) -> dict[str, Any]:
 
 
 def ego(log: Log, problems: list[str]) -> dict[str, Any]:
-    """How the vehicle moves by its poses and by GPS."""
+    """Measure the vehicle's motion by its poses and by GPS."""
     count = log.frames
     positions, times = log.ego_to_world[:count, :3, 3], log.lidar_times[:count]
     found: dict[str, Any] = {"first_position_m": positions[0].tolist() if count else None}
@@ -232,7 +232,7 @@ def ground(log: Log, frame: int, sweep: Sweep) -> float | None:
 
 
 def seen(log: Log, frame: int, name: str, size: Size, sweep: Sweep, problems: list[str]) -> dict[str, Any]:
-    """How many points lie in an image, which share that is, and how long after the image they were measured."""
+    """Count each lidar's points in an image; also tells their share, and their times after the image (s)."""
     camera = log.cameras[name]
     if log.reason_against(frame, (name,)):
         return {}
@@ -274,7 +274,7 @@ def boxes(found: Boxes, sweep: Sweep, where: str, problems: list[str]) -> dict[s
 
 
 def _plain(figures: Any) -> Any:
-    """The same with null for what is no number: JSON has no NaN."""
+    """Replace floats that are not finite by None, JSON's null: it has no NaN."""
     if isinstance(figures, dict):
         return {name: _plain(value) for name, value in figures.items()}
     if isinstance(figures, list | tuple):

@@ -1,4 +1,4 @@
-"""How many points of a clip lie in the network's grid, and in how many voxels."""
+"""Check of a clip's voxels: the number of its points in the network's grid, and of the voxels that they occupy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from splatdag.workflow.stage import Job, run
 
 logger = logging.getLogger(__name__)
 FEATURES = 16
-"""What the network knows of a point: its 14 numbers, its time, and whether it is of the backdrop."""
+"""Number of the network's inputs of a point: its 14 numbers, its time, and whether it is of the backdrop."""
 
 
 def main(

@@ -26,7 +26,7 @@ _AHEAD = 4
 
 @dataclass(frozen=True)
 class Lesson:
-    """A clip, and what only learning from it needs."""
+    """Clip with the data that only a training needs."""
 
     scene: ClipScene
     upright: Tensor

@@ -1,4 +1,4 @@
-"""Reads clips of a folder of logs; another process can do the same with a copy."""
+"""Reader of clips from a folder of logs; a copy of it reads the same in another process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Reader:
     data_root: Path
     options: LearnOptions
     cache_dir: Path | None = None
-    """Where lifted frames are kept."""
+    """Folder in which lifted frames are kept; None keeps none."""
 
     def log(self, clip: Clip) -> Log:
         """The log of a clip; its metadata is read once."""

@@ -31,9 +31,9 @@ class View:
 
     target: Target
     frame: int
-    """Of the clip, from 0."""
+    """Frame of the clip, from 0."""
     given: bool
-    """It is of an input frame; the others are to be predicted."""
+    """Whether it is of an input frame; the others are to be predicted."""
     image: Tensor
     """[H, W, 3] uint8."""
     hits: Tensor
@@ -49,7 +49,7 @@ class View:
         return image.reshape(height, width)
 
     def to(self, device: torch.device) -> View:
-        """The same with its tensors on a device."""
+        """Return a copy with its tensors on a device."""
         image, hits, depths = (tensor.to(device) for tensor in (self.image, self.hits, self.depths))
         return replace(self, target=self.target.to(device), image=image, hits=hits, depths=depths)
 
@@ -62,7 +62,7 @@ class ClipScene:
     clock: Clock
     start: Gaussians
     views: list[View]
-    """Of all input and target frames, by frame."""
+    """Views of all input and target frames, in the order of frames."""
     size: tuple[int, int]
     """Width and height of the images (pixels)."""
 
@@ -77,7 +77,7 @@ class ClipScene:
         return [view for view in self.views if not view.given]
 
     def to(self, device: torch.device) -> ClipScene:
-        """The same with its Gaussians on a device; views follow when they are drawn."""
+        """Return a copy with its Gaussians on a device; views follow when they are drawn."""
         return replace(self, start=self.start.each(lambda tensor: tensor.to(device)))
 
 

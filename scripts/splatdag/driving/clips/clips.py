@@ -67,7 +67,7 @@ PAPER_TRAINING = (
     Setting("train_future", 16, 11, INPUTS, BETWEEN + AFTER),
 )
 PAPER_EVALUATION = (Setting("eval_future", 16, 20, INPUTS, BETWEEN + AFTER),)
-"""Supplement C.2: of 80 frames 12 and 6 clips to train on, or 4 to evaluate."""
+"""Settings of the paper (supplement C.2): a log of 80 frames has 12 and 6 clips to train on, or 4 to evaluate."""
 
 
 def plain_setting(name: str, clip_len_s: float, stride_s: float, rate: float) -> Setting:
@@ -89,7 +89,7 @@ class Clip:
     """First frame of the clip in its log."""
     length: int
     inputs: tuple[int, ...]
-    """Relative to the first frame, as are the targets."""
+    """Input frames relative to the first frame, as the targets are."""
     targets: tuple[int, ...]
     cameras: tuple[str, ...]
 

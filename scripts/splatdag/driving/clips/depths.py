@@ -12,9 +12,9 @@ from splatdag.splats.cpu.triangles import cover_triangles
 _AROUND = 3
 """Lidar points that a triangle needs."""
 _REACH = 3.0
-"""How far a corner may be from a pixel whose depth is told, in typical lengths of a triangle's shortest side."""
+"""Largest distance of a pixel with a depth from the nearest corner, in medians of the triangles' shortest sides."""
 _EDGE = 0.6
-"""By which share the corners' depths may differ; where they do more, the nearest alone counts."""
+"""Share by which the corners' depths may differ; where they differ by more, the corner nearest to the pixel counts."""
 
 
 class Depths:

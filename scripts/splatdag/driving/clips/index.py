@@ -96,7 +96,7 @@ class Index:
         self.options, self.tests = options, tests
         self.clips: list[dict[str, Any]] = []
         self.left_out: list[dict[str, str]] = []
-        """`what` (a log or a clip) and `reason`."""
+        """Logs and clips that are left out: `what` (a log or a clip) and `reason` of each."""
 
     def add(self, name: str, log: Log | UserError) -> None:
         """Cut the clips of one log."""

@@ -1,4 +1,4 @@
-"""What a clip begins with: Gaussians of its input frames' lidar points and pixels, and a backdrop behind them all.
+"""Initial Gaussians of a clip: those of its input frames' lidar points and pixels, and a backdrop behind them all.
 
 Everything lies in the ego frame of the clip's first frame (x right, y forward, z up, metres); times run from 0 to 1
 over the clip. Parameters are stored as the network changes them: `Gaussians` says how they are activated.
@@ -25,7 +25,7 @@ from splatdag.workflow.sequences import evenly
 
 SWEEP_SECONDS = 0.1
 _OPACITY = 0.5
-"""Of lidar points, as in the paper."""
+"""Opacity of lidar points' Gaussians, as in the paper."""
 _OPACITY_OF_PIXELS = 0.8
 _SURE = 0.95
 """Opacity of the backdrop, behind which there is nothing."""
@@ -127,9 +127,12 @@ def _drawn(
     radius: float | None,
     generator: torch.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of so many pixels by chance: where they are, from the camera in axes of the world, their colours and sizes (m).
+    """Draw `count` pixels at random and place in space those with lidar points near; with a radius, the others.
 
-    Those are taken that lidar points are near, at their depth; or, with a radius, the others, at this distance.
+    Their depth is that of the lidar points; with a radius, it is their distance from the camera (m).
+
+    Returns:
+        Positions [M, 3] from the camera in axes of the world (m), colours [M, 3] and sizes [M] (m).
     """
     height, width = image.shape[:2]
     at = torch.rand((count, 2), generator=generator).numpy() * (width, height)

@@ -88,7 +88,7 @@ def sensors_of(lidar_sensor_id: int) -> tuple[int, ...]:
 def pixels_of(
     camera: Camera, frame: int, points: np.ndarray, width: int, height: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where points [N, 3] of the world lie in an image.
+    """Project points [N, 3] of the world into an image.
 
     Returns:
         pixels [N, 2] (x, y), which mean nothing behind the camera; depths [N] (m); and which [N] are inside the image.

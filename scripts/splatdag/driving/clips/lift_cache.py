@@ -57,13 +57,13 @@ def lifted(
 
 
 def cached_at(folder: Path, log: Log, frame: int, cameras: tuple[str, ...], sensors: tuple[int, ...]) -> Path:
-    """Where a frame is kept."""
+    """Return the path of a frame's file in the cache."""
     key = _digest(code_digest("driving.clips.lift"), ",".join(cameras), ",".join(map(str, sorted(sensors))))
     return folder / log.name / key / f"{frame:02d}.npz"
 
 
 def _source(log: Log, frame: int, cameras: tuple[str, ...]) -> str:
-    """What the result depends on: files by size and time, and numbers that `log` has read."""
+    """Return the digest of a lifted frame's sources: files by name, size and time, and numbers that `log` has read."""
     files = [log.tables[frame], *(log.cameras[name].images[frame] for name in cameras)]
     stats = [path.stat() for path in files]
     numbers = [log.ego_to_world[frame], log.lidar_times[frame]]
@@ -77,7 +77,7 @@ def _digest(*words: str) -> str:
 
 
 def _read(path: Path, source: str) -> Lifted | None:
-    """What a file holds; None if it is not there, damaged, or made from something else."""
+    """Read a lifted frame from a file; None if it is not there, damaged, or made from other sources."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file[_SOURCE]) != source:

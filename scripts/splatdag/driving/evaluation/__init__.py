@@ -1,1 +1,1 @@
-"""What is measured of a trained Flux4D."""
+"""Evaluation of a trained Flux4D."""

@@ -44,7 +44,7 @@ DEFINITIONS: dict[Definition, dict[str, Any]] = {
         "siblings": "of two boxes of one object, that of the Pandar64",
     },
 }
-"""How each kind of mask is made, to be written beside what is measured on it."""
+"""Description of each kind of mask, to be written beside the figures that are measured on it."""
 _SIGNS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 _EDGES = [(one, other) for one, other in combinations(range(8), 2) if (_SIGNS[one] != _SIGNS[other]).sum() == 1]
 

@@ -32,7 +32,7 @@ class ClipEvaluation:
     drawn: dict[int, Drawn]
     """Renders of the model, on the CPU, by frame of the clip."""
     seconds: dict[str, float]
-    """reconstruct: from the initial Gaussians to the last; render: one image."""
+    """Wall times: `reconstruct`, from the initial Gaussians to the last; `render`, of one image."""
 
 
 def evaluate_clip(

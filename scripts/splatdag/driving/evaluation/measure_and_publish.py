@@ -30,7 +30,7 @@ from splatdag.workflow.publish import write_json
 
 logger = logging.getLogger(__name__)
 MEASURED = "metrics.json"
-"""Of a log's folder, written last: what was measured, by image and on the whole."""
+"""File in a log's folder, written last: the figures of each image, and of all."""
 
 
 def measure_scene(

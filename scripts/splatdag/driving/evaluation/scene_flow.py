@@ -1,4 +1,4 @@
-"""Scene flow: where lidar points of one frame are in the next, by the annotated boxes, and errors of a predicted flow.
+"""Scene flow: motion of lidar points from a frame to the next, by the annotated boxes, and errors of a predicted flow.
 
 Points are those of the Pandar64 that an image shows. A point moves rigidly with its box, background stands still.
 EPE3D, Acc5 and Acc10 are absolute (metres; shares of points off by at most 5 and 10 cm). Three-way EPE is that of the
@@ -22,7 +22,7 @@ from splatdag.formats.images import read_header
 BACKGROUND = "background"
 """Label of points in no box."""
 DYNAMIC_SPEED = 0.5
-"""m/s above which a point of the foreground counts as dynamic."""
+"""Speed (m/s) above which a point of the foreground counts as dynamic."""
 BUCKET, LAST = 0.4, 50
 """Width of a speed bucket (m/s) and number of the last, which has no upper bound; bucket 0 counts as static."""
 SHORTEST_FLOW = 0.05
@@ -36,11 +36,11 @@ class Pair:
     """N points of a frame and their flow to the next."""
 
     frame: int
-    """Of the log."""
+    """Frame of the log."""
     seconds: float
-    """From this frame to the next."""
+    """Time from this frame to the next."""
     rows: np.ndarray
-    """[N] int64: of `log.sweep(frame).of(PANDAR64)`."""
+    """[N] int64: rows of `log.sweep(frame).of(PANDAR64)`."""
     points: np.ndarray
     """[N, 3] float64 world, metres."""
     flow: np.ndarray
@@ -48,7 +48,7 @@ class Pair:
     valid: np.ndarray
     """[N] bool: False on what has no box in the next frame."""
     labels: np.ndarray
-    """[N] str: of the box that a point is in, the smallest if several, or BACKGROUND."""
+    """[N] str: label of the box that a point is in, the smallest if several, or BACKGROUND."""
 
 
 def pair_of(log: Log, frame: int, camera: str = "front_camera") -> Pair | None:

@@ -24,10 +24,10 @@ Kind = Literal["interpolation", "future", "input"]
 MEASURES = ("psnr", "ssim", "depth_rmse")
 FLOW_MEASURES = ("epe3d", "acc5", "acc10", "theta_e", "v_rmse_mps")
 IMAGE_BASELINES = ("mean_colour", "mean_depth", "init_only")
-"""What stands beside a model's image: one colour, one depth, both of the input images, and the initial Gaussians."""
+"""Baselines beside a model's image: mean colour and mean depth of the input images, and the initial Gaussians."""
 _NOVEL = ("interpolation", "future")
 _LARGEST_PSNR = 100.0
-"""dB, of images that are equal: JSON has no infinity."""
+"""PSNR (dB) of images that are equal: JSON has no infinity."""
 _PAIR_MEASURES = ("epe3d", "acc5", "acc10", "theta_e", "epe_3way", "epe_3way_count", "points", "v_rmse_mps")
 _CLASSES = {
     **dict.fromkeys(("Car", "Pickup Truck", "Medium-sized Truck", "Semi-truck", "Bus"), "vehicle"),

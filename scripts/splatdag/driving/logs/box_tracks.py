@@ -24,7 +24,7 @@ class Steps:
 
 
 def has_boxes(log: Log, frame: int) -> bool:
-    """Whether a frame of a log is there, with its pose and time, and has a table of boxes."""
+    """Tell whether a frame of a log is there, with its pose and time, and has a table of boxes."""
     return frame in log.box_tables and log.reason_against(frame, ()) is None
 
 

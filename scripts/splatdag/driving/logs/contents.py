@@ -1,4 +1,4 @@
-"""What logs hold, as digests of the contents of the files that a job reads; no table or image is decoded."""
+"""Digests of the logs' contents, from the files that a job reads; no table or image is decoded."""
 
 from __future__ import annotations
 

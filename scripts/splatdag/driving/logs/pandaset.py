@@ -57,9 +57,9 @@ class Boxes:
     yaws: np.ndarray
     """[B] float64, radians about world z, counter-clockwise; at 0 the length lies along world y."""
     stationary: np.ndarray
-    """[B] bool: over the whole log."""
+    """[B] bool: whether the object stands still over the whole log."""
     motions: list[str]
-    """Of this frame: Moving, Stopped, Parked, or empty."""
+    """Motion of each box's object in this frame: Moving, Stopped, Parked, or empty."""
     siblings: list[str]
     """Id of the box of the same object that the other lidar sees, or empty."""
     sensors: np.ndarray
@@ -92,7 +92,7 @@ class Camera:
     times: np.ndarray
     """[F] float64, seconds since 1970; they lie before those of the lidar's sweeps, each camera's differently."""
     images: dict[int, Path]
-    """By frame."""
+    """Image files by frame."""
 
     @property
     def intrinsics(self) -> dict[str, float]:
@@ -102,7 +102,7 @@ class Camera:
 
 
 class Log:
-    """One sequence: metadata is read at once, tables when asked for.
+    """Sequence in PandaSet's layout: metadata is read at once, tables when asked for.
 
     Raises:
         UserError: the folder or its metadata are missing or not as PandaSet's; of a camera or frame that is broken
@@ -115,7 +115,7 @@ class Log:
         self.folder = folder
         self.name = folder.name
         self.problems: list[str] = []
-        """What is missing or unusable, a line each."""
+        """Missing or unusable parts of the log, a line each."""
         self.ego_to_world = read_poses(folder / "lidar" / "poses.json")
         """[F, 4, 4] float64: the ego vehicle at ground level, x right, y forward, z up; not the pose of a lidar."""
         self.lidar_times = read_times(folder / "lidar" / "timestamps.json")
@@ -131,7 +131,7 @@ class Log:
 
     @cached_property
     def has_semseg(self) -> bool:
-        """Whether points have classes; those of 27 of the 103 sequences have not."""
+        """Tell whether points have classes; those of 27 of the 103 sequences have not."""
         return (self.folder / SEMSEG).is_dir()
 
     def _camera(self, name: str) -> Camera | None:

@@ -35,7 +35,8 @@ _ALLOWED = {
     "collections": {"OrderedDict"},
     "pathlib": {"Path", "PosixPath"},
 }
-"""What plain data frames of any pandas and numpy are made of (PandaSet's own need nine of these), and clip indices."""
+"""Classes and functions by module that pickles may use: those of plain data frames of any pandas and numpy (PandaSet's
+own need nine of them), and those of clip indices."""
 _RENAMED = {
     ("pandas.core.indexes.numeric", "Int64Index"): ("pandas", "Index"),
     ("pandas.core.indexes.numeric", "Float64Index"): ("pandas", "Index"),

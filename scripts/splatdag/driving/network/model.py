@@ -19,9 +19,9 @@ from splatdag.driving.network.voxels import Grid, Voxels, voxelised
 from splatdag.driving.network_options import ModelOptions
 
 NUMBERS = 14
-"""Of a Gaussian: mean, quaternion, scale, opacity, colour."""
+"""Count of the numbers that describe a Gaussian: mean, quaternion, scale, opacity, colour."""
 KNOWN = NUMBERS + 2
-"""With its time, and whether it is of the backdrop."""
+"""Count of the network's inputs of a Gaussian: its numbers, its time, and whether it is of the backdrop."""
 _METRES = 10.0
 """Unit of the velocity head: metres per clip time."""
 _SIZES = (3, 4, 3, 1, 3)
@@ -29,7 +29,7 @@ _SIZES = (3, 4, 3, 1, 3)
 
 @dataclass(frozen=True)
 class Moving:
-    """Gaussians, and how they move."""
+    """Gaussians and their motion."""
 
     gaussians: Gaussians
     velocities: Tensor
@@ -64,11 +64,11 @@ class Flux4D(nn.Module):
         self.refining = _Network(KNOWN + NUMBERS, NUMBERS, options) if options.iterations > 1 else None
 
     def voxels(self, start: Gaussians) -> Voxels:
-        """Where a clip's first Gaussians lie in the grid; the same for all steps."""
+        """Sort a clip's initial Gaussians into the grid's voxels, which are the same for all steps."""
         return voxelised(start.means, self.grid, len(self.options.channels))
 
     def forward(self, start: Gaussians, feedback: Feedback | None = None, voxels: Voxels | None = None) -> list[Moving]:
-        """What the network makes of a clip's first Gaussians: one result after each step, the last is the best.
+        """Correct a clip's initial Gaussians and predict their motion: a result after each step, the last is the best.
 
         Args:
             start: of the clip.

@@ -15,9 +15,9 @@ class Grid:
     """A box of cubes in the ego frame of a clip."""
 
     low: tuple[float, float, float]
-    """Corner (m)."""
+    """Lowest corner (m)."""
     size: float
-    """Of a cube (m)."""
+    """Edge of a cube (m)."""
     shape: tuple[int, int, int]
 
     @classmethod

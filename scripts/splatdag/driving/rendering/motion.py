@@ -1,4 +1,4 @@
-"""How Gaussians move: polynomials of the clip's time, and what of that an image shows."""
+"""Motion of Gaussians: polynomials of the clip's time, and image-plane velocities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LARGEST_PIXELS = 10.0
 
 
 def moved(means: Tensor, velocities: Tensor, times: Tensor, at: float | Tensor) -> Tensor:
-    """Where Gaussians are at a time.
+    """Move Gaussians to a time.
 
     Args:
         means: [N, 3] metres, at `times`.
@@ -37,7 +37,7 @@ def velocity(velocities: Tensor, at: float | Tensor) -> Tensor:
 
 
 def image_velocity(points: Tensor, velocities: Tensor, world_to_camera: Tensor, K: Tensor, step: float) -> Tensor:
-    """How far points go in the image of a camera that stands still, until the next frame.
+    """Compute how far points move, until the next frame, in the image of a camera that stands still.
 
     Args:
         points: [N, 3] metres.

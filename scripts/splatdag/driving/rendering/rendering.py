@@ -30,7 +30,7 @@ class Target:
     """Clip time from this frame to the next."""
 
     def to(self, device: torch.device) -> Target:
-        """The same with its camera on a device."""
+        """Return a copy with its camera on a device."""
         return replace(self, viewmat=self.viewmat.to(device), K=self.K.to(device))
 
 

@@ -86,7 +86,7 @@ def load_ckpt(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def _is_reproductions(path: Path) -> bool:
-    """Whether a file is a checkpoint of the reproduction, by the words in its pickle; nothing in it is executed."""
+    """Tell whether a checkpoint is the reproduction's, by the words in its pickle; nothing in it is executed."""
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))

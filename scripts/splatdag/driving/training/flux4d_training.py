@@ -1,4 +1,4 @@
-"""Optimises Flux4D, on one clip or many: what a step does, what it changes, and what is written in between."""
+"""Training of Flux4D on one clip or many: its steps, the state that they change, and what is written in between."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from splatdag.workflow.errors import UserError
 
 logger = logging.getLogger(__name__)
 ADVICE = "lower targets_per_step, feedback_views, num_image_points or iterations, or raise data_factor or voxel_size"
-"""What to do where the GPU is too small."""
+"""Advice for a GPU with too little memory."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TrainingData:
 
     make_loader: Callable[[], Loader]
     frames: tuple[int, ...] | None
-    """Of each clip, to learn from; None is all."""
+    """Frames of each clip to learn from; None is all."""
     options: LearnOptions
     resume_from: Path | None = None
     """Checkpoint to begin with."""

@@ -1,4 +1,4 @@
-"""The loss of Flux4D: on pictures, depths, and speeds, which most things have not (arXiv 2512.03210, eq. 4 and A.1)."""
+"""Loss of Flux4D: on images, depths and speeds, since most things stand still (arXiv 2512.03210, eq. 4 and A.1)."""
 
 from __future__ import annotations
 

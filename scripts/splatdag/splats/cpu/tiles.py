@@ -1,4 +1,4 @@
-"""Which Gaussians touch which tile, front to back: depth order and tile lists for the CPU rasteriser."""
+"""Depth order and tile lists for the CPU rasteriser: the Gaussians that touch each tile, front to back."""
 
 # mypy: ignore-errors
 
@@ -171,7 +171,7 @@ def _place(begin, end, chunks, columns, room, width, rows, next_pair, slots, pai
 
 @njit(cache=True)
 def gather(order, means2d, factors, opacities, colors):
-    """What the compositing reads of each visible Gaussian, front to back and side by side in memory.
+    """Gather what compositing reads of each visible Gaussian, front to back and side by side in memory.
 
     splats [V,6+D]: x, y, three factors, opacity, channels.
     """
@@ -187,9 +187,9 @@ def gather(order, means2d, factors, opacities, colors):
 
 
 def list_pairs(order, radii, means2d, factors, opacities, width, height):
-    """Every (Gaussian, tile) pair that can show, by tile and front to back within a tile: a counting sort.
+    """List every (Gaussian, tile) pair that can show, by tile and front to back within a tile, by a counting sort.
 
-    Of V Gaussians in this order. Returns tile starts [T+1]; slots [V+1] (the pairs of the k-th Gaussian own
+    `order` has V Gaussians. Returns tile starts [T+1]; slots [V+1] (the pairs of the k-th Gaussian own
     the gradient slots slots[k] to slots[k+1]); pairs [P,4]: k, slot, first and last pixel row in the tile.
     """
     chunks = min(max(len(order) // _CHUNK, 1), _MAX_CHUNKS)

@@ -1,4 +1,4 @@
-"""Which triangle lies over a pixel."""
+"""Triangles in an image: the one that each pixel's centre lies in."""
 
 import numpy as np
 from numba import njit

@@ -35,12 +35,12 @@ from splatdag.workflow.user_cache import user_cache
 
 logger = logging.getLogger(__name__)
 _NAME = "gsplat_cuda"
-"""What gsplat's build calls the file and its init function."""
+"""Name that gsplat's build gives the file and its init function."""
 _IMPORTED = "gsplat.csrc"
-"""Where gsplat looks for its module before it compiles one."""
+"""Name under which gsplat looks for its module before it compiles one."""
 _BUILD = "from gsplat.cuda._backend import _C; raise SystemExit(_C is None)"
 _PROCESS_MB = 2_000
-"""Memory for one nvcc on gsplat's largest file."""
+"""Memory (MB) of one nvcc on gsplat's largest file."""
 _USUAL_HOME = Path("/usr/local/cuda")
 
 
@@ -139,7 +139,7 @@ def built(architecture: str, unless: str | None = None) -> Path:
 
 
 def cache_folder(architecture: str) -> Path:
-    """Where the module for an architecture is kept, named after all that it depends on but gsplat's mtimes."""
+    """Return the folder of an architecture's module, named after all that it depends on except gsplat's file times."""
     parts = [
         f"gsplat-{importlib.metadata.version('gsplat')}",
         f"{sys.implementation.cache_tag}{sys.abiflags}",
@@ -153,7 +153,7 @@ def cache_folder(architecture: str) -> Path:
 
 
 def _intact(path: Path, unless: str | None) -> bool:
-    """Whether the file is what was compiled: loading a truncated one can kill the process."""
+    """Tell whether the file is what was compiled: loading a truncated one can kill the process."""
     recorded = _recorded_digest(path)
     return path.is_file() and recorded not in (None, unless) and file_digest(path) == recorded
 
@@ -247,7 +247,7 @@ def _compile(path: Path, architecture: str) -> None:
 
 
 def _processes() -> int:
-    """How many files to compile at a time: what CPUs and memory allow, or MAX_JOBS."""
+    """Return how many files to compile at a time: MAX_JOBS, or as many as CPUs and memory allow."""
     given = os.environ.get("MAX_JOBS", "")
     if given.isdigit() and int(given):
         return int(given)
@@ -259,7 +259,7 @@ def _processes() -> int:
 
 
 def _ninja_folder() -> str:
-    """Where the package ninja has its program: torch looks on PATH, which an environment need not be on."""
+    """Return the folder of the program ninja, to add to PATH, where torch looks and an environment may be missing."""
     spec = importlib.util.find_spec("ninja")
     if spec is None:
         return str(Path(sys.executable).parent)

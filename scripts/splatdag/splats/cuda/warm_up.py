@@ -1,4 +1,4 @@
-"""What the first step on CUDA needs, loaded while photos are decoded: imports, kernels and libraries."""
+"""Warm-up of CUDA: the imports, kernels and libraries of a training's first step, loaded while photos are decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where Gaussians are added and removed: gsplat's default strategy in plain torch, for CPU and CUDA.
+"""Densification and pruning of Gaussians: gsplat's default strategy in plain torch, for CPU and CUDA.
 
 Follows `DefaultStrategy` of gsplat 1.5.3, but that version's opacity reset never runs (an
 operator-precedence slip); here it does. `cap_max` and its ranking by gradient are ours.
@@ -20,16 +20,16 @@ from splatdag.training.ranks import ALONE, Ranks
 
 
 class Strategy(Protocol):
-    """What the training loop asks of a strategy."""
+    """Strategy of densification and pruning, as the training loop calls it."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs to continue."""
+        """Return what a checkpoint needs to continue."""
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of another run."""
 
     def gather(self, parameters: Parameters) -> None:
-        """Have what all ranks collected since the Gaussians were last changed at the first rank, for its `state`."""
+        """Bring what all ranks collected since the Gaussians were last changed to the first rank, for its `state`."""
 
     def before_backward(self, infos: list[dict[str, Any]]) -> None:
         """Look at what was rendered, before the gradients are there."""
@@ -73,7 +73,7 @@ class DefaultStrategy:
         self.radius_N: Tensor | None = None
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs to continue."""
+        """Return what a checkpoint needs to continue."""
         return {
             "gradient_N": self.gradient_N,
             "seen_N": self.seen_N,
@@ -143,7 +143,7 @@ class DefaultStrategy:
                 torch.maximum(self.radius_N, radius.amax(dim=0).float(), out=self.radius_N)
 
     def _merge(self, parameters: Parameters) -> None:
-        """Put what each rank collected together, at all ranks."""
+        """Combine what the ranks collected; every rank gets the result."""
         if self.ranks.alone:
             return
         if self.gradient_N is None or self.seen_N is None or self.radius_N is None:  # this rank had no view so far
@@ -205,7 +205,7 @@ class DefaultStrategy:
 
 
 def _within(room: int, gradient: Tensor, duplicate: Tensor, split: Tensor) -> tuple[Tensor, Tensor]:
-    """Of what would grow, only as many as there is room for: those with the largest gradients."""
+    """Limit the masks [N] of what to duplicate and to split to `room` Gaussians, those with the largest gradients."""
     duplicate = duplicate & ~split  # one that is small in the scene and large on screen grows by one, not by two
     grows = duplicate | split
     if int(grows.sum()) > room:

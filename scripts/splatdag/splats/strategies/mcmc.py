@@ -19,7 +19,7 @@ from splatdag.splats.strategies.options import StrategyOptions
 
 _GROWTH = 1.05
 _MOST_COPIES = 51
-"""Of one Gaussian in one refinement, for the change of opacity and scale."""
+"""Largest number of copies of one Gaussian in one refinement that its new opacity and scale account for."""
 _NOISE_SLOPE, _NOISE_CENTER = 100.0, 0.005
 """Noise fades out where opacity rises above the centre."""
 
@@ -32,7 +32,7 @@ class McmcStrategy:
         self.generator = generator
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs to continue."""
+        """Return what a checkpoint needs to continue."""
         return {"rng": self.generator.get_state()}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -40,10 +40,10 @@ class McmcStrategy:
         self.generator.set_state(state["rng"].cpu())
 
     def gather(self, parameters: Parameters) -> None:
-        """Collects nothing."""
+        """Do nothing: nothing is collected."""
 
     def before_backward(self, infos: list[dict[str, Any]]) -> None:
-        """Needs no gradient of the projection."""
+        """Do nothing: no gradient of the projection is needed."""
 
     @torch.no_grad()
     def after_step(

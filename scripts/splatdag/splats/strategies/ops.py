@@ -1,4 +1,4 @@
-"""Rows of all parameters together, one row per Gaussian, with what their optimisers remember of them."""
+"""Changes to the rows of all parameters together, one row per Gaussian, and to their optimisers' moments."""
 
 from __future__ import annotations
 
@@ -56,6 +56,6 @@ def replace_rows(
 
 
 def moments(optimizers: Optimizers, parameters: Parameters, name: str) -> list[Tensor]:
-    """What the optimiser of a parameter remembers, row by row; empty before its first step."""
+    """List the optimiser's moments of a parameter, one row per Gaussian; none before its first step."""
     state = optimizers[name].state.get(parameters[name], {})
     return [value for key, value in state.items() if key != "step"]

@@ -10,7 +10,7 @@ from splatdag.workflow.options import Options
 
 
 class StrategyOptions(Options):
-    """Where Gaussians are added and removed: gsplat's DefaultStrategy or MCMCStrategy."""
+    """Densification and pruning of Gaussians: gsplat's DefaultStrategy or MCMCStrategy."""
 
     kind: Literal["default", "mcmc"] = "default"
     """Densification by screen-space gradients, or Markov-chain Monte Carlo: relocation and noise."""
