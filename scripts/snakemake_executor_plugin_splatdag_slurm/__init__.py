@@ -1,7 +1,7 @@
-"""Snakemake's executor `splatdag-slurm`: the Slurm plugin's, with its flags `--slurm-…`, but patient and soon ended.
+"""Snakemake's executor `splatdag-slurm`: the Slurm plugin's, with its flags `--slurm-…`, and two changes.
 
-It keeps jobs while Slurm does not say how they are, and Ctrl-C cancels all jobs of the run, without a long sleep.
-Snakemake finds this package by its name.
+It keeps jobs while Slurm does not answer, and Ctrl-C cancels all jobs of the run without a long wait. Snakemake finds
+this package by its name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from splatdag.workflow.slurm import cancel_run
 
 
 class Executor(SlurmExecutor):
-    """The Slurm executor, patient with a controller that does not answer, and ended soon and completely by Ctrl-C."""
+    """Slurm executor that keeps its jobs while the controller does not answer, and cancels all of them at Ctrl-C."""
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         """Take the settings of the Slurm plugin, since this one has no flags of its own."""
@@ -68,21 +68,21 @@ class Executor(SlurmExecutor):
             yield job
 
     def cancel(self) -> None:
-        """Cancel all jobs of the run, by its name: those that are just being submitted or asked for are in no list."""
+        """Cancel all jobs of the run, by its name, since jobs just being submitted or queried are in no list."""
         self.cancelled = True
         self.cancel_run()
         self.shutdown()  # after this, no job of the run is new
         self.cancel_run()
 
     def cancel_run(self) -> None:
-        """Cancel what Slurm has of the run now; where it does not answer, say what to type."""
+        """Cancel the run's jobs that are in Slurm now; if Slurm does not answer, log the command to type."""
         try:
             cancel_run(self.run_uuid)
         except UserError as error:
             self.logger.error(f"{error}; see what is left: `python -m splatdag.commands.doctor`")
 
     async def sleep(self) -> None:
-        """Sleep between two rounds, which is up to three minutes, no longer than until the run is to end."""
+        """Sleep between two rounds of queries, which takes up to three minutes, but not after the run is to end."""
         until = time.monotonic() + self.next_seconds_between_status_checks
         while self.wait and not self.cancelled and (left := until - time.monotonic()) > 0:
             await asyncio.sleep(min(left, 0.5))

@@ -23,7 +23,7 @@ NETS = ("alex", "vgg")
 
 
 class House(Area):
-    """What all areas use: bundled samples, and what is compiled and fetched ahead."""
+    """Stages that all areas share: bundled samples, compiled kernels and the weights of LPIPS."""
 
     name = "house"
     rules: ClassVar[Mapping[str, StageRule]] = {
@@ -54,26 +54,26 @@ class House(Area):
     }
 
     def plan(self, config: Any, context: Context) -> HousePlan:
-        """Plan what is begun."""
+        """Return the plan of these stages."""
         return HousePlan(config, context)
 
 
 class HousePlan(Plan):
-    """Samples, kernels and weights, shown once they were begun."""
+    """Plan of samples, kernels and weights; `status` shows a stage once it has been started."""
 
     def __init__(self, config: Any, context: Context) -> None:
         self._config, self._context = config, context
 
     def sample_flags(self, wildcards: Any) -> list[str]:
-        """Options of a sample."""
+        """Return the command-line flags that give a bundled sample's options."""
         return flags(getattr(self._config.samples, wildcards.sample))
 
     def sample_code(self, wildcards: Any) -> str:
-        """Digest of the code that makes a sample."""
+        """Return the digest of the code that makes a bundled sample."""
         return code_digest(f"samples.{wildcards.sample}")
 
     def stages(self) -> Iterator[PlannedStage]:
-        """Those that were begun."""
+        """Return the stages that have been started, or whose output exists."""
         rules = House.rules
         planned = [self._context.stage("house", "compile_kernels", rules["compile_kernels"], "kernels")]
         planned += [
@@ -88,8 +88,8 @@ class HousePlan(Plan):
 
 
 AREAS: tuple[Area, ...] = (House(), Captures(), Driving(), Humans(), Sharing())
-"""All areas. To add one: its folder, `rules/<area>.smk` with an include in the Snakefile, and its name here, before
-sharing, which has the recordings of all others."""
+"""All areas. To add one, add its folder, `rules/<area>.smk` with an include in the Snakefile, and its class here,
+before Sharing, which publishes the recordings of all others."""
 
 
 class Plans(Mapping[str, Plan]):
@@ -113,11 +113,11 @@ class Plans(Mapping[str, Plan]):
         return len(self._areas)
 
     def backends(self, rules: Collection[str] | None = None) -> list[Backend]:
-        """The backends that the config names, of areas that have one of these rules, or of all."""
+        """Return the backends that the config names, of areas that have one of these rules, or of all areas."""
         names = [name for name, area in self._areas.items() if rules is None or not area.rules.keys().isdisjoint(rules)]
         return [backend for name in names for backend in self[name].backends()]
 
 
 def all_rules() -> dict[str, tuple[Area, StageRule]]:
-    """Every rule that runs a stage, by name, with its area."""
+    """Return every rule that runs a stage, by name, with its area."""
     return {name: (area, rule) for area in AREAS for name, rule in area.rules.items()}

@@ -1,4 +1,4 @@
-"""The whole config: a section per area, the options of bundled samples, and what rules ask a node for."""
+"""The whole config: a section per area, the options of bundled samples, and the resources of rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from splatdag.areas import AREAS, all_rules
 from splatdag.workflow.options import Options, notices_of, validated
 
 _NOTICES_SHOWN = 20
-"""Notices that are printed; a sheet may have thousands of rows."""
+"""Largest number of notices that are printed; a sheet may have thousands of rows."""
 
 
 class _Sections(Options):
@@ -25,7 +25,7 @@ class _Sections(Options):
 
 
 class _OfRules(_Sections):
-    """What is not set is as the rule itself asks."""
+    """Resources by rule; a key that is not set keeps the rule's own default."""
 
     @model_validator(mode="before")
     @classmethod
@@ -42,7 +42,7 @@ class _OfRules(_Sections):
 def _made_of(
     name: str, doc: str, sections: Mapping[str, tuple[Options, str]], base: type[_Sections] = _Sections
 ) -> type[_Sections]:
-    """A class of options with a field for each of these defaults, described as given."""
+    """Make a class of options with a field for each section, from its default and its description."""
     fields: Any = {key: (type(value), Field(value, description=text)) for key, (value, text) in sections.items()}
     return create_model(name, __base__=base, __doc__=doc, **fields)
 
@@ -53,12 +53,13 @@ def _first_line(kind: type) -> str:
 
 _samples = {name: (options(), _first_line(options)) for area in AREAS for name, options in area.samples.items()}
 _resources = {
-    name: (rule.resources, f"Of rule `{name}` (area {area.name}).") for name, (area, rule) in all_rules().items()
+    name: (rule.resources, f"Resources of rule `{name}` (area {area.name}).")
+    for name, (area, rule) in all_rules().items()
 }
 SamplesConfig = _made_of("SamplesConfig", "The bundled sample inputs, made on first use.", _samples)
 ResourcesConfig = _made_of(
     "ResourcesConfig",
-    "What the jobs of each rule ask a node for, first attempt; a change reruns nothing.",
+    "Resources of each rule's jobs at their first attempt; a change reruns nothing.",
     _resources,
     _OfRules,
 )
@@ -71,7 +72,7 @@ Config = _made_of("Config", "`config/config.yaml`.", _sections)
 
 
 def read_config(given: dict[str, Any]) -> _Sections:
-    """The config, checked.
+    """Check a config and return it.
 
     Raises:
         UserError: one line per unknown key (naming the nearest), wrong type or value out of range.
@@ -80,7 +81,7 @@ def read_config(given: dict[str, Any]) -> _Sections:
 
 
 def notices(options: Options, where: str = "config") -> Iterator[tuple[str, str]]:
-    """What the user should know about a config, such as settings without effect: section and line."""
+    """Yield the section and the text of each notice on a config, such as a setting without effect."""
     yield from ((where, line) for line in notices_of(options))
     for name in type(options).model_fields:
         value = getattr(options, name)
@@ -93,7 +94,7 @@ def notices(options: Options, where: str = "config") -> Iterator[tuple[str, str]
 
 
 def notice_lines(found: list[tuple[str, str]]) -> list[str]:
-    """Notices for the terminal: each text once, with the place where it comes first, and at most twenty."""
+    """Return lines that show notices: each text once, with the first place that has it, and at most twenty texts."""
     count = Counter(text for _, text in found)
     first: dict[str, str] = {}
     for where, text in found:
@@ -107,5 +108,5 @@ def notice_lines(found: list[tuple[str, str]]) -> list[str]:
 
 
 def schema() -> str:
-    """JSON schema of `config/config.yaml`, for editors."""
+    """Return the JSON schema of `config/config.yaml`, for editors."""
     return json.dumps(Config.model_json_schema(), indent=2, ensure_ascii=False) + "\n"

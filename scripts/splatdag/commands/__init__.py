@@ -1,1 +1,1 @@
-"""What a user asks of all areas at once: status, doctor, compare, generate, compile_kernels."""
+"""Commands that belong to no single area: status, doctor, compare, reproduce, check_checkpoints, generate, …"""

@@ -37,7 +37,7 @@ def main(config_json: str, here: Path, results: Path, logs: Path, job: Job) -> N
 
 
 def lines(backends: Iterable[Backend]) -> list[str]:
-    """The table, and below it what to do about everything that is missing."""
+    """Return the table of backends and, below it, the steps that supply each missing part."""
     merged: dict[str, Backend] = {}
     for backend in backends:  # several areas may use one
         others = merged[backend.name].rules if backend.name in merged else ()
@@ -53,7 +53,7 @@ def lines(backends: Iterable[Backend]) -> list[str]:
 
 
 def _rows(backend: Backend, own: list[Part]) -> list[list[str]]:
-    """A row of the backend, and more below it where it has several rules or weights."""
+    """Return the rows of a backend: one, or more where it has several rules or weights."""
     states = {part.what: part.state for part in own}
     rows = [[""] * len(_HEADER) for _ in range(max(1, len(backend.rules), len(backend.weights)))]
     for row, rule in zip(rows, backend.rules, strict=False):

@@ -22,16 +22,16 @@ from splatdag.workflow.publish import write_text
 from splatdag.workflow.site import Prices
 
 _EMBEDDED = 200
-"""Runs whose preview is inside the page."""
+"""Largest number of runs whose preview is embedded in the page."""
 _EMBEDDED_BYTES = 6_000_000
-"""All embedded previews together, so that the page stays below 10 MB."""
+"""Largest total size of the embedded previews (bytes of Base64 text), so that the page stays below 10 MB."""
 _PREVIEW_WIDTH = 480
 
 logger = logging.getLogger(__name__)
 
 
 def compare(results: Path, logs: Path, out: Path, prices: Prices) -> int:
-    """Write the two CSV, `previews/`, `curves/` and, last, `index.html` into `out`; returns how many runs."""
+    """Write two CSV files, `previews/`, `curves/` and, last, `index.html` into `out`; return the number of runs."""
     runs = read_runs(results)
     costs = read_costs([run.folder for run in runs], logs, prices)
     _write_csv(out / "runs.csv", runs)
@@ -55,7 +55,7 @@ def _plain(value: Cell) -> str:
 
 
 def _gather_pictures(runs: list[Run], name: str, folder: Path) -> None:
-    """Gather each run's picture, as a link to the same file where there can be one, and drop all others."""
+    """Empty a folder of old pictures and add each run's picture, as a hard link or, where none can be made, a copy."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {_picture_name(run, name): run.folder / name for run in runs if (run.folder / name).is_file()}
     for path in folder.glob(f"*{Path(name).suffix}"):
@@ -72,7 +72,7 @@ def _picture_name(run: Run, name: str) -> str:
 
 
 def page(runs: list[Run], failures: list[Failure], costs: dict[str, Any]) -> str:
-    """The interactive page, one HTML file that loads nothing."""
+    """Return the interactive page, one HTML file that loads no other."""
     groups = columns(runs)
     data = {
         "columns": list(groups.items()),
@@ -89,7 +89,7 @@ def page(runs: list[Run], failures: list[Failure], costs: dict[str, Any]) -> str
 
 
 def _samples(runs: list[Run]) -> str:
-    """The line on runs that were made from bundled samples; empty if there are none."""
+    """Return a line on the runs that were made from bundled samples; empty if there are none."""
     of_samples = [str(run.cells["sample"]) for run in runs if run.cells.get("sample")]
     if not of_samples:
         return ""
@@ -106,7 +106,7 @@ def _finite(value: Cell) -> Cell:
 
 
 def _embedded_previews(runs: list[Run]) -> dict[int, str]:
-    """Data URIs of small previews by index of the run; the page falls back to the files in `previews/`."""
+    """Return data URIs of small previews by index of the run; for other runs the page shows files in `previews/`."""
     previews: dict[int, str] = {}
     room = _EMBEDDED_BYTES
     for index, run in enumerate(runs[:_EMBEDDED]):
@@ -133,10 +133,10 @@ def _small_jpeg(path: Path) -> str | None:
 
 
 def diff_lines(results: Path, run_a: str, run_b: str) -> list[str]:
-    """What differs between two runs, metrics and options alike, with the difference of numbers.
+    """Compare two runs: return a table of the values that differ, metrics and options alike, with their difference.
 
     Raises:
-        UserError: a run that is not there; the nearest one is named.
+        UserError: there is no run of this name; the message has the nearest one.
     """
     runs = {run.name: run for run in read_runs(results)}
     for name in (run_a, run_b):

@@ -20,7 +20,7 @@ import torch  # isort: skip - after splats, which sets up the thread pools
 
 
 def main() -> None:
-    """Render, differentiate, trace and cover something small; numba keeps what it compiled for that."""
+    """Run all CPU kernels on tiny inputs, so that numba compiles them and keeps the result."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         make_room(Path(folder) / "room", width=32, height=32, photos=8)

@@ -1,4 +1,4 @@
-"""What scenes and stages cost: GPU-hours, CPU-hours and, with a price in site.yaml, money."""
+"""Costs of scenes and stages: GPU-hours, CPU-hours and, with a price in site.yaml, money."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from splatdag.workflow.publish import write_text
 from splatdag.workflow.site import Prices
 
 _MADE_ONCE = ("kernels", "samples", "weights")
-"""Areas of what is made once for all scenes."""
+"""Areas, as in `RunId.area`, of stages that run once for all scenes."""
 _SHARED = "shared"
-"""Column of these."""
+"""Column for the costs of these stages."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one stage of one run used, over all attempts since it last finished."""
+    """Cost of one stage of one run, over all attempts since it last finished."""
 
     run: str
-    """Such as `captures/room/single`; `captures/room` for what all runs of the scene share, such as its poses."""
+    """Run, such as `captures/room/single`; `captures/room` for work that all runs of a scene share, such as poses."""
     scene: str
-    """Such as `captures/room`; where the run has no scene of its own, the run."""
+    """Scene, such as `captures/room`; the same as `run` where the run has no scene of its own."""
     stage: str
     started: str
-    """When the first attempt began, in UTC."""
+    """Time at which the first attempt began, in UTC."""
     attempts: int
     hours: float
     """Wall time of the processes."""
@@ -42,16 +42,16 @@ class Cost:
     gpu_hours: float
     """Hours times GPUs held."""
     device: str
-    """Of the last attempt."""
+    """Device of the last attempt."""
     cost: float | None
-    """Of the attempts that ran on the cluster; None if none has a price."""
+    """Money for the attempts that ran on the cluster; None if none of them has a price."""
 
 
 def read_costs(folders: Iterable[Path], logs: Path, prices: Prices) -> list[Cost]:
-    """What all stages used, by run and stage: from the manifests, and from the records beside the logs.
+    """Read the costs of all stages, by run and stage, from the manifests and from the records beside the logs.
 
-    The records also tell of stages without a manifest and of attempts that have not led to one; logs may be gone. What
-    belongs to no run, such as a look at the results, is left out.
+    The records also cover stages without a manifest and attempts that have not led to one; the manifests also cover
+    runs whose logs were removed. Attempts that belong to no run are left out.
 
     Args:
         folders: of the finished runs.
@@ -93,7 +93,7 @@ def _summed(run: RunId, stage: str, attempts: list[Attempt], prices: Prices) -> 
 
 
 def _price(attempt: Attempt, prices: Prices) -> float | None:
-    """Of one attempt; None if it ran on no cluster, or what it used has no price there."""
+    """Return the price of one attempt; None if it did not run under Slurm, or its CPUs or GPUs have no price."""
     if attempt.job is None:
         return None
     if attempt.gpus:
@@ -103,7 +103,7 @@ def _price(attempt: Attempt, prices: Prices) -> float | None:
 
 
 def write_costs(path: Path, costs: list[Cost], currency: str) -> None:
-    """Write one row per run and stage; hours and money rounded, where there is a price."""
+    """Write a CSV row per run and stage, numbers rounded; cost and currency are empty where there is no price."""
     text = io.StringIO()
     header = (
         *("run", "scene", "stage", "started", "attempts", "hours", "cpu_hours", "gpu_hours", "device", "cost"),
@@ -120,7 +120,7 @@ def write_costs(path: Path, costs: list[Cost], currency: str) -> None:
 
 
 def page_data(costs: list[Cost], currency: str) -> dict[str, Any]:
-    """What the page needs for its table; stages in the order in which they first began, what is shared last."""
+    """Return the data of the page's table of costs; stages in the order in which they first began, shared ones last."""
     begun = sorted(costs, key=lambda cost: (cost.stage == _SHARED, cost.started))
     stages = list(dict.fromkeys(cost.stage for cost in begun))
     return {"currency": currency, "stages": stages, "cells": [vars(cost) for cost in costs]}

@@ -1,4 +1,4 @@
-"""Say why a folder can't be run in, and what mends it; cancel jobs that a killed run left in Slurm."""
+"""Print why Snakemake can't run in a folder, and which commands help; cancel jobs that a killed run left in Slurm."""
 
 from __future__ import annotations
 

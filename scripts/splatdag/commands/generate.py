@@ -1,4 +1,4 @@
-"""Write what is generated: graphs of rules in docs/developing.md, schema and tables of the config, envs/core.yaml."""
+"""Write the generated files: rule graphs in docs/developing.md, schema and tables of the config, envs/core.yaml."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _between(name: str) -> re.Pattern[str]:
 
 
 def generated(root: Path) -> dict[Path, str]:
-    """The files that are generated and their contents, for the repository in the folder `root`."""
+    """Return the generated files with their contents, for the repository in the folder `root`."""
     developing, config_readme = root / "docs" / "developing.md", root / "config" / "README.md"
     return {
         developing: _filled(developing.read_text(encoding="utf-8"), {"graphs": lambda: rule_graphs(root)}),
@@ -47,7 +47,7 @@ def _filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
 
 
 def rule_graphs(root: Path) -> str:
-    """The rules that run stages as Mermaid graphs, which GitHub draws: one of each area, with what its rules read."""
+    """Return Mermaid graphs, which GitHub draws, of the rules that run stages: one per area, with rules they need."""
     with tempfile.TemporaryDirectory() as folder:  # where no results lie that a plan may depend on
         captures = json.dumps({"sheet": str(_sheet_of_all_kinds(Path(folder)))})
         config = ["--config", f"captures={captures}", "--"]
@@ -74,7 +74,7 @@ def _said(command: list[str], folder: str) -> str:
 
 
 def _sheet_of_all_kinds(folder: Path) -> Path:
-    """A captures sheet that every rule has a part in: a sample, a video, a dataset that is evaluated on another."""
+    """Write a captures sheet for which every rule has jobs: a sample, a video, a dataset evaluated on another one."""
     for name in ("images/1.jpg", *(f"sparse/{part}.bin" for part in ("cameras", "images", "points3D"))):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
@@ -86,7 +86,7 @@ def _sheet_of_all_kinds(folder: Path) -> Path:
 
 
 def options_table() -> str:
-    """Every key of the config as a Markdown table."""
+    """Return a Markdown table of all keys of the config except those of `resources`, which have their own table."""
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, kind, default, meaning in documented(Config):
         if key.startswith("resources."):
@@ -96,7 +96,7 @@ def options_table() -> str:
 
 
 def presets_tables() -> str:
-    """What every preset sets, as a Markdown table for each section of the config that has presets."""
+    """Return a Markdown table for each section of the config that has presets, with the values that each one sets."""
     tables = []
     for key, options in with_presets(Config):
         rows = [f"| `{key}.preset` | what it is | what it sets |", "|---|---|---|"]
@@ -106,7 +106,7 @@ def presets_tables() -> str:
 
 
 def resources_table() -> str:
-    """What the jobs of each rule ask a node for, and which area a rule is of, as a Markdown table."""
+    """Return a Markdown table of the rules, with the area and the default resources of each."""
     names = list(GpuResources.model_fields)
     rows = [f"| `resources.<rule>` | area | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for name, (area, rule) in all_rules().items():
@@ -116,7 +116,7 @@ def resources_table() -> str:
 
 
 def conda_environment(pins: str) -> str:
-    """A conda environment with the pins inline: Snakemake copies the file elsewhere, so it can't point at them."""
+    """Return a conda environment that contains the pins: Snakemake copies the file, so it can't refer to another."""
     requirements = [line for line in pins.splitlines() if line and not line.startswith("#")]
     lines = [
         "# Generated from envs/core.txt by `make generate`.",
@@ -132,7 +132,7 @@ def conda_environment(pins: str) -> str:
 
 
 def pinned(pins: str) -> str:
-    """The pins with their second part, what the first pulls in, made anew from what is installed."""
+    """Return the pins, with the second part (dependencies of the first) made anew from the installed packages."""
     head, marker, _ = pins.partition("# what the packages above pull in (make pins)\n")
     installed = {_name(distribution.name): distribution for distribution in distributions()}
     wanted = {_name(line.partition("==")[0]) for line in head.splitlines() if "==" in line}
@@ -142,7 +142,7 @@ def pinned(pins: str) -> str:
 
 
 def _pulled_in(wanted: set[str], installed: dict[str, Distribution]) -> set[str]:
-    """Names of installed packages that some packages need here, and of those that these need."""
+    """Return the names of the wanted packages and of all their dependencies, as far as they are installed here."""
     found, left = set[tuple[str, str]](), [(name, "") for name in wanted]  # with the extra that is asked for
     while left:
         name, extra = package = left.pop()
@@ -160,7 +160,7 @@ def _name(name: str) -> str:
 
 
 def _of_cuda(name: str) -> bool:
-    """Whether only the CUDA build of torch, which pins it itself, pulls this in."""
+    """Tell whether only the CUDA build of torch, which pins it itself, requires a package."""
     return name.startswith(("nvidia-", "cuda-", "triton"))
 
 

@@ -50,7 +50,7 @@ def _read(path: Path) -> Manifest:
 
 
 def commands(manifest: Manifest, into: Path | None = None) -> list[str]:
-    """Write the shell lines that make a run again.
+    """Return the shell commands that make a run again.
 
     Args:
         manifest: of the run.
@@ -73,7 +73,7 @@ def commands(manifest: Manifest, into: Path | None = None) -> list[str]:
 
 
 def _moved(part: Part, run_dir: Path, into: Path) -> list[str]:
-    """Write the flags of a part with what lies in the run's folder in another."""
+    """Return the flags of a part, with paths in the run's folder moved into another folder."""
     words = []
     for word in part.command:
         flag, equals, value = word.partition("=")
@@ -85,7 +85,7 @@ def _moved(part: Part, run_dir: Path, into: Path) -> list[str]:
 
 
 def differences(manifest: Manifest) -> list[str]:
-    """List what is not as it was when the run was made: code, packages and inputs, a line each."""
+    """List the code, packages and inputs that differ from those the run was made with, a line each."""
     found = [f"code of {part.stage}" for part in manifest.parts if code_digest(part.stage) != part.code]
     now = package_versions()
     for name in sorted({*now, *manifest.packages}):
@@ -97,7 +97,7 @@ def differences(manifest: Manifest) -> list[str]:
 
 
 def _changed_inputs(part: Part) -> list[str]:
-    """List inputs of a part that are others now, or can't be read."""
+    """List the inputs of a part that have changed since, or can't be read."""
     if not part.inputs:
         return []
     try:

@@ -1,4 +1,4 @@
-"""The runs below a results folder and what their files say; stages that failed."""
+"""Runs below a results folder, read from their files, and stages that failed."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Cell = str | float | bool | None
 T = TypeVar("T", bound=BaseModel)
 
 _GROUPS = ("run", "metric", "baseline", "size", "seconds", "memory", "option")
-"""What a column tells of, in the order of the CSV."""
+"""Groups of columns, in the order of the CSV file."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run, as its manifest and metrics tell it."""
+    """One training run, read from its manifest and metrics."""
 
     name: str
-    """Its folder relative to the results, such as `captures/room/single`."""
+    """Folder of the run relative to the results, such as `captures/room/single`."""
     folder: Path
     columns: dict[str, dict[str, Cell]] = field(default_factory=dict)
     """Values by group (run, metric, baseline, size, seconds, memory, option) and column."""
     fault: str = ""
-    """Why its manifest or metrics cannot be read, if so."""
+    """Reason why its manifest or metrics cannot be read; empty if they can."""
 
     @property
     def cells(self) -> dict[str, Cell]:
-        """The value of each column."""
+        """Values by column."""
         return {name: value for group in _GROUPS for name, value in self.columns.get(group, {}).items()}
 
 
@@ -48,10 +48,10 @@ class Failure:
 
     name: str
     state: str
-    """`failed`, `killed` or `broken`."""
+    """State: `failed`, `killed` or `broken`."""
     reason: str
     file: str
-    """The log that tells more, or the broken run's folder."""
+    """Log of the stage, or folder of the broken run."""
 
 
 class _Metrics(BaseModel):
@@ -61,7 +61,7 @@ class _Metrics(BaseModel):
 
 
 def read_runs(results: Path) -> list[Run]:
-    """All training runs below `results`, by name; one whose files are broken has its `fault` set."""
+    """Read all training runs below `results`, sorted by name; a run whose files are broken has its `fault` set."""
     runs = []
     for folder, below, files in os.walk(results):
         below[:] = [name for name in below if not name.startswith(".") and name != "state"]
@@ -71,7 +71,7 @@ def read_runs(results: Path) -> list[Run]:
 
 
 def _read_run(folder: Path, results: Path) -> Run | None:
-    """None where the manifest is not one of a training (the humans' own one, say)."""
+    """Read a run; return None if its manifest is not one of a stage (humans have a manifest of their own kind, too)."""
     name = folder.relative_to(results).as_posix()
     about: dict[str, Cell] = {"run": name, "area": "", "scene": "", "variant": ""}
     try:
@@ -101,7 +101,7 @@ def _read_run(folder: Path, results: Path) -> Run | None:
 
 
 def _licences(weights: list[Weights]) -> dict[str, Cell]:
-    """Pretrained weights with their licences; what those of the result say of commercial use, unless all allow it."""
+    """Return columns on weights: names with licences and, unless those of the result all allow it, commercial use."""
     if not weights:
         return {}
     names = [f"{w.name}{' (metrics)' if w.used_for == 'metrics' else ''}: {w.described()}" for w in weights]
@@ -136,12 +136,12 @@ def _flattened(options: dict[str, Any], prefix: str) -> Iterator[tuple[str, Cell
 
 
 def columns(runs: list[Run]) -> dict[str, str]:
-    """Every column that a run has and its group, groups in order, columns as they first appear."""
+    """Return every column that a run has, with its group; groups in order, columns as they first appear."""
     return {name: group for group in _GROUPS for run in runs for name in run.columns.get(group, {})}
 
 
 def read_failures(runs: list[Run], logs: Path) -> list[Failure]:
-    """Runs that cannot be read, and stages whose last attempt failed or was killed."""
+    """List the runs that cannot be read, and the stages whose last attempt failed or was killed."""
     failures = [Failure(run.name, "broken", run.fault, str(run.folder)) for run in runs if run.fault]
     for record in sorted(logs.glob(f"**/*{SUFFIX}")):
         log = record.with_name(f"{record.name.removesuffix(SUFFIX)}.log")

@@ -1,4 +1,4 @@
-"""How far every planned stage is, as a table for the terminal."""
+"""Table of the states of all planned stages, for the terminal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from splatdag.workflow.area import PlannedStage
 from splatdag.workflow.attempts import State, Status, stage_status
 
 _ALL_SHOWN = 40
-"""With more scenes than this, those that are done are only counted."""
+"""Number of scenes up to which the finished ones are listed, too; of more they are only counted."""
 
 
 def status_lines(planned: list[PlannedStage], logs: Path) -> list[str]:
-    """A table of scenes and stages per area, what failed and why, and the counts.
+    """Return a table of scenes and stages per area, the stages that failed with their reasons, and the counts.
 
     Args:
-        planned: what the config asks for; scenes and stages are shown in this order.
+        planned: stages that the config asks for; scenes and stages are shown in this order.
         logs: folder of the logs.
     """
     if not planned:
@@ -33,7 +33,7 @@ def status_lines(planned: list[PlannedStage], logs: Path) -> list[str]:
 
 
 def planned_status(stage: PlannedStage, logs: Path) -> Status:
-    """The state of one stage: by its record while it runs or when its output is missing, else done.
+    """Return the status of one stage: from its record while it runs or while its output is missing, else done.
 
     Outputs appear only when complete, so one that is there counts even if a later attempt failed; one that
     was removed after its stage had finished is to be made again.

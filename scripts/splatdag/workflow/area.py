@@ -1,4 +1,4 @@
-"""An area of the workflow: what it declares, and what it plans from a config.
+"""Areas of the workflow: what each declares, and what it plans from a config.
 
 Files in a plan are written as Snakemake writes them: from the working directory, those of results with their folder.
 
@@ -33,7 +33,7 @@ GpuClassName = Literal["any", "h100"]
 
 
 class CpuResources(Options):
-    """What the jobs of a rule ask for; the second attempt asks for twice the memory and time, and so on."""
+    """Resources of a rule's jobs; the second attempt asks for twice the memory and time, and so on."""
 
     threads: int = Field(2, ge=1)
     """CPUs."""
@@ -44,7 +44,7 @@ class CpuResources(Options):
 
 
 class GpuResources(CpuResources):
-    """What the jobs of a rule that uses GPUs ask for."""
+    """Resources of the jobs of a rule that uses GPUs."""
 
     gpu_class: GpuClassName = "any"
     """Class of GPU, as site.yaml describes it."""
@@ -53,7 +53,7 @@ class GpuResources(CpuResources):
 
 
 class OwnResources(Options):
-    """What the jobs of one stage ask for where a scene or run needs other than its rule says."""
+    """Resources of one stage of one scene or run, in place of its rule's; those that are unset stay the rule's."""
 
     threads: int | None = Field(None, ge=1)
     """CPUs."""
@@ -64,7 +64,7 @@ class OwnResources(Options):
 
 
 class OwnGpuResources(OwnResources):
-    """The same of a stage that uses GPUs."""
+    """Resources of one stage of one scene or run, where the stage uses GPUs."""
 
     gpu_class: GpuClassName | None = None
     """Class of GPU."""
@@ -74,41 +74,41 @@ class OwnGpuResources(OwnResources):
 
 @dataclass(frozen=True)
 class StageRule:
-    """A rule that runs a stage: where its log and its last output lie, and what it asks a node for.
+    """Rule that runs a stage: the paths of its log and its last output, and the resources of its jobs.
 
-    What it reads, makes and runs is in its rule; log and output are the templates that the rule uses.
+    Its inputs, other outputs and command are in the rules file, which takes log and output from these templates.
     """
 
     stage: str
-    """Column of `status`: `pose`, `train`."""
+    """Column of `status`, such as `pose` or `train`."""
     module: str
-    """Of the stage, without the package: `captures.pose`."""
+    """Module of the stage, without the package: `captures.pose`."""
     log: str
-    """Relative to the folder of logs, with the rule's wildcards: `captures/{capture}/pose.log`."""
+    """Log, relative to the folder of logs, with the rule's wildcards: `captures/{capture}/pose.log`."""
     output: str = ""
-    """What is published last, relative to the results or absolute; empty where the config says it."""
+    """Output that is published last, relative to the results or absolute; empty where the config names it."""
     resources: CpuResources = field(default_factory=CpuResources)
     """Defaults of `resources.<rule>` in the config."""
     share: float = 1.0
-    """Part of the partition's longest time that it may take, where a profile makes one job of it and others."""
+    """Largest share of the partition's time limit that it asks for; below 1 if a profile puts several into one job."""
     throttled: bool = True
-    """Whether its jobs count among the area's, which `<area>_jobs` limits."""
+    """Whether its jobs count towards `<area>_jobs`, the limit on the area's jobs in Slurm at a time."""
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage of one scene; `status` holds it against what is on disk."""
+    """Stage of one scene that is to be run; `status` compares it with the files on disk."""
 
     area: str
-    """Such as `captures`."""
+    """Name of the area, such as `captures`."""
     scene: str
     """Name of the scene, with the variant where there are several: `room`, `dog/filtered`."""
     stage: str
-    """Such as `pose` or `train`; the columns of `status`."""
+    """Name of the stage, such as `pose` or `train`: a column of `status`."""
     log: str
-    """Its log, relative to the logs folder."""
+    """Log, relative to the folder of logs."""
     output: str
-    """What it publishes last."""
+    """Output that it publishes last."""
     rule: str = ""
     """Rule that runs it."""
 
@@ -118,25 +118,25 @@ class PlannedRecording:
     """A recording that can be made of a run."""
 
     file: str
-    """`<run>/rerun/<name>.rrd`, or one elsewhere."""
+    """Path of the recording: `<run>/rerun/<name>.rrd`, or one elsewhere."""
     log: str
-    """Of the job that makes it, relative to the folder of logs."""
+    """Log of the job that makes it, relative to the folder of logs."""
     rule: str
-    """That makes it."""
+    """Rule that makes it."""
     stage: str = "record"
     """Column of `status`."""
     row: str = ""
-    """Row of `status`; empty is the run's."""
+    """Row of `status`; if empty, that of its run."""
 
 
 @dataclass(frozen=True)
 class Describer:
-    """A module of an area that reads what the page of a run says; `hub`, which knows no area, calls it by its name."""
+    """Module of an area that describes a run for its page; `hub`, which imports no area, loads it by its name."""
 
     module: str
-    """Without the package; its `describe(run_dir, scene, folder)` returns a `Description`."""
+    """Name without the package; the module's `describe(run_dir, scene, folder)` returns a `Description`."""
     folder: str
-    """Of what it reads beside the run's own."""
+    """Folder that it reads beside the run's own."""
 
 
 MetricsRow = tuple[str, dict[str, float]]
@@ -145,48 +145,48 @@ MetricsRow = tuple[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Description:
-    """Facts and metrics that the page of a run says of it, beside its recordings."""
+    """Facts and metrics that the page of a run shows beside its recordings."""
 
     facts: Mapping[str, str] = field(default_factory=dict)
-    """Such as its source camera."""
+    """Facts by name, such as the run's source camera."""
     metrics: Sequence[MetricsRow] = ()
-    """In place of those in `metrics.json`."""
+    """Rows of the table of metrics, in place of those in `metrics.json`."""
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run that the config asks for, or that is there: what `recordings` and `upload` treat alike in every area."""
+    """Run that the config asks for or that exists, in the form that `recordings` and `upload` take from all areas."""
 
     area: str
     scene: str
-    """Scene: on the Hub a page of the experiment."""
+    """Scene; on the Hub it is a page of the experiment."""
     variant: str
     """Variant or experiment: `single`, `filtered`, the name of a run of driving."""
     folder: str
-    """Of the run."""
+    """Folder of the run."""
     done: str
-    """File or folder that is there when the run can be recorded."""
+    """File or folder that exists as soon as the run can be recorded."""
     whole: str = ""
-    """File that stands for the run of which it is a part: who asks for that, asks for this."""
+    """File of the larger run of which this is a part; a request for that file includes this part."""
     recordings: tuple[PlannedRecording, ...] = ()
-    """That can be made of it."""
+    """Recordings that can be made of it."""
     rerun: str = ""
-    """Folder of its recordings; empty is `<folder>/rerun`."""
+    """Folder of its recordings; if empty, `<folder>/rerun`."""
     row: str = ""
-    """How `status` calls it; empty is `<scene>/<variant>`."""
+    """Name of its row in `status`; if empty, `<scene>/<variant>`."""
     trained: bool = True
     """Whether making it renders, which needs compiled kernels."""
     describer: Describer | None = None
-    """Module that reads what its page says beside `metrics.json`."""
+    """Module that reads the facts and metrics of its page from other files than `metrics.json`."""
     made: bool = False
-    """Whether it is made on demand, such as a sample, so that it needs not be there to be recorded."""
+    """Whether it is made on demand, as a sample is, so that it can be recorded though it does not exist yet."""
     sample: str = ""
-    """Bundled sample that it is made from, as `Area.sample` tells of it; empty for one's own data."""
+    """Bundled sample that it is made from, in the words of `Area.sample`; empty for the user's own data."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a plan is made for."""
+    """Folders, requested targets and other plans that a plan is made with."""
 
     results: str
     """Folder of the results, as Snakemake writes it."""
@@ -197,79 +197,79 @@ class Context:
     cache: Path
     """Folder for remembered digests."""
     files: bool = True
-    """Whether the files that are named are looked at; a job need not do again what its run has done."""
+    """Whether to check the files that the config names; a job skips the checks that its run has done."""
     targets: Callable[[], frozenset[str]] = frozenset
-    """Rules and files that are asked for; known only once jobs are planned."""
+    """Function that returns the rules and files that the run is asked for, known only once jobs are planned."""
     plans: Callable[[], Mapping[str, Plan]] = dict
-    """The plans of all areas, made as they are looked up."""
+    """Function that returns the plans of all areas; each is made when it is first looked up."""
 
     def found(self, path: str) -> Path:
-        """A file that the config names: from the working directory, else from the folder of the Snakefile."""
+        """Return a file that the config names: from the working directory, else from the folder of the Snakefile."""
         import os
 
         here = os.path.exists(path)  # noqa: PTH110 - False, not an error, for a name that no file can have
         return Path(path) if here or Path(path).is_absolute() else self.here / path
 
     def stage(self, area: str, name: str, rule: StageRule, row: str, **wildcards: str) -> PlannedStage:
-        """A stage by the templates of its rule."""
+        """Return the planned stage of a rule, with wildcards filled into the rule's templates."""
         output = f"{self.results}/{rule.output.format(**wildcards)}"
         return PlannedStage(area, row, rule.stage, rule.log.format(**wildcards), output, name)
 
     def recording(self, name: str, rule: StageRule, **wildcards: str) -> PlannedRecording:
-        """A recording by the templates of its rule."""
+        """Return the planned recording of a rule, with wildcards filled into the rule's templates."""
         output = f"{self.results}/{rule.output.format(**wildcards)}"
         return PlannedRecording(output, rule.log.format(**wildcards), name, rule.stage)
 
     def begun(self, stage: PlannedStage) -> bool:
-        """Whether a stage was ever started."""
+        """Tell whether a stage was ever started: its log or its output exists."""
         return Path(self.logs, stage.log).exists() or Path(stage.output).exists()
 
 
 class Plan:
-    """What an area makes of a config; its other methods are what rules take as parameters, one wildcards each."""
+    """Plan of an area for one config; its further methods give parameters of rules and take a job's wildcards."""
 
     def targets(self) -> dict[str, Callable[[], list[str]]]:
-        """Name of each target rule, and the files that it asks for."""
+        """Return, by name of each target rule, a function that lists the files it asks for."""
         return {}
 
     def asked(self) -> list[str]:
-        """Files that the target `all` asks for."""
+        """List the files that the target `all` asks for."""
         return []
 
     def renders(self, files: list[str]) -> bool:
-        """Whether making these files renders, which needs compiled kernels."""
+        """Tell whether making these files renders, which needs compiled kernels."""
         return bool(files)
 
     def fetched(self) -> list[str]:
-        """Receipts of what is fetched ahead of the files that are asked for, as far as it is not there."""
+        """List the receipts of downloads that must precede the requested files and have not been made yet."""
         return []
 
     def lines(self, target: str) -> Iterable[str]:
-        """What the user should know when a target, or `all`, is asked for."""
+        """Return lines for the user that are shown when a target, or `all`, is asked for."""
         return ()
 
     def stages(self) -> Iterable[PlannedStage]:
-        """The stages that the config asks for, those of recordings and uploads left out."""
+        """Return the stages that the config asks for, except those of recordings and uploads."""
         return ()
 
     def runs(self) -> Iterable[PlannedRun]:
-        """The runs that the config asks for, and others that are there."""
+        """Return the runs that the config asks for, and others that exist."""
         return ()
 
     def notices(self) -> Iterable[tuple[str, str]]:
-        """What the user should know about the plan: where, and a line."""
+        """Return notices on the plan for the user: for each the place that causes it, and a line."""
         return ()
 
     def backends(self) -> Iterable[Backend]:
-        """The backends that the config names, each with the rules in whose jobs it works."""
+        """Return the backends that the config names, each with the rules in whose jobs it works."""
         return ()
 
     def own_resources(self, rule: str, wildcards: Any) -> OwnResources | None:
-        """What the scene or run of a job asks for, where that is other than its rule says."""
+        """Return the resources that the scene or run of a job asks for in place of its rule's; None if it sets none."""
         return None
 
     def has_own_resources(self, rule: str) -> bool:
-        """Whether any scene or run asks for other than its rule says."""
+        """Tell whether any scene or run asks for resources in place of its rule's."""
         return False
 
 
@@ -277,19 +277,19 @@ class Area:
     """An area: a folder of the package, a file of rules, and a name in the list."""
 
     name: ClassVar[str]
-    """Its section of the config, and its folder of results."""
+    """Name of the area, of its section in the config and of its folder of results."""
     config: ClassVar[type[Options] | None] = None
-    """Options of its section; None is no section."""
+    """Class of the options in its section; None if it has no section."""
     samples: ClassVar[Mapping[str, type[SampleOptions]]] = {}
     """Bundled inputs, made by `splatdag.samples.<name>`, and their options."""
     rules: ClassVar[Mapping[str, StageRule]] = {}
-    """Its rules that run stages."""
+    """Rules of the area that run stages, by name."""
     throttle: ClassVar[int] = 100
-    """Jobs of the area that are in Slurm at a time, unless `--resources <area>_jobs=N` says otherwise."""
+    """Largest number of the area's jobs in Slurm at a time, unless `--resources <area>_jobs=N` says otherwise."""
 
     @classmethod
     def sample(cls, name: str | None) -> str:
-        """Name of a bundled sample and how it is made, as manifests have it; empty for none."""
+        """Return the name of a bundled sample and how it is made, as manifests have it; empty for None."""
         return f"{name} ({cls.samples[name].made})" if name else ""
 
     def plan(self, config: Any, context: Context) -> Plan:
@@ -302,22 +302,23 @@ class Area:
 
 
 class Own(str):
-    """A path of the user's, which a job is given but is no input for Snakemake.
+    """Path of a user's file that a job reads, but that Snakemake does not treat as an input.
 
-    Only a digest, a parameter, says whether it changed, so it may be touched freely. Of an input whose time lies ahead,
-    such as a photo from a machine whose clock is fast, Snakemake 9.27 accepts no output.
+    Only its digest, a parameter of the rule, decides whether it has changed; its modification time does not count.
+    From an input whose time lies in the future, such as a photo from a machine whose clock is fast, Snakemake 9.27
+    accepts no output.
     """
 
     __slots__ = ()
 
 
 def sample_receipt(name: str) -> str:
-    """What stands for a bundled sample as an input: the file that is written last, since Snakemake compares files."""
+    """Return the file that stands for a bundled sample as an input of a rule: the one that is written last."""
     return f"<results>/samples/{name}/{RECEIPT}"
 
 
 def sample_digest(config: Any, name: str) -> str:
-    """What a bundled sample is made by: its options and code."""
+    """Return the name, code digest and flags of a bundled sample; a change of them means to make it again."""
     return shlex.join([name, code_digest(f"samples.{name}"), *flags(getattr(config.samples, name))])
 
 
@@ -330,7 +331,7 @@ def sample_of(folder: Path | str) -> str:
 
 
 def found_like(results: str, path: str) -> Iterator[dict[str, str]]:
-    """Wildcards of a template's files that are there.
+    """Yield the wildcards of each existing file that fits a template.
 
     Args:
         results: folder of the results.

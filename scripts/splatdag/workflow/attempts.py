@@ -1,4 +1,4 @@
-"""The record of the attempts at a stage: who runs it, since when, what it used, how it ended.
+"""The record of the attempts at a stage: machine and process, start, resources used, end.
 
 It lies beside the stage's log as `<stage>.attempts.json`, is written when an attempt begins and ends and every few
 seconds in between, and holds all attempts since the stage last finished. `status`, costs and manifests come from it; a
@@ -28,15 +28,15 @@ from splatdag.workflow.publish import write_json
 from splatdag.workflow.small_file import read_small
 
 BEAT_SECONDS = 10.0
-"""Time between two notes of a running attempt; what a kill loses at most."""
+"""Interval at which a running attempt updates its record (seconds): the most that a kill loses."""
 _SILENT_SECONDS = 60.0
-"""An attempt on another machine that has noted nothing for so long is dead."""
+"""Age of its record (seconds) from which an attempt on another machine counts as dead."""
 _SAME_START = 2.0
-"""Difference of two readings of a process's start (seconds): the kernel's clock may be set meanwhile."""
+"""Allowed difference of two readings of a process's start (seconds): the kernel's clock may be set meanwhile."""
 SUFFIX = ".attempts.json"
-"""Of the file beside a log, in place of `.log`."""
+"""Suffix of the record beside a log, in place of `.log`."""
 FINISHED, FAILED, STOPPED = "finished", "failed", "stopped"
-"""How an attempt ends."""
+"""Ends of an attempt, as its record names them."""
 
 
 class Attempt(BaseModel):
@@ -45,19 +45,19 @@ class Attempt(BaseModel):
     stage: str = ""
     """Module that ran, such as `scene.train`."""
     run: str = ""
-    """AREA/SCENE/VARIANT of what it worked for; empty where it belongs to no run."""
+    """Run that it worked for, as AREA/SCENE/VARIANT; empty where it belongs to no run."""
     started: str
-    """When its process began, in UTC."""
+    """Time at which its process began, in UTC."""
     seconds: float
     """Wall time of its process."""
     end: str = ""
-    """How it ended: `finished`, `failed`, `stopped` or an exit reason; empty while it runs, and where it was killed."""
+    """End: `finished`, `failed`, `stopped` or an exit reason; empty while it runs, and where it was killed."""
     reason: str = ""
-    """Why it failed or stopped, one line."""
+    """Reason why it failed or stopped, one line."""
     host: str
     """Name of the machine."""
     machine: str = ""
-    """Where process numbers count: machines may have the same name, and containers the same numbers."""
+    """Digest of machine and container, since machines may share a name, and containers the numbers of processes."""
     process: int = 0
     job: str | None = None
     """Slurm job; None where it ran without Slurm."""
@@ -66,9 +66,9 @@ class Attempt(BaseModel):
     threads: int
     """CPUs it was given."""
     gpus: float = 0
-    """GPUs it held; half a one where two jobs shared one."""
+    """GPUs it held; 0.5 where two jobs shared one."""
     gpu_seconds: float = 0
-    """Seconds it held them, times their number."""
+    """Time for which it held GPUs, times their number (GPU-seconds)."""
     gpu_class: str = ""
     """Class of GPU that its rule asks for."""
 
@@ -77,12 +77,12 @@ _LIST = TypeAdapter(list[Attempt])
 
 
 class ThisAttempt:
-    """The attempt of this process. Under Slurm it holds its GPUs from its start on, else once it took them."""
+    """The attempt of this process. Under Slurm it holds its GPUs from its start on, otherwise from `take_gpus` on."""
 
     def __init__(
         self, stage: str, log: Path | None, device: str, threads: int, gpus: int, gpu_class: str, run: str
     ) -> None:
-        """Count from the start of the process; arguments as of `recorded`."""
+        """Count time from the start of the process; the arguments are those of `recorded`."""
         self.arguments: dict[str, Any] = {}
         job = os.environ.get("SLURM_JOB_ID")
         self._begin = psutil.Process().create_time()
@@ -107,15 +107,15 @@ class ThisAttempt:
         self._earlier = [] if earlier and earlier[-1].end == FINISHED else earlier
 
     def take_gpus(self, share: float) -> None:
-        """Count so many GPUs from now on."""
+        """Count this number of GPUs, which may be a fraction, as held from now on."""
         self._took_gpus, self._now.gpus = time.time(), share
 
     def use(self, device: str) -> None:
-        """Say what it computes on."""
+        """Set the device that it computes on."""
         self._now.device = device
 
     def all(self, end: str = "") -> list[Attempt]:
-        """All attempts since the stage last finished, with this one, as it is now."""
+        """Return all attempts since the stage last finished, with this one as it is now."""
         instant = time.time()
         held = 0.0 if self._took_gpus is None else instant - self._took_gpus
         spent = {"seconds": round(instant - self._begin, 2), "gpu_seconds": round(held * self._now.gpus, 2)}
@@ -176,7 +176,7 @@ def _repeated(seconds: float, action: Any) -> Iterator[None]:
 
 
 def this_attempt() -> ThisAttempt | None:
-    """The attempt of this process; None where it is no stage."""
+    """Return the attempt of this process; None where the process runs no stage."""
     return _this
 
 
@@ -187,13 +187,13 @@ def process_seconds(at: float | None = None) -> float:
 
 @cache
 def machine() -> str:
-    """Name this machine since it was started, and this container: where numbers of processes count."""
+    """Return a digest of this machine since its last boot and of this container: process numbers are unique in it."""
     names = Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())
     return hashlib.sha256("".join(names).encode()).hexdigest()[:8]
 
 
 def read_attempts(record: Path) -> list[Attempt]:
-    """The attempts that a record tells of, oldest first; none if it is missing or no such file."""
+    """Read the attempts in a record, oldest first; return none if the file is missing or is no record."""
     try:
         return _LIST.validate_json(read_small(record))
     except (OSError, ValidationError):
@@ -201,31 +201,31 @@ def read_attempts(record: Path) -> list[Attempt]:
 
 
 class State(StrEnum):
-    """How far a stage is."""
+    """State of a stage."""
 
     WAITING = "waiting"
-    """It has not been started."""
+    """Stage that has not been started."""
     RUNNING = "running"
-    """Its process lives; or, on another machine, has lately noted that it does."""
+    """Stage whose process lives or, on another machine, has lately updated its record."""
     DONE = "done"
     FAILED = FAILED
     STOPPED = STOPPED
-    """It was told to stop and saved its state: running it again continues."""
+    """Stage that was told to stop and saved its state: running it again continues."""
     KILLED = "killed"
-    """Its process is gone, and has not written why."""
+    """Stage whose process is gone without having written why."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """How the last attempt at a stage went."""
+    """State of a stage after its last attempt, with the reason."""
 
     state: State
     reason: str = ""
-    """Why it failed or stopped, one line."""
+    """Reason why it failed or stopped, one line."""
 
 
 def stage_status(log: Path) -> Status:
-    """How the last attempt at the stage with this log went; without a record it is `waiting`."""
+    """Return the status of the stage with this log after its last attempt; without a record it is `waiting`."""
     record = log.with_suffix(SUFFIX)
     attempts = read_attempts(record)
     if not attempts:

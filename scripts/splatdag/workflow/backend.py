@@ -23,7 +23,7 @@ _PASSED_ON = (
     *("CUDA_*", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"),
     *("TORCH_HOME", "HF_HOME", "HF_HUB_CACHE", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR"),
 )
-"""Variables that every upstream gets. Others may be secrets, or meant for our own Python."""
+"""Environment variables that every upstream gets. Others may be secrets, or meant for our own Python."""
 _SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -32,11 +32,11 @@ _SETTINGS = {
     "PYTHONNOUSERSITE": "1",
     "PYTHONUNBUFFERED": "1",
 }
-"""Weights are what the preflight saw: nothing is fetched while a GPU waits."""
+"""Environment variables set for every upstream: nothing is downloaded while a GPU waits; weights were checked."""
 
 
 class Installation(Options):
-    """Where an upstream lies on this machine."""
+    """Installation of an upstream on this machine."""
 
     checkout: str | None = None
     """Folder of its git checkout."""
@@ -54,8 +54,7 @@ class Upstream:
 
     The script gets the path of `request.json` as its argument and runs in that file's folder, with the checkout on
     PYTHONPATH. The request holds `digest`, `checkout`, `weights` (name to folder), `device`, `threads` and `options`.
-    The script writes its files into the folder and, last, `result.json` with the same `digest` and what else it has to
-    say.
+    The script writes its files into the folder and, last, `result.json` with the same `digest` and any other values.
     """
 
     repository: str
@@ -65,33 +64,33 @@ class Upstream:
     entry: Path
     """The script."""
     python_version: str
-    """Such as `3.10`."""
+    """Version of Python for its environment, such as `3.10`."""
     requirements: tuple[str, ...]
     """Arguments of `pip install` in its environment; `{checkout}` stands for the checkout."""
     modules: tuple[str, ...]
     """Top-level modules that its Python must find."""
     key: str
-    """Where the config has its installation, such as `upstreams.vggt`."""
+    """Key of its installation in the config, such as `upstreams.vggt`."""
     installed: Installation
-    """Where it lies on this machine."""
+    """Installation on this machine."""
     package: str = ""
     """Name of the distribution, where pip installs it and there is no checkout."""
     variables: tuple[str, ...] = ()
-    """As `Installation.variables`, for every installation."""
+    """Names of environment variables that it gets in every installation, beside `Installation.variables`."""
     resumes: bool = False
-    """The script goes on from the files that an attempt left; otherwise every attempt begins in an empty folder."""
+    """Whether the script continues from files of an earlier attempt; if not, each attempt begins in an empty folder."""
 
     def checkout(self) -> Path | None:
-        """Folder of the checkout, absolute; None where there is none."""
+        """Return the folder of the checkout, absolute; None where there is none."""
         checkout = self.installed.checkout
         return Path(checkout).absolute() if checkout and not self.package else None
 
     def python(self) -> Path | None:
-        """Its interpreter, absolute; a link stays one, since an environment's is found by it."""
+        """Return its interpreter, absolute; a link is not resolved, since Python finds its environment by the link."""
         return Path(self.installed.python).absolute() if self.installed.python else None
 
     def install_lines(self) -> list[str]:
-        """Shell commands that make checkout and environment where the config expects them, or in this folder."""
+        """Return shell commands that make checkout and environment where the config expects them, or in this folder."""
         clone = str(self.checkout() or self.repository.rstrip("/").rpartition("/")[2].removesuffix(".git"))
         python = self.python() or Path(f"{clone}-env", "bin", "python").absolute()
         requirements = [requirement.format(checkout=clone) for requirement in self.requirements]
@@ -112,7 +111,7 @@ class Backend:
     """Rules in whose jobs it works."""
     weights: tuple[Weights, ...] = ()
     upstream: Upstream | None = None
-    """None: embedded."""
+    """Program that does the work; None if the backend is embedded."""
     host_mb: int | None = None
     """Memory that it needs beside its inputs, in MB; None where nobody has measured it."""
     gpu_mb: int | None = None
@@ -120,12 +119,12 @@ class Backend:
     proven: bool = False
     """Whether it was seen to work with its real weights."""
     proof: str = ""
-    """What shows that, with the date or the test; or what has been shown so far."""
+    """Evidence that it works, with the date or the test; if it is not proven, the evidence so far."""
     without: str = ""
-    """What happens where its weights are missing, if that is no error: `LPIPS is left out`."""
+    """Consequence of missing weights, if that is no error: `LPIPS is left out`."""
 
     def identity(self) -> dict[str, Any]:
-        """What its results depend on: name, revision, script and weights; for digests of requests and of rules."""
+        """Return what its results depend on (name, revision, script, weights), for digests of requests and rules."""
         upstream = self.upstream
         return {
             "name": self.name,
@@ -136,7 +135,7 @@ class Backend:
 
 
 def environment(upstream: Upstream, device: str = "cpu", threads: int = 1) -> dict[str, str]:
-    """The environment that an upstream's Python is run with: what is passed on, and its own places first."""
+    """Return environment variables for an upstream's Python: those passed on, and paths with its own folders first."""
     named = {*upstream.variables, *upstream.installed.variables}
     passed = {
         name: value
@@ -157,18 +156,18 @@ def environment(upstream: Upstream, device: str = "cpu", threads: int = 1) -> di
 
 @dataclass(frozen=True)
 class Part:
-    """What a backend needs on this machine, and whether it is there."""
+    """Requirement of a backend on this machine, and whether it is met."""
 
     what: str
-    """`checkout`, `interpreter`, or the name of weights."""
+    """Name of the requirement: `checkout`, `interpreter`, or that of weights."""
     state: str
-    """In a word or two: `found, 3.10.4`, `missing`."""
+    """State in a word or two: `found, 3.10.4`, `missing`."""
     problem: str = ""
-    """Why it can't be used, with the place; empty where it can."""
+    """Reason why it can't be used, with its path or key; empty where it can."""
 
 
 def parts(backend: Backend) -> list[Part]:
-    """What a backend needs on this machine, part by part."""
+    """Check checkout, interpreter and weights of a backend on this machine, as far as it needs them."""
     upstream = backend.upstream
     own = [] if upstream is None else [*([] if upstream.package else [_checkout(upstream)]), _interpreter(upstream)]
     return [*own, *(_weights(weights, upstream) for weights in backend.weights)]
@@ -203,7 +202,7 @@ def _checkout(upstream: Upstream) -> Part:
 
 
 def _git(upstream: Upstream, *words: str) -> str:
-    """What git says in the checkout, also if another user made it; empty where that is no repository itself."""
+    """Return the output of git in a checkout, also one of another user; empty if the folder itself is no repository."""
     folder = upstream.checkout()
     assert folder is not None
     command = ["git", "--no-optional-locks", "-c", f"safe.directory={folder}", "-C", str(folder), *words]
@@ -247,8 +246,8 @@ def check_installed(backends: Iterable[Backend], rules: Collection[str] | None =
     """Stop before any work, and before a GPU is waited for, where a backend can't be run.
 
     Args:
-        backends: those that a config names; what one that can be done without lacks is no error.
-        rules: whose jobs are to run, if not all; the backends of others are not looked at.
+        backends: those that a config names; those that can be done without (`without`) are not checked.
+        rules: rules whose jobs are to run, if not all; the backends of other rules are not checked.
 
     Raises:
         UserError: a line per backend: what is missing, and what to do.

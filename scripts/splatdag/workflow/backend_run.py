@@ -1,4 +1,4 @@
-"""Run an upstream backend as a process of its own, and check what it made."""
+"""Run of an upstream backend as a process of its own, and check of the files that it makes."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """What a backend made."""
+    """Result of a backend."""
 
     folder: Path
-    """Where its files are."""
+    """Folder of its files."""
     values: dict[str, Any]
-    """What it wrote into `result.json`."""
+    """Values that it wrote into `result.json`, without the digest."""
     sizes: dict[str, int]
     """Dimensions of the contract, by name."""
     weights: list[Weights]
-    """What it used, for the manifest."""
+    """Weights that it used, for the manifest."""
     seconds: float
     """Wall time; 0 where the files were there already."""
     host_mb: float
@@ -56,7 +56,7 @@ class Result:
 
 
 class BackendFailed(UserError):
-    """A backend ended badly, or did not make what it should."""
+    """Failure of a backend: it ended with an error, or its files are not those that the contract describes."""
 
 
 def run_backend(
@@ -70,20 +70,20 @@ def run_backend(
     threads: int = 1,
     **known: int,
 ) -> Result:
-    """Run an upstream backend, and check what it made.
+    """Run an upstream backend, and check the files that it makes.
 
-    What it prints goes into the log line by line. It ends with this process, however that ends. What a finished attempt
-    at the same request left in `folder` is taken as it is.
+    Its output goes into the log line by line. It ends with this process, however that ends. Files that a finished
+    attempt at the same request left in `folder` are used again.
 
     Args:
-        backend: which one.
-        options: what it is to do, as JSON has it; paths in it are absolute.
-        folder: to work in; after a success it holds the contract's files, to be published and removed by the stage.
-        contract: these files.
-        inputs: digests of what is read, by name; a finished attempt with others is not taken.
+        backend: the backend, with an upstream.
+        options: options of the request, as JSON values; paths in them are absolute.
+        folder: working folder; after a success it holds the contract's files, which the stage publishes and removes.
+        contract: files that the backend has to write.
+        inputs: digests of the inputs, by name; files of an attempt with other inputs are not used.
         device: `cuda`, or `cpu`, which hides all GPUs.
         threads: CPU threads that it may use.
-        known: dimensions of the contract that are known before.
+        known: dimensions of the contract that are known before the run.
 
     Raises:
         UserError: it is not installed, or failed, or the contract is broken; what, and what to do.
@@ -142,10 +142,10 @@ def _digest_of_request(folder: Path) -> str | None:
 def _checked(
     backend: Backend, folder: Path, digest: str, contract: tuple[Expected, ...], known: Mapping[str, int]
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Values of `result.json` and dimensions, if what is in the folder is the result of the request and whole.
+    """Return the values of `result.json` and the dimensions, if the folder holds the whole result of the request.
 
     Raises:
-        BackendFailed: it is not.
+        BackendFailed: it does not.
     """
     advice = f"; look at {folder}, and whether the checkout is at the revision that `snakemake check_checkpoints` names"
     try:
@@ -163,7 +163,7 @@ def _checked(
 
 
 def _run(name: str, command: list[str], folder: Path, variables: dict[str, str]) -> tuple[int, list[str]]:
-    """Run a command under its guardian and log what it prints; gives its exit code and its last lines."""
+    """Run a command under its guardian and log its output; return its exit code and its last lines."""
     tail: deque[str] = deque(maxlen=_LAST_LINES)
     with _signals_held():  # so that none comes between the start of the process and the knowledge of it
         process = subprocess.Popen(
@@ -197,7 +197,7 @@ def _run(name: str, command: list[str], folder: Path, variables: dict[str, str])
 
 
 def _log(name: str, stream: IO[bytes], tail: deque[str]) -> None:
-    """Log what a backend prints."""
+    """Log a backend's output, and keep its last lines in `tail`."""
     for line in _lines(stream):
         logger.info("[%s] %s", name, line)
         tail.append(line)
@@ -214,7 +214,7 @@ def _signals_held() -> Iterator[None]:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[str]:
-    """Lines as they come; of a progress bar, which overwrites itself, the last state."""
+    """Yield lines as they come; of a progress bar, which overwrites itself, the last state."""
     left = b""
     while data := os.read(stream.fileno(), 1 << 16):
         *whole, left = (left + data).split(b"\n")
@@ -230,7 +230,7 @@ def _printable(line: bytes) -> str:
 
 
 def _failure(backend: Backend, code: int, tail: list[str]) -> str:
-    """One line on a backend that ended with a code: 128 and more, or less than 0, is a signal."""
+    """Return one line on a failed backend; a code below 0, or above 128, may stand for the signal that ended it."""
     number = -code if code < 0 else code - 128
     by_signal = number in set(signal.Signals)
     how = f"was ended by {signal.Signals(number).name}" if by_signal else f"ended with code {code}"

@@ -1,4 +1,4 @@
-"""What code a stage depends on, as one short digest: an edit reruns it, a comment or a `touch` does not."""
+"""Digest of the code that a stage depends on: an edit reruns the stage, a comment or a `touch` does not."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from splatdag.workflow.user_cache import user_cache
 
 PACKAGE = "splatdag"
 EXTRA = "write_extra_"
-"""What the names of functions begin with that do not count."""
+"""Prefix of the names of functions that the digest leaves out."""
 _FORMAT = 1
-"""Of what is remembered of a module (meaning, imports); raised when the way these are worked out changes."""
+"""Version of the remembered digests and imports of modules; raised when the way to compute them changes."""
 _ROOT = Path(__file__).resolve().parent.parent
 
 
 @functools.cache
 def code_digest(stage: str) -> str:
-    """Digest of a stage's module and of all it imports from its area and from `splats`.
+    """Return the digest of a stage's module and of all modules of this package that it imports, directly or not.
 
     Comments, docstrings and layout do not count, nor do functions named `write_extra_…` and statements that only call
-    one: they write files beside a result and change nothing of it. `workflow` is left out: it moves files about and
-    changes no result, and counting it would cost all trainings at every update.
+    one: they write files beside a result and do not change it. `workflow` is left out: it moves files and changes no
+    result, and counting it would rerun all trainings at every update.
 
     Args:
         stage: module name without the package, such as `captures.train`.
@@ -35,7 +35,7 @@ def code_digest(stage: str) -> str:
 
 
 def digest_of(stage: str, root: Path) -> str:
-    """`code_digest` of the package that lies in the folder `root`."""
+    """Return `code_digest` for the package in the folder `root`."""
     return _digest(stage, functools.partial(_module, root))
 
 
@@ -52,7 +52,7 @@ def _digest(stage: str, read: Callable[[str], tuple[str, list[str]] | None]) -> 
 
 
 def _module(root: Path, module: str) -> tuple[str, list[str]] | None:
-    """Digest of what a module means, and the modules that it needs; None where it has no file."""
+    """Return the digest of a module's code, and the modules that it needs; None where it has no file."""
     path = _file(root, module)
     if path is None:
         return None
@@ -63,12 +63,12 @@ def _module(root: Path, module: str) -> tuple[str, list[str]] | None:
 
 @functools.cache
 def _own_module(module: str) -> tuple[str, list[str]] | None:
-    """The same of this package; stages share most of their modules."""
+    """Return the same for a module of this package; it is kept, since stages share most of their modules."""
     return _module(_ROOT, module)
 
 
 def _read(source: bytes, parent: str) -> tuple[str, list[str]]:
-    """Digest of what a module means, and what it imports; remembered, since parsing 40 modules takes half a second."""
+    """Return a digest of code and its imports; remembered on disk, since parsing 40 modules takes half a second."""
     memory = user_cache() / "code" / f"{_hash(f'{_FORMAT} {parent} ' + source.decode())}.json"
     try:
         meaning, imports = json.loads(memory.read_bytes())
@@ -93,7 +93,7 @@ def _file(root: Path, module: str) -> Path | None:
 
 
 def _imports(tree: ast.AST, parent: str) -> Iterator[str]:
-    """Modules of the package that a module imports, names of imported objects among them (they have no file)."""
+    """Yield the modules of the package that a module imports, and names of imported objects (which have no file)."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -108,7 +108,7 @@ def _imports(tree: ast.AST, parent: str) -> Iterator[str]:
 
 
 def _what_counts(tree: ast.AST) -> ast.AST:
-    """The tree without docstrings and extras."""
+    """Remove docstrings and `write_extra_…` functions and calls from a syntax tree, and return it."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -118,7 +118,7 @@ def _what_counts(tree: ast.AST) -> ast.AST:
 
 
 def _is_extra(statement: ast.AST) -> bool:
-    """Whether it is a function named `write_extra_…`, or a call of one whose value is not used."""
+    """Tell whether a statement is a function named `write_extra_…`, or a call of one whose value is not used."""
     if isinstance(statement, ast.FunctionDef):
         return statement.name.startswith(EXTRA)
     call = statement.value if isinstance(statement, ast.Expr) else None
@@ -134,7 +134,7 @@ def _is_text(statement: ast.AST) -> bool:
 
 
 def _lines(node: object) -> Iterator[str]:
-    """The syntax tree as text that stays the same from one Python version to the next (empty fields left out)."""
+    """Yield lines of text for a syntax tree, the same in every Python version (empty fields are left out)."""
     if isinstance(node, ast.AST):
         yield type(node).__name__
         for name, value in ast.iter_fields(node):

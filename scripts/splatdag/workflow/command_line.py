@@ -1,4 +1,4 @@
-"""Command lines as flags that give the same again, whatever defaults and config files are then."""
+"""Command lines that give the same result again, whatever defaults and config files are then."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _OF_JOB = ("threads", "gpu_class", "run_id", "sample")
 
 
 def this_command(options: Options | None = None) -> list[str]:
-    """Write the flags of this stage, its options with all that a preset, a config file or the device decided.
+    """Return the flags of this stage, its options with all that a preset, a config file or the device decided.
 
     Args:
-        options: in place of those that the command line gave.
+        options: options in place of those that the command line gave.
 
     Returns:
-        no flags where this process is no stage.
+        The flags; none where this process runs no stage.
     """
     attempt = this_attempt()
     return [] if attempt is None else command(attempt.arguments, options)
 
 
 def command(arguments: dict[str, Any], options: Options | None = None) -> list[str]:
-    """Write the flags that give these arguments of a stage's `main`, and `options` in place of those among them."""
+    """Return the flags that give these arguments of a stage's `main`, with `options` in place of those among them."""
     words: list[str] = []
     for name, value in arguments.items():
         flag = f"--{name}".replace("_", "-")

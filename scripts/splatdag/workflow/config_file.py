@@ -1,4 +1,4 @@
-"""What a stage's options are before its flags: of a preset, and of a YAML file."""
+"""Options of a stage before its flags: from a preset, and from a YAML file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _PACKAGE = Path(__file__).parent.parent
 
 
 def options_before_flags(options: type[T], arguments: list[str]) -> T:
-    """The options that `--preset` and `--config` name in some arguments; a preset that is named there wins.
+    """Return the options that `--preset` and `--config` give; a preset from the arguments wins over one in the file.
 
     Raises:
-        UserError: the file is missing, no YAML, or Python; or has a key or value that is none.
+        UserError: the file is missing, no YAML, or Python; or has an unknown key or a wrong value.
     """
     path, preset = flag_value(arguments, "--config"), flag_value(arguments, "--preset") if options.presets else None
     given = _section(options, Path(path)) if path is not None else {}
@@ -26,7 +26,7 @@ def options_before_flags(options: type[T], arguments: list[str]) -> T:
 
 
 def flag_value(arguments: list[str], flag: str) -> str | None:
-    """The word that follows a flag among some arguments; None where it is not among them."""
+    """Return the value of a flag among some arguments; None where the flag is not among them."""
     for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
         if word == flag or word.startswith(f"{flag}="):
             return word.partition("=")[2] or following
@@ -34,7 +34,7 @@ def flag_value(arguments: list[str], flag: str) -> str | None:
 
 
 def _section(options: type[Options], path: Path) -> dict[str, Any]:
-    """The options' keys in a file that has them alone, or in their section of a whole config."""
+    """Read the options' keys from a file that has them alone, or from their section of a whole config."""
     if path.suffix == ".py":
         keys = ", ".join(options.model_fields)
         raise UserError(f"--config: {path}: a Python file is never run; write YAML with some of these keys: {keys}")
@@ -47,14 +47,16 @@ def _section(options: type[Options], path: Path) -> dict[str, Any]:
 
 
 def _sections(options: type[Options]) -> set[str]:
-    """Sections of a whole config: of these options, of areas, and what they share. No stage has options of these names;
-    another key is an option that is not known."""
+    """Return the sections of a whole config: that of these options, those of areas, and the shared ones.
+
+    No stage has options of these names, so that a file with one of these keys is a whole config.
+    """
     areas = {module.parent.name for module in _PACKAGE.rglob("area.py")}
     return {options.section.partition(".")[0], *areas, "sharing", "samples", "resources"}
 
 
 def _of_whole(options: type[Options], given: Any, path: Path) -> dict[str, Any]:
-    """What a whole config has for some options; where it has their section for a derived class, only their own keys."""
+    """Return the options' section of a whole config, without keys that only a derived class in this section has."""
     if not options.section:
         keys = ", ".join(options.model_fields)
         raise UserError(f"--config: {path}: has no section for this stage; write YAML with some of these keys: {keys}")

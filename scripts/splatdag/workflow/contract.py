@@ -13,11 +13,11 @@ from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import read_json
 
 Dimension = int | str
-"""A number, or the name of one, such as `H`: the same wherever a contract uses the name."""
+"""Number, or the name of one, such as `H`, which is the same number wherever a contract uses the name."""
 
 
 class ContractBroken(UserError):
-    """A file is missing, or is not what the contract says."""
+    """Breach of a contract: a file is missing, or is not as the contract describes it."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Array:
 
     shape: tuple[Dimension, ...]
     dtype: str
-    """Such as `float32`; `U` is text of any length."""
+    """Type of the elements, such as `float32`; `U` is text of any length."""
     finite: bool = True
-    """No value may be NaN or infinite."""
+    """Whether values that are NaN or infinite are refused."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Json:
 
 @dataclass(frozen=True)
 class NotEmpty:
-    """A file of another format, with something in it."""
+    """A file of another format that is not empty."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class Expected:
     """A file, or several of a kind."""
 
     name: str
-    """Relative to the folder; with `count`, a pattern such as `views/*.png`."""
+    """Path relative to the folder; with `count`, a pattern such as `views/*.png`."""
     kind: Npy | Npz | Picture | Json | NotEmpty
     count: Dimension | None = None
-    """How many files match the pattern."""
+    """Number of files that match the pattern; None for a single file."""
 
 
 def check_contract(contract: Iterable[Expected], folder: Path, **known: int) -> dict[str, int]:
@@ -83,7 +83,7 @@ def check_contract(contract: Iterable[Expected], folder: Path, **known: int) -> 
 
     Args:
         contract: the files.
-        folder: where they are.
+        folder: folder of the files.
         known: dimensions that are known before, by name.
 
     Returns:
@@ -107,7 +107,7 @@ def check_contract(contract: Iterable[Expected], folder: Path, **known: int) -> 
 
 
 class _Sizes:
-    """Dimensions by name; the first file that uses a name says how large it is."""
+    """Dimensions by name; the first use of a name sets its number."""
 
     def __init__(self, known: dict[str, int]) -> None:
         self.known = dict(known)

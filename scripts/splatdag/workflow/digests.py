@@ -19,15 +19,15 @@ _READERS = 4
 
 
 def contents_digest(files: Iterable[tuple[str, str | os.PathLike[str]]], cache: Path, key: Iterable[str]) -> str:
-    """Digest of names and contents of files.
+    """Return the digest of names and contents of files.
 
     A file is read again only when its size, times or inode changed since the digest in `cache` was made. Size and
-    modification time alone would not tell of one that was copied over another with its time (`cp -p`, `rsync -a`).
+    modification time alone would not show one that was copied over another with its time (`cp -p`, `rsync -a`).
 
     Args:
-        files: by the names that count.
+        files: name, which goes into the digest, and path of each file.
         cache: folder for the remembered digests.
-        key: what these files are, to remember them by.
+        key: words that identify this set of files in the cache.
 
     Raises:
         UserError: a file can't be read, or `cache` not be written.
@@ -71,24 +71,24 @@ def _remembered(cache: Path) -> dict[str, list]:
 
 
 def _seen(stat: os.stat_result, old: list | None) -> list:
-    """Size, times and inode of a file, and its digest if it is remembered of the same."""
+    """Return size, times and inode of a file, and its digest if that is remembered for the same values."""
     seen = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     return old if old is not None and old[:-1] == seen else seen
 
 
 def digest_of_folder(folder: Path) -> str:
-    """Digest of names and contents of the files that lie directly in a folder."""
+    """Return the digest of names and contents of the files that lie directly in a folder."""
     return _hash(f"{path.name} {file_digest(path)}" for path in sorted(folder.iterdir()) if path.is_file())
 
 
 def digest_of_files(paths: Iterable[Path]) -> str:
-    """One digest of the names and contents of small files."""
+    """Return one digest of the paths and contents of small files."""
     files = {str(path): file_digest(path) for path in paths}
     return hashlib.blake2b(json.dumps(files, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """Digest of a file's content.
+    """Return the digest of a file's content.
 
     Raises:
         OSError: it can't be read, or is no regular file.

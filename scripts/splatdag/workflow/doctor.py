@@ -1,4 +1,4 @@
-"""What a killed Snakemake left in a folder: a lock, stages that still run, jobs in Slurm, stages that were killed."""
+"""Remains of a killed Snakemake in a folder: a lock, stages that still run, jobs in Slurm, stages that were killed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from splatdag.workflow.attempts import SUFFIX, State, stage_status
 from splatdag.workflow.slurm import LiveJob
 
 _NAMED = 10
-"""Jobs or stages that are listed at most."""
+"""Largest number of jobs, and of stages, that are listed."""
 _THEMSELVES = ("splatdag.commands.doctor", "splatdag.commands.status")
-"""Modules that are no work."""
+"""Modules whose processes do not count as stages that are left over."""
 
 
 def advice(folder: Path, jobs: list[LiveJob], cancelled: bool = False) -> list[str]:
-    """What is wrong with a folder and the commands that mend it, as lines for the terminal.
+    """Return lines for the terminal: the problems of a folder, and the commands that solve them.
 
     Args:
-        folder: where Snakemake is run.
+        folder: folder in which Snakemake is run.
         jobs: live Slurm jobs of the folder.
         cancelled: whether these have just been cancelled.
     """
@@ -70,7 +70,7 @@ def advice(folder: Path, jobs: list[LiveJob], cancelled: bool = False) -> list[s
 
 
 def described(jobs: list[LiveJob]) -> list[str]:
-    """How many jobs of which runs, and the first of them."""
+    """Return lines on live jobs: their number by state, the number of their runs, and the first of them."""
     runs, states = len({job.run for job in jobs}), Counter(job.state.lower() for job in jobs)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     lines = [f"jobs of this folder in Slurm, of {runs} run{'s' if runs > 1 else ''}: {counts}"]
@@ -79,7 +79,7 @@ def described(jobs: list[LiveJob]) -> list[str]:
 
 
 def lock_age(folder: Path) -> str | None:
-    """How long ago Snakemake locked a folder, for reading; None if it is not locked."""
+    """Return the age of Snakemake's lock on a folder as text; None if it is not locked."""
     times = [lock.stat().st_mtime for lock in (folder / ".snakemake" / "locks").glob("*.lock")]
     if not times:
         return None
@@ -88,13 +88,13 @@ def lock_age(folder: Path) -> str | None:
 
 
 def killed(logs: Path) -> list[Path]:
-    """Logs of the stages whose last attempt was killed."""
+    """Return the logs of the stages whose last attempt was killed."""
     found = (record.with_name(f"{record.name.removesuffix(SUFFIX)}.log") for record in logs.rglob(f"*{SUFFIX}"))
     return sorted(log for log in found if stage_status(log).state is State.KILLED)
 
 
 def _controllers(folder: Path) -> Iterator[int]:
-    """Processes of Snakemake in this folder, on this machine, that are not jobs of another."""
+    """Yield the ids of Snakemake's processes in this folder, on this machine, that are not jobs of another."""
     for process in psutil.process_iter(["cmdline", "cwd"]):
         words, place = process.info["cmdline"] or [], process.info["cwd"]
         own = _is_snakemake(words) and "--mode" not in words and "--unlock" not in words
@@ -103,7 +103,7 @@ def _controllers(folder: Path) -> Iterator[int]:
 
 
 def _orphans(folder: Path) -> Iterator[tuple[int, str]]:
-    """Processes of stages in this folder, on this machine, that no Snakemake waits for; and their modules."""
+    """Yield id and module of each stage's process in this folder, on this machine, that no Snakemake waits for."""
     for process in psutil.process_iter(["cmdline", "cwd"]):
         words, place = process.info["cmdline"] or [], process.info["cwd"]
         module = words[2] if words[1:2] == ["-m"] and len(words) > 2 else ""

@@ -1,4 +1,4 @@
-"""What a user sees when an input is wrong: one line, exit code 2."""
+"""Errors that a user sees, such as one line and exit code 2 for a wrong input."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ RESUMABLE = 75
 
 
 class UserError(Exception):
-    """An input is wrong. The message is one line: what, where, what was expected, what to do."""
+    """Error in the user's input. The message is one line: what is wrong, where, what was expected, what to do."""
 
 
 class Stopped(BaseException):
-    """Not now: SIGTERM arrived, or another process is at it; the same command will go on from the saved state.
+    """Stop without failure: SIGTERM arrived, or another process does the same work.
 
-    Like KeyboardInterrupt, it is no Exception, so that no library takes it for a failure.
+    The same command, run later, continues from the saved state. Like KeyboardInterrupt, this is no Exception, so that
+    no library takes it for a failure.
     """
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The hint that ends a message about an unknown name: `; the nearest is max_steps`, or all of a few."""
+    """Return the hint that ends a message on an unknown name: `; the nearest is max_steps`, or all names if few."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
@@ -32,6 +33,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def listed(names: list[str], most: int = 20) -> str:
-    """Names for a message, the first of them where there are many."""
+    """Join names for a message; of many, only the first."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -21,15 +21,15 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _SECONDS = 10.0
-"""Wait for a connection, and for each of its answers."""
+"""Longest wait for a connection, and for each of its answers (seconds)."""
 
 
 def fetch(source: str, path: Path, sha256: str) -> None:
-    """Download a file; what a cut leaves is continued as long as something arrives, what a kill leaves by a next call.
+    """Download a file; continue after a cut as long as something arrives, and after a kill at the next call.
 
     Args:
         source: address, http or https.
-        path: where it is to be; nothing is done if it is there.
+        path: path of the file; nothing is done if it exists.
         sha256: its digest, or the start of it.
 
     Raises:
@@ -58,7 +58,7 @@ def fetch(source: str, path: Path, sha256: str) -> None:
 
 
 def wait_for_fetch(path: Path, seconds: float = 60.0) -> None:
-    """Wait while another process downloads a file, no longer than that."""
+    """Wait while another process downloads a file, but no longer than these seconds."""
     end = time.monotonic() + seconds
     with suppress(OSError), _partial(path).open("rb") as partial:
         while time.monotonic() < end:
@@ -84,7 +84,7 @@ def _digest(file: BufferedRandom) -> str:
 
 
 def _download(source: str, partial: BufferedRandom) -> None:
-    """Append what is missing of a file, with a new connection after each cut until one brings nothing.
+    """Append the missing rest of a file, with a new connection after each cut until one brings nothing.
 
     Raises:
         UserError: it can't be reached, or the last connection brought nothing.
@@ -103,7 +103,7 @@ def _download(source: str, partial: BufferedRandom) -> None:
 
 
 def _append(source: str, partial: BufferedRandom) -> bool:
-    """Append what one connection brings; tell whether the file is whole."""
+    """Append the data of one connection; tell whether the file is whole."""
     begin = _size(partial)
     request = urllib.request.Request(source, headers={"Range": f"bytes={begin}-"} if begin else {})
     try:

@@ -56,7 +56,7 @@ def take_gpus(count: int, locks: Path | None = None) -> None:
 
 
 def jobs_per_gpu(given: object) -> int:
-    """The number of jobs that may share a GPU, from a profile or the environment.
+    """Return the number of jobs that may share a GPU, from a profile or the environment.
 
     Raises:
         UserError: it is no number from 1 to 64.
@@ -68,10 +68,10 @@ def jobs_per_gpu(given: object) -> int:
 
 
 def check_gpus(count: int) -> list[str]:
-    """The GPUs that this process may use, as `visible_gpus`.
+    """Return the GPUs that this process may use, as `visible_gpus` does.
 
     Raises:
-        UserError: they are fewer than `count`; why, and what to do.
+        UserError: they are fewer than `count`; the message says why, and what to do.
     """
     devices, source = _visible()
     if len(devices) < count:
@@ -82,12 +82,12 @@ def check_gpus(count: int) -> list[str]:
 
 
 def visible_gpus() -> list[str]:
-    """Numbers or UUIDs of the GPUs that this process may use, without a call of CUDA, which would fix the choice."""
+    """Return numbers or UUIDs of the GPUs that this process may use; no call of CUDA is made, which would fix them."""
     return _visible()[0]
 
 
 def _visible() -> tuple[list[str], str]:
-    """The GPUs, and what says that there are no others."""
+    """Return the GPUs, and the source of their list or the reason why there are none."""
     preset = os.environ.get("CUDA_VISIBLE_DEVICES")
     if preset is not None:
         named = [device.strip() for device in preset.split(",")]
@@ -103,7 +103,7 @@ def _visible() -> tuple[list[str], str]:
 
 
 def _taken(folder: Path, devices: list[str], places: int, count: int) -> dict[str, ExitStack]:
-    """Places on up to `count` GPUs with room, those of the GPUs with most room."""
+    """Take places on up to `count` GPUs that have room, those with most room first."""
     taken: dict[str, ExitStack] = {}
     for place in range(places):  # the first place of every GPU before the second of any
         for device in devices:

@@ -1,4 +1,4 @@
-"""How much memory this process may still take: of the machine, of its control groups, and of its Slurm job."""
+"""Memory that this process may still take, within the limits of the machine, its control groups and its Slurm job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 _UNLIMITED = 1 << 60
-"""Version 1 writes nearly 2⁶³ where there is no limit."""
+"""Limit (bytes) from which on there is none: version 1 of control groups writes nearly 2⁶³ then."""
 _FILES = {
     "cgroup": ("memory.max", "memory.current", "inactive_file"),
     "cgroup/memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -18,11 +18,11 @@ _FILES = {
 
 
 def memory_left(sys_fs: Path = Path("/sys/fs"), environment: Mapping[str, str] = os.environ) -> int:
-    """Bytes of host memory that can still be taken without swapping or being killed.
+    """Return the bytes of host memory that can still be taken without swapping or being killed.
 
     Args:
-        sys_fs: where control groups are mounted, in `cgroup/`.
-        environment: with the memory that Slurm grants, which it may enforce without control groups.
+        sys_fs: folder in which control groups are mounted, as `cgroup/`.
+        environment: variables with the memory that Slurm grants, which it may enforce without control groups.
     """
     left = [psutil.virtual_memory().available, *_left_in_groups(sys_fs, Path("/proc/self/cgroup"))]
     granted = _granted_by_slurm(environment)
@@ -32,7 +32,7 @@ def memory_left(sys_fs: Path = Path("/sys/fs"), environment: Mapping[str, str] =
 
 
 def _left_in_groups(sys_fs: Path, own: Path) -> Iterator[int]:
-    """What is left in the process's control group and those around it; file cache that is not in use counts as left.
+    """Yield the bytes left in the process's control group and those around it; inactive file cache counts as left.
 
     In a container the path in `own` may be that of the host, of which only the end, or nothing, is mounted.
     """
@@ -67,7 +67,7 @@ def _statistic(path: Path, key: str) -> int:
 
 
 def _granted_by_slurm(environment: Mapping[str, str]) -> int:
-    """Bytes that Slurm grants the job on this node; 0 where it does not say, or grants all."""
+    """Return the bytes that Slurm grants the job on this node; 0 where it does not say, or grants all."""
 
     def number(name: str) -> int:
         value = environment.get(name, "")
@@ -78,5 +78,5 @@ def _granted_by_slurm(environment: Mapping[str, str]) -> int:
 
 
 def size_text(size: int) -> str:
-    """A number of bytes for people: 3.1 GB."""
+    """Return a number of bytes as text for people: 3.1 GB."""
     return f"{size / 1e9:,.1f} GB" if size >= 5e7 else f"{size / 1e6:.1f} MB"

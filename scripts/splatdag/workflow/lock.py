@@ -1,4 +1,4 @@
-"""Locks that the kernel keeps on files: one process holds one at a time, and it is free again however that ends.
+"""Locks that the kernel keeps on files: one process holds a lock at a time; the lock is free when the process ends.
 
 They hold over several machines where the file system has locks. Where it has none, one line says so, and nothing keeps
 a second process away.
@@ -51,7 +51,7 @@ def _warn_once() -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file while the block runs; waits for it. The file is made, and gone in the end.
+    """Wait for the lock of a file and hold it while the block runs. The file is made before and removed after.
 
     Args:
         path: the file, in a folder that is there.
@@ -124,7 +124,7 @@ def _held(path: Path) -> IO[str]:
 
 
 def is_at(file: IO[Any], path: Path) -> bool:
-    """Whether an open file is still the one at a path, and not removed or replaced."""
+    """Tell whether an open file is still the one at a path, and not removed or replaced."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

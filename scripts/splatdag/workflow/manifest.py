@@ -1,4 +1,4 @@
-"""The manifest: what ran, on what, how long, how it ended. It is written last; without it a run is not finished."""
+"""The manifest of a run: stages, machine, times and end. It is written last; without it a run is not finished."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _PACKAGES = ("splatdag", "torch", "numpy", "numba", "gsplat", "pycolmap", "openc
 
 
 class RunId(BaseModel):
-    """Which run of which scene of which area; as text `AREA/SCENE/VARIANT`."""
+    """Identity of a run: area, scene and variant; as text `AREA/SCENE/VARIANT`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     area: str = Field(min_length=1)
-    """Such as `captures`."""
+    """Name of the area, such as `captures`."""
     scene: str
-    """What was looked at, such as `room`; empty where the run has no scene of its own."""
+    """Name of the scene, such as `room`; empty where the run has no scene of its own."""
     variant: str
-    """Which run of the scene, such as `single` or `single/eval_on_night`; empty where it has one only."""
+    """Name of the run of the scene, such as `single` or `single/eval_on_night`; empty where it has only one."""
 
     def __str__(self) -> str:
         return "/".join((self.area, self.scene, self.variant))
@@ -51,25 +51,25 @@ class RunId(BaseModel):
 
     @classmethod
     def of(cls, text: str, stage: str, folder: Path) -> RunId:
-        """Read `AREA/SCENE/VARIANT`; where it is empty, a run by hand is known by its stage's area and its folder."""
+        """Read `AREA/SCENE/VARIANT`; if it is empty (a run by hand), take the stage's area and the folder's name."""
         if text:
             return cls.parse(text)
         return cls(area=stage.partition(".")[0], scene=folder.resolve().name, variant="")
 
 
 class Part(BaseModel):
-    """A process that had a part in a run, and how to do the same again."""
+    """Process that made a part of a run, and the command that makes it again."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    """Such as `train` or `001/evaluate`: its log, relative to the run's, without `.log`."""
+    """Name, such as `train` or `001/evaluate`: the path of its log relative to the run's, without `.log`."""
     stage: str
     """Module that ran."""
     directory: str
-    """Where it ran: its paths may be relative to this folder."""
+    """Folder in which it ran; paths in its command may be relative to it."""
     command: list[str]
-    """Flags of the module that give the same again; none where it was no process of its own."""
+    """Flags of the module that give the same again; none where it did not run as a stage."""
     code: str
     """Digest of the stage's code."""
     inputs: dict[str, str]
@@ -77,18 +77,18 @@ class Part(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The last file of a run, and what `compare` and `status` read."""
+    """Manifest of a run: its last file, which `compare` reads."""
 
     model_config = ConfigDict(extra="forbid")
 
     stage: str
     """Module that ran, such as `scene.train`."""
     run: RunId
-    """Who it is."""
+    """Identity of the run."""
     folder: str
-    """Where it was made; an absolute path."""
+    """Folder in which it was made, as an absolute path."""
     sample: str = ""
-    """Bundled sample that it was made from, by name and how that is made; empty for one's own data."""
+    """Bundled sample that it was made from, by name and how that is made; empty for the user's own data."""
     options: dict[str, Any]
     """All options, defaults included."""
     inputs: dict[str, str]
@@ -96,9 +96,9 @@ class Manifest(BaseModel):
     code: str
     """Digest of the stage's code."""
     packages: dict[str, str]
-    """Versions of what the result depends on."""
+    """Versions of Python and of the packages that the result depends on."""
     device: str
-    """What it was computed on."""
+    """Device that it was computed on."""
     seconds: dict[str, float]
     """Wall time of startup, train, eval and publish, added up over all parts, and their total."""
     peak_memory_mb: dict[str, float]
@@ -106,25 +106,25 @@ class Manifest(BaseModel):
     weights: list[Weights] = []
     """Pretrained weights that the result was made with, and those that only its metrics come from."""
     images: str = ""
-    """How many photos there were, how large, and where they were kept meanwhile."""
+    """Number and size of the photos, and the place where they were kept meanwhile."""
     gaussians: int | None = None
     """Gaussians in splat.ply, where the run has one."""
     steps: int | None = None
     """Optimisation steps done, where something was trained."""
     offset: list[float] | None = None
-    """What to add to splat.ply's positions to be in the input's world frame (zero but for georeferenced inputs)."""
+    """Offset from splat.ply's positions to those in the input's world frame (zero but for georeferenced inputs)."""
     exit_reason: str
-    """How the training ended: `finished`; or `cuda_oom`, in a manifest that lies in `state/`."""
+    """End of the training: `finished`; or `cuda_oom`, in a manifest that lies in `state/`."""
     finished: str
-    """When, in UTC."""
+    """Time of the end, in UTC."""
     usage: list[Attempt] = []
-    """What every attempt at each part used since it last finished, those that failed or were killed among them."""
+    """Attempts at each part since it last finished, with the resources used; failed and killed ones are among them."""
     parts: list[Part] = []
     """The processes that made the run, in order."""
 
 
 def write_manifest(path: Path, stage: str, run: RunId, seconds: dict[str, float], **fields: Any) -> None:
-    """Write the manifest of a run that one process made; arguments as of `manifest_of`."""
+    """Write the manifest of a run that one process made; the arguments are those of `manifest_of`."""
     write_json(path, manifest_of(stage, run, path.parent, seconds, **fields).model_dump(mode="json"))
 
 
@@ -141,11 +141,11 @@ def manifest_of(
     exit_reason: str = "finished",
     **fields: Any,
 ) -> Manifest:
-    """Tell of what this process did for a run.
+    """Return the manifest of the part of a run that this process made.
 
     Args:
         stage: module that ran.
-        run: who it is.
+        run: identity of the run.
         folder: of the run.
         seconds: wall times; their total is added.
         inputs: digests.
@@ -180,17 +180,17 @@ def manifest_of(
 
 
 def sample_line(sample: str) -> str:
-    """The first line of what is made from a bundled sample."""
+    """Return the line that marks pages and recordings of a bundled sample as such."""
     return f"Bundled sample, not real data: {sample}."
 
 
 def _as_text(path: Path | str) -> str:
-    """A path as text that any file may hold: bytes that are no text become marks."""
+    """Return a path as text that any file may hold: bytes that are no text become question marks."""
     return str(path).encode(errors="replace").decode()
 
 
 def merged(manifests: Sequence[Manifest], **fields: Any) -> Manifest:
-    """One manifest of a run that several processes made: the first says what ran, the others add what they used.
+    """Merge the manifests of the processes that made a run: the first says what ran, the others add what they used.
 
     Args:
         manifests: of each process.
@@ -213,12 +213,12 @@ def _with_total(seconds: dict[str, float]) -> dict[str, float]:
 
 
 def now() -> str:
-    """The time of day in UTC, to the second."""
+    """Return the present date and time in UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def package_versions(names: tuple[str, ...] = _PACKAGES) -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
+    """Return the versions of Python and of the packages that a result depends on."""
     installed = {name: _version(name) for name in names}
     return {"python": platform.python_version(), **{name: v for name, v in installed.items() if v}}
 
@@ -231,12 +231,12 @@ def _version(name: str) -> str | None:
 
 
 def peak_resident_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10⁶ bytes)."""
+    """Return the largest resident memory of this process so far, in MB (10⁶ bytes)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def processor_name() -> str:
-    """The processor's name as the kernel gives it."""
+    """Return the processor's name as the kernel gives it."""
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

@@ -25,24 +25,24 @@ from splatdag.workflow.errors import UserError, nearest
 T = TypeVar("T", bound="Options")
 _short = reprlib.Repr()
 _short.maxstring = _short.maxlong = _short.maxother = 80
-"""All of a list whose parts are aliases of each other would be endless."""
+"""Shortened texts of values, for messages: a list whose parts are aliases of each other would be endless in full."""
 AUTO = "auto"
-"""The preset that is one on a CPU and another on a GPU."""
+"""Name of the preset that stands for one preset on a CPU and for another on a GPU."""
 _NULL, _OFF = ("null", "none", "~"), ("false", "no", "off", "0")
-"""How YAML and Python write None and False. Snakemake's `--config` hands on text: of `{cap: null}` the text "null"."""
+"""Texts for None and False in YAML and Python. Snakemake's `--config` passes on text: of `{cap: null}`, "null"."""
 
 
 class Options(BaseModel):
     """Base of all options: unknown keys are errors, field docstrings are the help.
 
     A class with a field `preset` lists its presets in `presets`: the values of the named preset stand in for
-    the defaults, and whatever is given beside it wins. The preset `auto` stands for one of them on a CPU and for one on
-    a GPU, as `auto` says; which it is, the stage knows (`resolved`), and until then both have to fit what is given.
-    `model_fields_set` has what was given, not what a preset filled in.
+    the defaults, and values that are given beside it win. The preset `auto` stands for one of them on a CPU and for
+    another on a GPU, as the attribute `auto` says; the stage decides which (`resolved`), and until then the given
+    values have to fit both. `model_fields_set` has what was given, not what a preset filled in.
 
-    What others call an option and splatdag does not do is in `refused`: the name, or a pattern, and why; values that
-    switch it off are accepted. An option that may be None is unset by `null`, `~` or `None`, as text too, and by empty
-    text but for those in `may_be_empty`. A section that is unset has its defaults.
+    Options of other programs that splatdag does not have are in `refused`: the name, or a pattern, and the reason;
+    values that switch them off are accepted. An option that may be None is unset by `null`, `~` or `None`, as text too,
+    and by empty text unless it is in `may_be_empty`. A section that is unset has its defaults.
     """
 
     model_config = ConfigDict(
@@ -59,7 +59,7 @@ class Options(BaseModel):
     refused: ClassVar[dict[str, str]] = {}
     may_be_empty: ClassVar[tuple[str, ...]] = ()
     section: ClassVar[str] = ""
-    """Where a whole config.yaml has them, such as `captures.train`."""
+    """Section of a whole config.yaml that has them, such as `captures.train`."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -79,7 +79,7 @@ class Options(BaseModel):
 
     @classmethod
     def _read(cls, key: str, value: Any) -> Any:
-        """A value as it was given, None for null; neither file names nor flags can have a NUL, which YAML can write."""
+        """Return a value as given, None for null; refuse a NUL, which YAML can write, but no file name or flag has."""
         if isinstance(value, str) and cls.unsets(key, value):
             return None
         if isinstance(value, str | list) and any(isinstance(part, str) and "\0" in part for part in value):
@@ -89,14 +89,14 @@ class Options(BaseModel):
 
     @classmethod
     def unsets(cls, name: str, text: str) -> bool:
-        """Whether a text stands for None, of an option that may be None."""
+        """Tell whether a text stands for None as the value of an option that may be None."""
         field = cls.model_fields.get(name)
         optional = field is not None and type(None) in typing.get_args(field.annotation)
         return optional and (is_null(text) or (not text and name not in cls.may_be_empty))
 
     @classmethod
     def _left_out(cls, key: str, value: Any) -> bool:
-        """Whether a key counts as not given: a section that is unset, or an option of others that is switched off."""
+        """Tell whether a key counts as not given: a section that is unset, or a refused option that is switched off."""
         field = cls.model_fields.get(key)
         if field is None:
             return cls._refuses(key, value)
@@ -104,7 +104,7 @@ class Options(BaseModel):
 
     @classmethod
     def _refuses(cls, key: str, value: Any) -> bool:
-        """Whether an option that splatdag does not have is switched off; raises ValueError if it is on."""
+        """Tell whether a key is a refused option that is switched off; raise ValueError if it is on."""
         reason = cls.reason_against(key)
         if reason is not None and value and not is_null(value) and str(value).lower() not in _OFF:
             raise ValueError(f"{key}: {reason}")
@@ -112,16 +112,16 @@ class Options(BaseModel):
 
     @classmethod
     def reason_against(cls, key: str) -> str | None:
-        """Why an option of this name is refused, or None."""
+        """Return the reason why an option of this name is refused, or None."""
         return next((reason for pattern, reason in cls.refused.items() if fnmatchcase(key, pattern)), None)
 
     @property
     def unresolved(self) -> bool:
-        """Whether the preset is `auto`: values that were not given are unknown yet."""
+        """Whether the preset is `auto`, so that values that were not given are not known yet."""
         return bool(self.auto) and getattr(self, "preset", None) == AUTO
 
     def resolved(self, device_count: int) -> Self:
-        """These options with the preset that `auto` stands for, beside all that was given.
+        """Return these options with the preset that `auto` stands for, and all that was given.
 
         Args:
             device_count: GPUs that are used; 0 is the CPU.
@@ -131,7 +131,7 @@ class Options(BaseModel):
         return type(self).model_validate(explicit(self) | {"preset": self.auto["gpu" if device_count else "cpu"]})
 
     def notices(self) -> list[str]:
-        """What the user should know about these values, such as settings without effect; a line each."""
+        """Return notices for the user on these values, such as a setting without effect; a line each."""
         return []
 
 
@@ -139,11 +139,11 @@ class SampleOptions(Options):
     """Base of the options of a bundled sample."""
 
     made: ClassVar[str]
-    """Words on what it is and how it is made, which follow its name on pages and in recordings."""
+    """Description of the sample and of how it is made, which follows its name on pages and in recordings."""
 
 
 def _mark_given(options: Options, given: dict[str, Any]) -> None:
-    """Let `model_fields_set` have what was given alone, also of the sections in which a preset filled in more."""
+    """Reduce `model_fields_set` to what was given, also in sections in which a preset filled in more."""
     options.model_fields_set.intersection_update(given)
     for name in _sections(type(options)):
         of_section = given.get(name, {})
@@ -152,12 +152,12 @@ def _mark_given(options: Options, given: dict[str, Any]) -> None:
 
 
 def is_null(value: Any) -> bool:
-    """Whether a value is None, or the text for it."""
+    """Tell whether a value is None, or the text for it."""
     return value is None or (isinstance(value, str) and value.strip().lower() in _NULL)
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Nested values, those of `over` in place of those of `base`."""
+    """Merge nested values, those of `over` in place of those of `base`."""
     result = dict(base)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
@@ -166,12 +166,12 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def validated(options: type[T], given: Any, where: str) -> T:
-    """Options made from plain values.
+    """Make options from plain values.
 
     Args:
         options: the class.
         given: a mapping as YAML or a sheet gives it; None is an empty one.
-        where: what the message names, such as `config: captures.train`.
+        where: place that the message names, such as `config: captures.train`.
 
     Raises:
         UserError: one line per problem; an unknown key names the nearest known one.
@@ -183,7 +183,7 @@ def validated(options: type[T], given: Any, where: str) -> T:
 
 
 def explained(error: ValidationError, options: type[Options], where: str) -> str:
-    """What pydantic found wrong, one line per problem."""
+    """Return the problems that pydantic found, one line each."""
     lines = [_one_line(options, problem, where) for problem in error.errors()]
     return "\n".join(dict.fromkeys(lines))
 
@@ -210,7 +210,7 @@ def _known_keys(options: type[Options], path: Sequence[str]) -> list[str]:
 
 
 def _section(options: type[Options], path: Sequence[str]) -> type[Options] | None:
-    """The options below some keys, among them keys of a dictionary of options; None where these name no section."""
+    """Return the class of options at a path of keys, which may be keys of a dictionary; None where it is no section."""
     found: Any = options
     for part in path:
         if typing.get_origin(found) is dict:
@@ -228,12 +228,12 @@ def _is_options(annotation: Any) -> bool:
 
 @functools.cache
 def _sections(options: type[Options]) -> list[str]:
-    """Names of the fields that are options themselves."""
+    """Return the names of the fields that are options themselves."""
     return [name for name, field in options.model_fields.items() if _is_options(field.annotation)]
 
 
 def changed(options: Options, prefix: str = "") -> set[str]:
-    """Dotted names of all values that differ from the defaults of the class, by a preset or by the user."""
+    """Return the dotted names of all values that differ from the defaults of the class, by a preset or by the user."""
     names = set()
     for name, default in _field_defaults(type(options)).items():
         value = getattr(options, name)
@@ -250,7 +250,7 @@ def _field_defaults(kind: type[Options]) -> dict[str, Any]:
 
 
 def notices_of(options: Options) -> list[str]:
-    """The notices of options whose preset may be `auto`; what holds on one kind of device alone says so."""
+    """Return the notices of options whose preset may be `auto`; one that holds on one kind of device alone says so."""
     if not options.unresolved:
         return options.notices()
     on = {device: options.resolved(int(device == "gpu")).notices() for device in options.auto}
@@ -264,7 +264,7 @@ def notices_of(options: Options) -> list[str]:
 
 
 def explicit(options: Options) -> dict[str, Any]:
-    """What was given, nested as in the config, and not filled in by a preset or a default."""
+    """Return the values that were given, not filled in by a preset or a default, nested as in the config."""
     sections = {name: explicit(getattr(options, name)) for name in _sections(type(options))}
     return {
         name: sections.get(name, getattr(options, name))
@@ -274,9 +274,9 @@ def explicit(options: Options) -> dict[str, Any]:
 
 
 def differences(options: Options) -> dict[str, Any]:
-    """What was given and differs from the defaults (of the preset, where there is one), nested as in the config.
+    """Return the given values that differ from the defaults (of the preset, if there is one), nested as in the config.
 
-    With preset `auto` what differs from those of any preset that it stands for.
+    With preset `auto`, these are the values that differ from those of any preset that it stands for.
     """
     kind = type(options)
     if "preset" not in kind.model_fields:
@@ -302,21 +302,21 @@ def _differences(options: Options, given: dict[str, Any], defaults: Sequence[Opt
 
 
 def overridden(options: T, overrides: dict[str, Any], where: str) -> T:
-    """Options with some values replaced; a new preset changes what was not given.
+    """Return options with some values replaced; a new preset changes the values that were not given.
 
     Raises:
-        UserError: as `validated`.
+        UserError: as for `validated`.
     """
     return validated(type(options), merged(explicit(options), overrides), where)
 
 
 def only(options: Options, base: type[T]) -> T:
-    """The part of some options that a class they are derived from has."""
+    """Return the part of some options that belongs to a base class of theirs."""
     return base(**{name: getattr(options, name) for name in base.model_fields})
 
 
 def flags(options: Options) -> list[str]:
-    """The command-line flags that give these options: the preset, and what differs from its values."""
+    """Return the command-line flags that give these options: the preset, and the values that differ from it."""
     return list(_flags(differences(options), options, ""))
 
 
@@ -334,7 +334,7 @@ def _flags(values: dict[str, Any], options: Options, prefix: str) -> Iterator[st
 
 
 def with_unset(arguments: Sequence[str], kinds: Sequence[type[Options]]) -> list[str]:
-    """Command-line arguments with `None`, the one word that tyro knows, where a flag of these options is unset."""
+    """Return arguments with `None`, the only word for it that tyro knows, where a flag of these options is unset."""
     words = list(arguments)
     for place, word in enumerate(arguments):
         flag, joined, value = word.partition("=")
@@ -352,7 +352,7 @@ def _unset_by_flag(kinds: Sequence[type[Options]], flag: str, value: str) -> boo
 
 
 def with_presets(options: type[Options], prefix: str = "") -> Iterator[tuple[str, type[Options]]]:
-    """Key and class of all options below some that have presets."""
+    """Yield key and class of these options and of all sections below them, as far as they have presets."""
     if options.presets:
         yield prefix.removesuffix("."), options
     for name in _sections(options):
@@ -360,7 +360,7 @@ def with_presets(options: type[Options], prefix: str = "") -> Iterator[tuple[str
 
 
 def documented_presets(options: type[Options]) -> Iterator[tuple[str, str, str]]:
-    """Rows of the docs table of a class's presets: name, meaning, and the values that it sets."""
+    """Yield the rows of the docs table of a class's presets: name, meaning, and the values that it sets."""
     if options.auto:
         yield AUTO, f"`{options.auto['cpu']}` on a CPU, `{options.auto['gpu']}` on a GPU", ""
     for name, values in options.presets.items():
@@ -376,7 +376,7 @@ def _written(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def documented(options: type[Options], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Rows of the docs table: key, type and range, default, meaning; nested options follow their parent."""
+    """Yield the rows of the docs table: key, type and range, default, meaning; nested options follow their parent."""
     for name, field in options.model_fields.items():
         if _is_options(field.annotation):
             yield from documented(typing.cast(type[Options], field.annotation), f"{prefix}{name}.")

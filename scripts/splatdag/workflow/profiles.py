@@ -1,4 +1,4 @@
-"""What Snakemake was asked for on its command line, and whether its profile is there: a missing one it ignores."""
+"""Command line of Snakemake and its profile, which has to exist here: Snakemake ignores one that is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from splatdag.workflow.errors import UserError, nearest
 
 FOLDER = "workflow_profiles"
 SLURM_EXECUTORS = ("splatdag-slurm", "slurm")
-"""This package's executor, and the one that it is made from."""
+"""Executors that submit jobs to Slurm: this package's, and the one that it is derived from."""
 _WITHOUT_JOBS = (
     "dryrun", "touch", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "report", "lint",
     "dag", "rulegraph", "filegraph", "cleanup_metadata",
@@ -24,7 +24,7 @@ _FILES = ("profile*.yaml", "config*.yaml")
 
 
 def requested_profile(arguments: Sequence[str]) -> str | None:
-    """The value of `--workflow-profile` (or an unambiguous beginning of it) on a command line."""
+    """Return the value of `--workflow-profile` (or an unambiguous beginning of it) among arguments, or None."""
     found = None
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         flag, equals, value = argument.partition("=")
@@ -34,9 +34,9 @@ def requested_profile(arguments: Sequence[str]) -> str | None:
 
 
 def started_in(arguments: Sequence[str]) -> Path:
-    """Where Snakemake was started, which is where it looks for profiles; `--directory` takes it elsewhere.
+    """Return the folder in which Snakemake was started and looks for profiles; `--directory` moves it elsewhere.
 
-    The shell tells where that was; it is not believed if the directory does not lead from there to here.
+    The shell's variable PWD names that folder; it is used only if `--directory` leads from it to the current one.
     """
     given = [
         following if word in ("--directory", "-d") else word.partition("=")[2]
@@ -62,7 +62,7 @@ def snakemake_options(arguments: Sequence[str]) -> Any:
 
 
 def slurm_executor(arguments: Sequence[str]) -> str | None:
-    """Name of the executor that submits jobs to Slurm, by a profile or by `--executor`; None where none will."""
+    """Return the executor that submits jobs to Slurm, set by a profile or `--executor`; None where none does."""
     options = snakemake_options(arguments)
     if options is None or any(getattr(options, name, None) for name in _WITHOUT_JOBS):
         return None
@@ -70,16 +70,16 @@ def slurm_executor(arguments: Sequence[str]) -> str | None:
 
 
 def allowed_rules(arguments: Sequence[str]) -> frozenset[str]:
-    """The rules of the jobs that an executor starts Snakemake for; none where it is called otherwise."""
+    """Return the rules of the jobs for which an executor has started Snakemake; none where it is called otherwise."""
     flag = "--allowed-rules"
     words = arguments[arguments.index(flag) + 1 :] if flag in arguments else ()
     return frozenset(itertools.takewhile(lambda word: not word.startswith("-"), words))
 
 
 def profile_folder(requested: str, working_dir: Path, workflow_dir: Path) -> Path:
-    """The folder of the profile that Snakemake loads for this name.
+    """Return the folder of the profile that Snakemake loads for this name.
 
-    Looked up as Snakemake 9 does: the name itself, then `profiles/<name>`, both from the working directory,
+    The order is that of Snakemake 9: the name itself, then `profiles/<name>`, both from the working directory,
     then `profiles/<name>` beside the Snakefile.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Every output is complete or absent: write beside it, flush, rename; a full disk is an error that names the file.
+"""Outputs that are complete or absent: write beside it, flush, rename; a full disk is an error that names the file.
 
-What is read back is JSON or one line. A kill -9 leaves a hidden `.<name>.partial` file or folder, which the next
-attempt overwrites.
+JSON files are read here, too. A kill -9 leaves a hidden `.<name>.partial` file or folder, which the next attempt
+overwrites.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from splatdag.workflow.small_file import read_small
 _MAX_DIGITS = 300
 _PAGE_BYTES = 4096
 _UNTOUCHED = 0
-"""Time of a partial file to which nothing has been written."""
+"""Modification time of a partial file to which nothing has been written (seconds since 1970)."""
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def complete_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def filled_folder(path: Path) -> Iterator[Path]:
-    """As `complete_folder`, but what lies in `path` already stays: then files are written beside it, one by one."""
+    """Give `path` itself if it has files, which stay, so that others are added one by one; else a `complete_folder`."""
     if path.is_dir() and any(path.iterdir()):
         yield path
     else:
@@ -77,13 +77,13 @@ def filled_folder(path: Path) -> Iterator[Path]:
 
 
 def _partial(path: Path) -> Path:
-    """Where what is to become `path` is written."""
+    """Return the temporary path of a file or folder that is to become `path`."""
     return path.with_name(f".{path.stem}.partial{path.suffix}")
 
 
 @contextmanager
 def _alone(partial: Path) -> Iterator[None]:
-    """Make an empty partial file, and hold its lock; waits for another process that writes it."""
+    """Make an empty partial file, and hold its lock; wait for any other process that writes it."""
     while True:
         if partial.is_symlink():  # left by a kill
             partial.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ def _alone(partial: Path) -> Iterator[None]:
 
 @contextmanager
 def _disk_named(path: Path, partial: Path) -> Iterator[None]:
-    """Let what writes `path` fail where the disk is full, also if a library has not noticed or says something else."""
+    """Raise OSError naming `path` if the disk is full, also if a library has not noticed or says something else."""
     try:
         yield
     except UserError:
@@ -116,13 +116,13 @@ def _disk_named(path: Path, partial: Path) -> Iterator[None]:
 
 
 def check_room(partial: Path, path: Path, size: int = _PAGE_BYTES) -> None:
-    """Raise why a file or folder can't grow, if it can't: a full disk, a quota that is used up, a limit of file sizes.
+    """Raise OSError if a file or folder can't grow: a full disk, a quota that is used up, a limit of file sizes.
 
-    Something is written for that, so this is for when something has failed.
+    The check writes to it, so call this only after a failure.
 
     Args:
-        partial: what was being written, and is to be thrown away.
-        path: what it was to become, for the message.
+        partial: file or folder that was being written, and is to be thrown away.
+        path: path that it was to get, for the message.
         size: bytes that are written.
     """
     if partial.is_symlink() or (partial.is_file() and partial.stat().st_nlink > 1):
@@ -171,10 +171,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def parsed_json(text: str | bytes) -> Any:
-    """What a JSON text holds; its numbers fit into floats.
+    """Return the value of a JSON text; its numbers fit into floats.
 
     Raises:
-        ValueError: why it can't be read.
+        ValueError: it can't be read; the message says why.
     """
     try:
         return json.loads(text, parse_int=_whole)
@@ -189,7 +189,7 @@ def _whole(digits: str) -> int:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Names and values of a JSON file.
+    """Read the names and values of a JSON file.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""Where the user wants runs to appear as links (`result_dir`, `out_dir`): free places, apart from each other.
+"""Paths at which the user wants links to runs (`result_dir`, `out_dir`): free, and none inside another.
 
 The run `single` appears as the folder `result_dir` itself, the two of a pair as `result_dir/combined` and
 `result_dir/filtered`. Where a row has all three, the links of the pair lie in the run `single`, so that all are found
@@ -17,7 +17,7 @@ PAIR = ("combined", "filtered")
 
 
 def link_of(result_dir: Path, variant: str) -> Path:
-    """Where a run of a row appears."""
+    """Return the path of the link to a run of a row."""
     return result_dir / variant if variant in PAIR else result_dir
 
 
@@ -25,10 +25,10 @@ def check_result_dir(result_dir: Path, run: Path, area: Path, where: str) -> Non
     """Stop unless the places for the links to a scene's runs are free, or hold these links.
 
     Args:
-        result_dir: where they are wanted.
+        result_dir: path at which they are wanted.
         run: folder of the run that appears as `result_dir` itself; those of a pair lie beside it.
         area: folder of all runs of the area.
-        where: begins the message.
+        where: beginning of the message.
 
     Raises:
         UserError: what is in the way.
@@ -58,12 +58,12 @@ def check_link(link: Path, run: Path, where: str) -> None:
 
 
 def leads_to(link: Path, run: Path) -> bool:
-    """Whether a path is a link to a run."""
+    """Tell whether a path is a link to a run."""
     return link.is_symlink() and link.resolve() == run.resolve()
 
 
 def links_of_pair(folder: Path, runs: Path) -> dict[str, Path]:
-    """The links in a folder that has nothing but links to the pair of runs in `runs`; empty for any other."""
+    """Return the links in a folder that has nothing but links to the pair of runs in `runs`; empty for any other."""
     if folder.is_symlink() or not folder.is_dir():
         return {}
     entries = {path.name: path for path in folder.iterdir()}
@@ -72,13 +72,13 @@ def links_of_pair(folder: Path, runs: Path) -> dict[str, Path]:
 
 
 def check_apart(linked: list[tuple[str, str, Path]]) -> None:
-    """Stop if two links have one place, or one is inside another's run.
+    """Raise UserError if two links coincide or nest.
 
     Args:
-        linked: where each is written, whose it is, and the link.
+        linked: for each link the place in the input, the name of its owner, and its path.
 
     Raises:
-        UserError: which two.
+        UserError: two links coincide or nest; the message names both.
     """
     taken: dict[Path, tuple[str, str, Path]] = {}
     for row in linked:
@@ -93,5 +93,5 @@ def check_apart(linked: list[tuple[str, str, Path]]) -> None:
 
 
 def absolute(path: Path) -> Path:
-    """Without `..`, but with its links: a link to a folder of an odd name gives it another."""
+    """Return a path as absolute, without `..`; links are not resolved, since a link may give a folder a better name."""
     return Path(os.path.abspath(path))  # noqa: PTH100

@@ -1,4 +1,4 @@
-"""Choosing from sequences and ordering them."""
+"""Selection from sequences and their order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def evenly(count: int, most: int | None) -> np.ndarray:
-    """Ascending numbers below `count`, at most so many, with the first and the last among them; None is all."""
+    """Return ascending numbers below `count`, first and last among them, at most `most` of them; None gives all."""
     import numpy as np
 
     if most is None or count <= most:
@@ -18,6 +18,6 @@ def evenly(count: int, most: int | None) -> np.ndarray:
 
 
 def by_number(name: str) -> tuple[bool, int, str]:
-    """Sort key of epochs (`epoch_0100`) and cameras (`28`): by number, then those whose name is none."""
+    """Return the sort key of epochs (`epoch_0100`) and cameras (`28`): numbers in order, then all other names."""
     number = name.removeprefix("epoch_")
     return (False, int(number), "") if number.isdecimal() else (True, 0, name)

@@ -18,7 +18,7 @@ NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]|\.(?!\.))*"
 
 
 def any_of(names: Iterable[str]) -> str:
-    """Names as the constraint of a wildcard (a regular expression); nothing matches it where there are none."""
+    """Return names as the constraint of a wildcard (a regular expression); without names, nothing matches it."""
     return "|".join(names) or "(?!)"
 
 

@@ -1,4 +1,4 @@
-"""The site file: what a cluster's account, partitions and GPU classes are called, and what jobs ask it for."""
+"""The site file: names of a cluster's account, partitions and GPU classes, and the requests of jobs to it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from splatdag.workflow.options import Options, validated
 from splatdag.workflow.yaml_text import read_yaml
 
 LEAST_MEM_MB = 1000
-"""No job asks for less: the two Snakemake processes around a stage take about 300 MB."""
+"""Smallest memory that a job may ask for (MB): the two Snakemake processes around a stage take about 300."""
 WARNING_SECONDS = 120
-"""So long before the time limit a stage gets SIGTERM: a training then saves its state, and its next attempt goes on."""
+"""Time from SIGTERM to the time limit of a job (seconds), in which a training saves its state, to continue later."""
 
 
 class NodeClass(Options):
-    """What a job asks Slurm for to get a node of one class. Unset keys are left out of the request."""
+    """Request to Slurm for a node of one class. Unset keys are left out of the request."""
 
     slurm_partition: str | None = None
     """Partition."""
@@ -53,32 +53,32 @@ GPU_CLASSES = tuple(GpuClasses.model_fields)
 
 
 class GpuPrices(Options):
-    """Price of a GPU of each class."""
+    """Prices per hour of a GPU of each class."""
 
     any: float | None = Field(None, ge=0)
-    """Of class `any`, an hour."""
+    """Price of a GPU of class `any` per hour."""
     h100: float | None = Field(None, ge=0)
-    """Of class `h100`, an hour."""
+    """Price of a GPU of class `h100` per hour."""
 
 
 class Prices(Options):
-    """What an hour costs. A job with GPUs pays for these, and its CPUs are included. Unset prices are not known."""
+    """Prices per hour. A job with GPUs pays for these, and its CPUs are included. Unset prices are not known."""
 
     currency: str = Field("", pattern=r"^[^\s<>]{0,12}$")
-    """Word or sign for money."""
+    """Word or sign of the currency."""
     cpu_hour: float | None = Field(None, ge=0)
-    """Price of one CPU, of jobs without a GPU."""
+    """Price of one CPU per hour, for jobs without a GPU."""
     gpu_hour: GpuPrices = GpuPrices()
-    """Price of one GPU."""
+    """Price of one GPU per hour, by class."""
 
 
 class Site(Options):
-    """All that differs from one cluster to another."""
+    """Settings that differ from one cluster to another."""
 
     slurm_account: str | None = None
     """Account that jobs are charged to."""
     gpu_style: Literal["gpus", "gres"] = "gpus"
-    """How this cluster wants to be asked for GPUs: `--gpus=MODEL:1` or `--gres=gpu:MODEL:1`."""
+    """Slurm option that requests GPUs on this cluster: `--gpus=MODEL:1` or `--gres=gpu:MODEL:1`."""
     bad_nodes: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.,\[\]-]+$")]] = []
     """Nodes that no job shall run on."""
     cpu: NodeClass = NodeClass(slurm_partition="cpu")
@@ -86,10 +86,10 @@ class Site(Options):
     gpu_classes: GpuClasses = GpuClasses()
     """Nodes of each GPU class."""
     prices: Prices = Prices()
-    """What an hour costs here; the comparison of all runs then says what they cost."""
+    """Prices per hour on this cluster; with them, the comparison of all runs shows costs."""
 
     def node_class(self, name: str) -> NodeClass:
-        """What stands for `cpu`, `any` or `h100` here."""
+        """Return this site's class of nodes for `cpu`, `any` or `h100`."""
         return self.cpu if name == "cpu" else getattr(self.gpu_classes, name)
 
 
@@ -103,9 +103,9 @@ def read_site(path: Path) -> Site:
 
 
 def request(site: Site, name: str, gpus: int = 1) -> dict[str, Any]:
-    """Snakemake resources that get a node at this site: `cpu`, or one with GPUs of class `any` or `h100`.
+    """Return Snakemake resources that get a node at this site: `cpu`, or one with GPUs of class `any` or `h100`.
 
-    `devices` is how many GPUs the stage uses; `gpu` or `gres` is how Slurm is asked for them.
+    `devices` is the number of GPUs that the stage uses; `gpu` or `gres` requests them from Slurm.
     """
     asked = site.node_class(name)
     extra = [f"--signal=TERM@{WARNING_SECONDS}"]

@@ -1,4 +1,4 @@
-"""What Slurm's own commands tell: live jobs of a folder, partitions, accounts."""
+"""Slurm's own commands, to list live jobs of a folder, partitions and accounts, and to cancel jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LiveJob:
 
     job_id: str
     state: str
-    """As Slurm calls it: PENDING, RUNNING, …"""
+    """State of the job in Slurm's words: PENDING, RUNNING, …"""
     run: str
     """The run of Snakemake that it belongs to."""
     what: str
@@ -30,7 +30,7 @@ class LiveJob:
 
 
 def live_jobs(folder: Path) -> list[LiveJob]:
-    """This user's jobs that runs of Snakemake in this folder submitted and that have not ended.
+    """List this user's jobs that runs of Snakemake in this folder submitted and that have not ended.
 
     Raises:
         UserError: squeue is not there or does not answer.
@@ -65,7 +65,7 @@ def cancel_run(run: str) -> None:
 
 
 def partitions() -> list[str]:
-    """Names of the cluster's partitions.
+    """List the names of the cluster's partitions.
 
     Raises:
         UserError: sinfo is not there or does not answer.
@@ -74,7 +74,7 @@ def partitions() -> list[str]:
 
 
 def accounts() -> list[str]:
-    """Accounts that this user may charge jobs to; none where the cluster keeps no accounts or does not tell."""
+    """List the accounts that this user may charge jobs to; none where the cluster keeps none or does not tell."""
     try:
         return _answer("sacctmgr", "-nP", "show", "assoc", f"user={getpass.getuser()}", "format=account").split()
     except UserError:

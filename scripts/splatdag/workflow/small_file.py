@@ -1,4 +1,4 @@
-"""Files that users name and that are read whole: never waited for, and never more of them than is sensible."""
+"""Files that users name and that are read whole: without waiting for data, and up to a limit of size."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 _PART = 1 << 20
 LARGEST = 256 << 20
-"""Bytes that a text may have which a user or another program wrote: config, sheet, list, index, metrics."""
+"""Largest size of a text that a user or another program wrote (bytes): config, sheet, list, index, metrics."""
 
 
 def read_small(path: Path, limit: int = LARGEST) -> bytes:
-    """What is in a file.
+    """Read a whole file, up to a limit.
 
-    The size that a file claims says little, that of a device is 0; so what is read is limited, not what is claimed.
+    The bytes read are limited, not the size that the file system reports, which is 0 for a device.
 
     Args:
         path: a regular file, or a link to one.
@@ -36,10 +36,10 @@ def read_small(path: Path, limit: int = LARGEST) -> bytes:
 
 
 def check_regular(path: Path) -> None:
-    """Stop at what is no regular file: a pipe or a device, which opening may wait for, has no end or no data.
+    """Raise OSError unless a path is a regular file: a pipe or device may block when opened, or have no end or no data.
 
     Raises:
-        OSError: it is something else, or there is nothing of that name.
+        OSError: it is no regular file, or there is nothing of that name.
     """
     try:
         mode = path.stat().st_mode

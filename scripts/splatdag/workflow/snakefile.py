@@ -31,14 +31,14 @@ from splatdag.workflow.site import GPU_CLASSES, Site, check_requests, request
 from splatdag.workflow.slurm import accounts, live_jobs, partitions
 
 CACHE = Path(".snakemake") / "splatdag"
-"""What may be remembered from one parse to the next; safe to delete."""
+"""Folder for digests that are remembered from one parse to the next; safe to delete."""
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn a `UserError` into its line on stderr and exit code 2, without Snakemake's traceback.
 
-    Also a file or folder that can't be looked at: its name is too long, or it is closed.
+    An OSError of a file or folder that can't be read, such as one without permission, is treated likewise.
     """
     try:
         yield
@@ -55,7 +55,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def tell(lines: Iterable[str]) -> None:
-    """Say something on stderr; what a run does is not changed by it."""
+    """Print lines to the user on stderr."""
     for line in lines:
         print(f"splatdag: {line}", file=sys.stderr)
 
@@ -137,7 +137,7 @@ def share_gpus(limits: MutableMapping[str, Any]) -> None:
 
 
 def limit_commits(limits: MutableMapping[str, Any]) -> None:
-    """One commit to the Hub at a time, also where `--resources` on the command line replaces the profile's."""
+    """Allow one commit to the Hub at a time, also where `--resources` on the command line replaces the profile's."""
     from snakemake.resources import Resource
 
     limits.setdefault("hf_commits", Resource("hf_commits", 1))
@@ -149,13 +149,13 @@ def _put_first(variable: str, folder: str) -> None:
 
 
 def config_file(workflow_dir: Path) -> Path:
-    """`config/config.yaml` of the working directory, else of the workflow."""
+    """Return `config/config.yaml` of the working directory, else of the workflow."""
     own = Path("config") / "config.yaml"
     return own if own.exists() else workflow_dir / own
 
 
 def targets_of(workflow: Any) -> Callable[[], frozenset[str]]:
-    """Tell, once jobs are planned, the rules and files that a run is asked for; a job's own process has none."""
+    """Return a function that gives a run's requested rules and files once jobs are planned; none in a job's process."""
 
     def targets() -> frozenset[str]:
         return frozenset(workflow.dag_settings.targets or ("all",)) if workflow.is_main_process else frozenset()
@@ -164,7 +164,7 @@ def targets_of(workflow: Any) -> Callable[[], frozenset[str]]:
 
 
 def job_rules(workflow: Any, arguments: Sequence[str], rules: Iterable[str]) -> frozenset[str] | None:
-    """The rules of the jobs that this process runs; None where it plans a run, or its jobs have names of a module.
+    """Return the rules of the jobs that this process runs; None where it plans a run, or where a module renames rules.
 
     Args:
         workflow: Snakemake's.
@@ -213,27 +213,27 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def for_every_job(function: F) -> F:
-    """Keep a function's signature beside it: Snakemake looks it up several times for every job that it plans."""
+    """Store a function's signature on it: Snakemake looks it up several times for every job that it plans."""
     function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return function
 
 
 def site_file(workflow_dir: Path) -> Path:
-    """The file that describes the cluster."""
+    """Return the path of the file that describes the cluster."""
     return workflow_dir / FOLDER / "slurm" / "site.yaml"
 
 
 def backend(limits: Mapping[str, Any]) -> str:
-    """`cpu` where the run's resources allow no GPU, else `cuda`.
+    """Return `cpu` where the run's resources allow no GPU, else `cuda`.
 
-    Snakemake compares no param that a job's `resources` decide on, so that the switch is looked up in its source.
+    Snakemake does not compare params that depend on a job's `resources`, so this one depends on the run's limits.
     """
     limit = limits.get("gpu")
     return "cpu" if limit is not None and limit.value == 0 else "cuda"
 
 
 class AreaRules:
-    """What the rules of an area take: its templates and resources, and the methods of its plan.
+    """Templates, resources and parameters for the rules of an area; parameters are methods of its plan.
 
     The plan is made when a job is first planned, not when the rules are read: a job's own Snakemake, which reads the
     rules of all areas, plans its own area alone. An error ends Snakemake with its line.
@@ -249,13 +249,13 @@ class AreaRules:
         job_rules: frozenset[str] | None,
         one_class: frozenset[str] = frozenset(),
     ) -> None:
-        """Take what a rules file asks for.
+        """Store the arguments; the plan is made later.
 
         Args:
-            area: whose rules these are.
-            plan: makes its plan.
+            area: area of the rules.
+            plan: function that returns its plan.
             asked: section `resources` of the config.
-            site: of the cluster.
+            site: settings of the cluster.
             results: folder of the results.
             job_rules: rules of the jobs that this process runs; None where it plans a whole run.
             one_class: rules of which all jobs get a node of the same class of GPU, whatever their scene or run says.
@@ -265,7 +265,7 @@ class AreaRules:
         self._results, self._job_rules = results, job_rules
 
     def runs(self, rule: str) -> bool:
-        """Whether this process plans or runs jobs of a rule."""
+        """Tell whether this process plans or runs jobs of a rule."""
         return self._job_rules is None or rule in self._job_rules
 
     def __getattr__(self, name: str) -> Callable[[Any], Any]:
@@ -277,11 +277,11 @@ class AreaRules:
         return of_job
 
     def target(self, name: str) -> Callable[[Any], list[str]]:
-        """What a target of the area asks for, after the kernels that it is rendered with; tells what it leaves out."""
+        """Return the input function of a target rule: its files, after the kernels and downloads that they need."""
         return self._asking(name, lambda plan: plan.targets()[name]())
 
     def everything(self) -> Callable[[Any], list[str]]:
-        """What the target `all` asks for in this area."""
+        """Return the input function for this area's part of the target `all`."""
         return self._asking("all", lambda plan: plan.asked())
 
     def _asking(self, target: str, files_of: Callable[[Plan], list[str]]) -> Callable[[Any], list[str]]:
@@ -300,30 +300,30 @@ class AreaRules:
         return files
 
     def log(self, rule: str, **wildcards: str) -> str:
-        """The log of a rule, some wildcards filled in."""
+        """Return the path of a rule's log, with some wildcards filled in."""
         return f"<logs>/{_filled(self._area.rules[rule].log, wildcards)}"
 
     def benchmark(self, rule: str, **wildcards: str) -> str:
-        """The benchmark of a rule, which lies as its log does."""
+        """Return the path of a rule's benchmark, which is like that of its log."""
         return f"<benchmarks>/{_filled(self._area.rules[rule].log, wildcards).removesuffix('.log')}.tsv"
 
     def output(self, rule: str, **wildcards: str) -> str:
-        """What a rule publishes last."""
+        """Return the path of the output that a rule publishes last."""
         return f"<results>/{_filled(self._area.rules[rule].output, wildcards)}"
 
     def code(self, rule: str) -> str:
-        """Digest of the code of a rule's stage."""
+        """Return the digest of the code of a rule's stage."""
         return code_digest(self._area.rules[rule].module)
 
     def threads(self, rule: str) -> int | Callable[[Any], int]:
-        """CPUs of a rule's jobs."""
+        """Return the number of CPUs of a rule's jobs, or a function that gives it for a job."""
         return self._amount(rule, "threads")
 
     def resources(self, rule: str, times: Callable[[Any], int] | None = None) -> dict[str, Any]:
-        """What a rule's jobs ask for at this site: as their scene or run says, else the config.
+        """Return the resources of a rule's jobs at this site: those of their scene or run, else those of the config.
 
         Args:
-            rule: its name.
+            rule: name of the rule.
             times: factor on the time of a job.
         """
         asks = self._area.rules[rule]
@@ -374,7 +374,7 @@ def rules_of(
     job_rules: frozenset[str] | None,
     one_class: frozenset[str] = frozenset(),
 ) -> dict[str, AreaRules]:
-    """What the rules of each area take, by its name; see `AreaRules`."""
+    """Return the `AreaRules` of each area, by its name."""
 
     def plan_of(name: str) -> Callable[[], Plan]:
         return lambda: plans[name]
@@ -385,7 +385,7 @@ def rules_of(
 
 
 def everything(rules: Iterable[AreaRules]) -> list[Callable[[Any], list[str]]]:
-    """What the target `all` asks for in all areas."""
+    """Return the input functions of the target `all`, one per area."""
     return [area.everything() for area in rules]
 
 
@@ -396,7 +396,7 @@ def _filled(template: str, wildcards: Mapping[str, str]) -> str:
 
 
 def _nodes(site: Site, node: Any, gpus: Any) -> dict[str, Any]:
-    """What gets each job a node of its class with its number of GPUs."""
+    """Return resources, as functions of a job, that get a node of the job's class with its number of GPUs."""
 
     def of(amount: Any, wildcards: Any) -> Any:
         return amount(wildcards) if callable(amount) else amount
@@ -427,7 +427,7 @@ def _product(amount: Any, times: Callable[[Any], int], as_it_is: Callable[[Any],
 
 
 def _growing(amount: Any, limit: Callable[[Any], int | None]) -> Callable[[Any, int], int]:
-    """A resource that grows with each attempt, up to a limit."""
+    """Return a function that gives a resource which grows with each attempt, up to a limit."""
 
     def asked(wildcards: Any, attempt: int) -> int:
         wanted = attempt * (amount(wildcards) if callable(amount) else amount)

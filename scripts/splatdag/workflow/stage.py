@@ -1,4 +1,4 @@
-"""How every stage runs: command line, log with a header per attempt, one-line errors, exit codes."""
+"""Run of a stage: command line, log with a header per attempt, one-line errors, exit codes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from splatdag.workflow.manifest import RunId, processor_name
 from splatdag.workflow.options import Options, explained, with_unset
 
 FILE_ONLY = {"file_only": True}
-"""Marks a log record that is not for the terminal."""
+"""Mark (`extra`) of a log record that is not for the terminal."""
 logger = logging.getLogger(__name__)
 
 
 class Job(Options):
-    """How a stage runs, whatever it does."""
+    """Options that all stages have in common."""
 
     config: Path | None = None
     """YAML file with options of the stage, or a whole config.yaml; flags win over it."""
@@ -47,11 +47,11 @@ class Job(Options):
     gpu_class: str = ""
     """Class of GPU that the job asked the cluster for; it has a price in site.yaml."""
     run_id: str = ""
-    """Who the run is: AREA/SCENE/VARIANT, such as captures/room/single."""
+    """Identity of the run: AREA/SCENE/VARIANT, such as captures/room/single."""
     sample: str = ""
-    """Bundled sample that is worked on, by name and how it is made; empty for one's own data."""
+    """Bundled sample that is worked on, by name and how it is made; empty for the user's own data."""
     debug: bool = False
-    """Show the traceback of every error."""
+    """Whether to show the traceback of every error."""
 
     @field_validator("run_id")
     @classmethod
@@ -85,7 +85,7 @@ def run(main: Callable[..., None]) -> None:
 
 
 def parsed(main: Callable[..., None], words: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """The arguments of `main` from the words of a command line, and lines for the log.
+    """Parse the words of a command line; return the arguments of `main`, and lines for the log.
 
     Raises:
         SystemExit: they are wrong; one line was printed.
@@ -118,7 +118,7 @@ def parsed(main: Callable[..., None], words: list[str]) -> tuple[dict[str, Any],
 
 
 def _before_flags(main: Callable[..., None], words: list[str]) -> tuple[dict[str, Options], list[str]]:
-    """Options as preset and file say, by name of their argument, and what the preset `auto` is for these devices."""
+    """Return options from preset and file, by name of their argument, and lines on what preset `auto` stands for."""
     defaults: dict[str, Options] = {}
     lines = []
     for name, kind in typing.get_type_hints(main).items():
@@ -133,13 +133,13 @@ def _before_flags(main: Callable[..., None], words: list[str]) -> tuple[dict[str
 
 
 def _option_classes(main: Callable[..., None]) -> list[type[Options]]:
-    """The classes of a stage's own options."""
+    """Return the classes of a stage's own options."""
     kinds = typing.get_type_hints(main).values()
     return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Options) and kind is not Job]
 
 
 def _check_refused(main: Callable[..., None], arguments: list[str]) -> None:
-    """Stop with one line at a flag that others have and splatdag refuses."""
+    """Exit with one line at a flag of another program that splatdag refuses."""
     flags = [word.partition("=")[0].lstrip("-").replace("-", "_") for word in arguments if word.startswith("--")]
     for kind in _option_classes(main):
         for flag in flags:
@@ -149,7 +149,7 @@ def _check_refused(main: Callable[..., None], arguments: list[str]) -> None:
 
 
 def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> tuple[int, str, str]:
-    """Run a stage: exit code, how it ended, and why if not well."""
+    """Run a stage; return its exit code, its end and, if it did not finish, the reason."""
     begin = time.monotonic()
     try:
         signal.signal(signal.SIGTERM, _raise_stopped)
@@ -169,7 +169,7 @@ def _attempt(main: Callable[..., None], arguments: dict[str, Any], job: Job) -> 
 
 
 def _end(error: BaseException) -> tuple[int, str, str]:
-    """Exit code of an attempt that did not finish, how it ended, and why."""
+    """Return the exit code of an attempt that did not finish, its end, and the reason."""
     if isinstance(error, UserError):
         return USER_ERROR, FAILED, str(error)
     if isinstance(error, Stopped):
@@ -198,7 +198,7 @@ def _module_name(main: Callable[..., None]) -> str:
 
 
 class _logging_to(ExitStack):  # noqa: N801 - used as a context manager, like contextlib's
-    """Send log lines to the terminal and to the log file, whose lock keeps a second process from running the stage."""
+    """Context in which log lines go to the terminal and to the log file, whose lock keeps a second process away."""
 
     def __init__(self, log: Path | None, stage: str) -> None:
         super().__init__()
@@ -239,7 +239,7 @@ def also_logged_to(path: Path) -> Iterator[None]:
 
 
 class _LogFile(logging.StreamHandler[IO[str]]):
-    """A log that can't be written, as on a full disk, is said once, and costs no work."""
+    """Handler of a log file: if it can't be written, as on a full disk, one line says so, and the work goes on."""
 
     _failed = False
 
@@ -256,7 +256,7 @@ def _closed(stream: IO[str]) -> None:
 
 
 def _subject(log: Path | None) -> str | None:
-    """`captures/room/single/train` for a log that lies under a folder named logs."""
+    """Return `captures/room/single/train` for a log that lies under a folder named logs, None for any other."""
     if log is None or "logs" not in log.parts:
         return None
     return "/".join(log.with_suffix("").parts[log.parts.index("logs") + 1 :])
@@ -278,7 +278,7 @@ def _locked(log: Path) -> IO[str]:
 
 
 def _with_flat_options(main: Callable[..., None], defaults: dict[str, Options]) -> Callable[..., dict[str, Any]]:
-    """`main`'s signature for tyro: options and job flat, with these defaults."""
+    """Return a function for tyro that has `main`'s signature, with options and job flat and with these defaults."""
     hints = typing.get_type_hints(main)
     parameters = []
     for name, parameter in inspect.signature(main).parameters.items():

@@ -1,4 +1,4 @@
-"""The states of trainings, which are kept until Snakemake has noted that their runs have ended well.
+"""Removal of the states of trainings, which are kept until Snakemake has noted that their runs have ended well.
 
 Until then it may remove what was published: the process that Snakemake waits for fails after its work is done, or
 Snakemake is killed. The next attempt then has nothing to learn, it only measures and publishes.

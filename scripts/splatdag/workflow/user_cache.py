@@ -1,4 +1,4 @@
-"""What is remembered between processes of one user: compiled kernels, one folder per state of their sources."""
+"""Cache of one user, shared by processes: compiled kernels, in one folder per state of their sources, and digests."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def use_kernel_cache() -> None:
 
 
 def ensure_kernels() -> None:
-    """Have all kernels compiled, by a process of its own, before this one calls any.
+    """Compile all kernels, in a process of its own, before this one calls any.
 
-    What a process has just compiled differs in the last bit from what it would have loaded, so a run that compiled
+    A kernel that a process has just compiled differs in the last bit from one that it loads, so a run that compiled
     would not be the same as one that did not. The lock lets one of several jobs compile and the others wait.
     """
     folder = Path(os.environ["NUMBA_CACHE_DIR"])
@@ -56,7 +56,7 @@ def ensure_kernels() -> None:
 
 @functools.cache
 def user_cache() -> Path:
-    """A folder that can be written to and may be deleted at any time: `~/.cache/splatdag`, or a temporary one."""
+    """Return a folder that is writable and may be deleted at any time: `~/.cache/splatdag`, or a temporary one."""
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "splatdag"
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,12 +15,12 @@ from splatdag.workflow.user_cache import user_cache
 
 
 class Weights(BaseModel):
-    """Pretrained weights; in a manifest, without the fields that tell of one machine."""
+    """Pretrained weights; in a manifest, without the fields that hold for one machine only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    """As their publisher calls them, such as `facebook/VGGT-1B`."""
+    """Name that their publisher gives them, such as `facebook/VGGT-1B`."""
     source: str
     """Address that they are published at."""
     revision: str
@@ -32,24 +32,24 @@ class Weights(BaseModel):
     commercial: bool | None
     """Whether the licence allows commercial use; None where the publisher does not say."""
     used_for: Literal["results", "metrics"] = "results"
-    """`metrics` where they only measure, so that their licence does not reach what is published."""
+    """Use: `metrics` where they only measure, so that their licence does not reach the published results."""
     folder: Path | None = Field(None, exclude=True)
     """Folder on this machine; None where the config does not name it."""
     files: dict[str, str] = Field({}, exclude=True)
-    """Files in that folder, and of each the SHA-256 or its start; empty where it is not known."""
+    """Files in that folder, each with its SHA-256 or the start of it; empty where it is not known."""
 
     def described(self) -> str:
-        """The licence in words, with what it means for commercial use."""
+        """Return the licence in words, with what it means for commercial use."""
         terms = {True: "", False: ", not for commercial use", None: ", commercial use not stated"}
         return self.licence + terms[self.commercial]
 
     @property
     def barred(self) -> bool:
-        """Whether what was made with them can't be used commercially without a look at their licence."""
+        """Whether results made with them can't be used commercially without a look at their licence."""
         return self.commercial is False and self.used_for == "results"
 
     def check(self) -> tuple[str, str]:
-        """Whether they are on this machine: `found` and nothing, or else in a word what is wrong, and the place."""
+        """Check that they are on this machine: return `found` and no text, else the problem in a word and in a line."""
         if self.folder is None:
             return "not set", "no folder is known"
         for name, expected in self.files.items():
@@ -62,7 +62,7 @@ class Weights(BaseModel):
 
 
 def weights_of_run(folder: Path) -> list[Weights]:
-    """The weights that a run's manifest names; none where it has no manifest of ours.
+    """Read the weights that a run's manifest names; none where the run has no manifest, or one without weights.
 
     Raises:
         UserError: the manifest can't be read.
@@ -76,7 +76,7 @@ def weights_of_run(folder: Path) -> list[Weights]:
 
 
 def _sha256(path: Path) -> str:
-    """The digest of a large file, read again only when its size, times or inode have changed."""
+    """Return the SHA-256 of a large file, which is read again only when its size, times or inode have changed."""
     stat = path.stat()
     state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     memory = (

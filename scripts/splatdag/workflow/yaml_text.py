@@ -12,16 +12,16 @@ from splatdag.workflow.errors import UserError
 from splatdag.workflow.small_file import read_small
 
 _MAX_VALUES = 100_000
-"""Of a whole file, what aliases repeat counted each time."""
+"""Largest number of values in a whole file; those that aliases repeat count each time."""
 
 _MAX_BITS = 1000
 
 
 def parsed(text: str) -> Any:
-    """The values of a YAML text.
+    """Return the values of a YAML text.
 
     Raises:
-        ValueError: why it can't be read, in one line.
+        ValueError: it can't be read; the message says why, in one line.
     """
     try:
         given = yaml.safe_load(text)
@@ -34,7 +34,7 @@ def parsed(text: str) -> Any:
 
 
 def _check_count(given: Any) -> None:
-    """Aliases make a few lines a billion values, or a list that holds itself."""
+    """Raise ValueError at too many values, which a few lines of aliases can make, or at a number that is too large."""
     left, count = [given], 0
     while left:
         value = left.pop()
@@ -48,11 +48,11 @@ def _check_count(given: Any) -> None:
 
 
 def read_yaml(path: Path, where: str) -> Any:
-    """The values of a YAML file.
+    """Read the values of a YAML file.
 
     Args:
         path: the file.
-        where: begins the message.
+        where: beginning of the message.
 
     Raises:
         UserError: the file can't be read, or is no YAML.
@@ -75,7 +75,7 @@ def _yaml(data: bytes, where: str) -> Any:
 
 
 def check_config_file(path: Path) -> str:
-    """The path of a config file that Snakemake may read: it would run expressions in it, and unfold aliases.
+    """Check a config file and return its path: Snakemake would run expressions in it, and expand all aliases.
 
     A file that is not there is left to Snakemake, which needs none beside `--configfile`.
 
