@@ -112,7 +112,7 @@ def _sharpest(video: Path, parts: int, threads: int) -> Iterator[_Candidate]:
 
 
 def _length(video: Path) -> int:
-    """From the first frame to the end of the last, in units of the stream; headers may lack it or lie."""
+    """Measure the time from the first frame to the end of the last, in units of the stream; headers may be wrong."""
     with av.open(str(video)) as container:
         if not container.streams.video:
             raise UserError(f"{video}: no video in it, only {len(container.streams)} other streams")
@@ -124,7 +124,7 @@ def _length(video: Path) -> int:
 
 
 def _time(of: av.VideoFrame | av.Packet) -> int:
-    """When a frame is shown, in units of the stream; AVI files tell only when it is decoded."""
+    """Return the time at which a frame is shown, in units of the stream; AVI files have only that of its decoding."""
     time = of.dts if of.pts is None else of.pts
     return 0 if time is None else time
 
@@ -149,7 +149,7 @@ def _write(path: Path, frame: av.VideoFrame) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder has frames only; marks of file systems and of Snakemake are hidden."""
+    """Tell whether a folder has frames only; hidden files, such as those of Snakemake, may be there too."""
     return folder.is_dir() and all(
         path.name == RECEIPT or path.name.startswith(".") or (path.suffix == ".jpg" and path.name.startswith("frame_"))
         for path in folder.iterdir()

@@ -23,19 +23,19 @@ _CONVERTIBLE = frozenset({".heic", ".heif", ".avif", ".webp", ".jxl", ".gif", ".
 _MASKS = "masks"
 _DEPTHS = ("depth", "depths")
 _BESIDE = "_mask.png"
-"""Ends the name of a mask that lies beside its photo."""
+"""End of the name of a mask that lies beside its photo."""
 _DEEPEST = 100
-"""Folders of photos inside one another; Python's recursion ends at ten times as many."""
+"""Largest depth of folders of photos inside one another; Python's recursion ends at ten times as many."""
 _MODEL_PARTS = ("cameras", "images", "points3D")
 _MODEL_NAMES = tuple(f"{part}{suffix}" for part in _MODEL_PARTS for suffix in (".bin", ".txt"))
 
 
 class Role(StrEnum):
-    """What a file of a photo set is for."""
+    """Purpose of a file of a photo set."""
 
     PHOTO = "photo"
     SCALED = "scaled photo"
-    """In `images_<k>/`: its photo, k times smaller."""
+    """A photo that is scaled down k times, in `images_<k>/`."""
     MASK = "mask"
     DEPTH = "depth map"
     MODEL = "model"
@@ -49,12 +49,12 @@ class File:
     """A file of a photo set, or a folder that is not looked into."""
 
     name: str
-    """Relative to the set's folder; a folder's ends with a slash."""
+    """Path relative to the set's folder; a folder's ends with a slash."""
     role: Role
     photo: str = ""
     """The photo that a mask, depth map or scaled photo belongs to."""
     why: str = ""
-    """Why it is not read."""
+    """Reason why it is not read; empty where it is."""
 
 
 class PhotoSet:
@@ -71,12 +71,12 @@ class PhotoSet:
 
     @cached_property
     def is_video(self) -> bool:
-        """Whether it is a video, by its suffix, and no folder."""
+        """Tell whether it is a video, by its suffix, and no folder."""
         return self.data_dir.suffix.lower() in VIDEO_SUFFIXES and not self.data_dir.is_dir()
 
     @cached_property
     def has_transforms(self) -> bool:
-        """Whether the cameras come from a transforms.json; a COLMAP model beside it goes first."""
+        """Tell whether the cameras come from a transforms.json; a COLMAP model beside it goes first."""
         return (self.data_dir / transforms_file.NAME).is_file() and not (self.data_dir / "sparse").is_dir()
 
     @cached_property
@@ -297,7 +297,7 @@ class PhotoSet:
         return [self.transforms.path, *([points] if points is not None else [])]
 
     def _with_roles(self) -> Iterator[tuple[Path, Role, str]]:
-        """The files that are read, and for what; also the photo that one belongs to."""
+        """Yield the files that are read, each with its role and the photo that it belongs to."""
         for folder in self.data_dir.glob("images_*"):
             if folder.name.removeprefix("images_").isdecimal():
                 yield from ((path, Role.SCALED, name) for name, path in self._in_scaled(folder).items())
@@ -403,7 +403,7 @@ def _check_depth(folder: str, depth: int) -> None:
 
 
 def _check_utf8(name: str, data_dir: Path) -> None:
-    """Names are written into models, lists and JSON, all in UTF-8; other bytes are surrogates in Python's names."""
+    """Refuse a name that is not UTF-8, as models, lists and JSON are; Python has surrogates for its other bytes."""
     try:
         name.encode()
     except UnicodeEncodeError:

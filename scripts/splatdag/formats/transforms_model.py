@@ -19,9 +19,9 @@ from splatdag.workflow.errors import UserError, listed
 logger = logging.getLogger(__name__)
 _SUPPORTED = frozenset({"OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE"})
 _GL_TO_CV = np.diag([1.0, -1.0, -1.0, 1.0])
-"""Camera axes x right, y up, z back to x right, y down, z forward (its own inverse)."""
+"""Change of camera axes from x right, y up, z back to x right, y down, z forward (its own inverse)."""
 _RIGID = 1e-3
-"""How far from orthonormal the columns of a rotation may be; files have six digits or fewer."""
+"""Largest deviation of RᵀR from the identity, in any entry, of a rotation R; files have six digits or fewer."""
 
 
 def posed_model(file: Transforms) -> pycolmap.Reconstruction:

@@ -1,4 +1,4 @@
-"""Recordings as files: which version of Rerun wrote one, what its name says, and which are selected."""
+"""Recordings as files: Rerun's version in the header, task and epoch in the name, and the selection to upload."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from splatdag.workflow.errors import UserError
 
 HEADER_BYTES = 8
-"""As many bytes of a recording as tell its version."""
+"""Length (bytes) of a recording's beginning that holds its version."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.rrd")
 TRAINING_VIEWS = "trn_nv_generation"
-"""Task whose recordings are no evaluations."""
+"""Task whose recordings are not of evaluations."""
 _HEADER = re.compile(rb"RRF\d(...)", re.DOTALL)
 _EPOCH = re.compile(r"(.+)_epoch_(\d+)")
 
@@ -24,20 +24,20 @@ class Recording:
     """A recording that is to be shown on a page."""
 
     name: str
-    """Of its file."""
+    """Name of the file."""
     size: int
-    """Bytes."""
+    """Size of the file (bytes)."""
     version: str
-    """Of Rerun, which wrote it."""
+    """Version of Rerun that wrote it."""
 
     @property
     def task(self) -> str:
-        """`evaluation_nvs` for `evaluation_nvs_epoch_0010.rrd`; without an epoch in it the whole name."""
+        """Task in the name, `evaluation_nvs` of `evaluation_nvs_epoch_0010.rrd`; without an epoch, the whole stem."""
         return _parts(self.name)[0]
 
     @property
     def epoch(self) -> int | None:
-        """10 for `evaluation_nvs_epoch_0010.rrd`; None where the name has none."""
+        """Epoch in the name, 10 of `evaluation_nvs_epoch_0010.rrd`; None where the name has none."""
         return _parts(self.name)[1]
 
 

@@ -30,7 +30,7 @@ from splatdag.workflow.sequences import by_number
 SAMPLE = "sample:humans"
 """The bundled results tree, as `sharing.results_root`."""
 SCENES = "preprocess/scenes"
-"""Where the human trainer keeps its scenes' files."""
+"""Folder of `<scene>.json` files, as the human trainer keeps them."""
 TASK_OF = {name: task for task, name in FILES.items()}
 
 
@@ -56,7 +56,7 @@ class Humans(Area):
 
 
 class HumansPlan(Plan):
-    """The results tree of the human trainer, and what jobs are given of it."""
+    """Results tree of the human trainer, and the inputs and parameters of the jobs that record it."""
 
     def __init__(self, config: Any, context: Context) -> None:
         self._config, self._context = config, context
@@ -125,7 +125,7 @@ class HumansPlan(Plan):
         return list(HUMANS_EPOCHS[task]) if self.is_sample else epochs_in(Path(self.root, scene, exp), task)
 
     def _epochs(self, there: list[str], task: Task) -> list[str]:
-        """An epoch that was asked for is kept where it is not there: its job fails and says so, the others go on."""
+        """Select epochs; one that is named and not there is kept: its job fails and says so, the others go on."""
         if self.selection.epoch == "all":
             return there
         if self.selection.epoch == "latest":
@@ -152,18 +152,18 @@ class HumansPlan(Plan):
         return Humans.sample("humans" if self.is_sample else None)
 
     def task(self, wildcards: Any) -> str:
-        """What is recorded."""
+        """Return the task that a recording shows."""
         return TASK_OF[wildcards.recording]
 
     def digest(self, wildcards: Any) -> str:
-        """What a recording is made from."""
+        """Return the digest of a recording's inputs; of the bundled sample, a text of its code's digest and options."""
         if self.is_sample:
             return sample_digest(self._config, "humans")
         recording = Recording(wildcards.scene, wildcards.exp, TASK_OF[wildcards.recording], wildcards.epoch)
         return inputs_digest(Path(self.root), recording, Path(self.scenes_dir), self._context.cache)
 
     def record_flags(self, wildcards: Any) -> list[str]:
-        """How an epoch is recorded."""
+        """Return the options of an epoch's recording."""
         return flags(only(self._config.sharing.recordings, RecordingOptions))
 
 

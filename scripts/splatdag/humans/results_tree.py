@@ -19,13 +19,13 @@ from splatdag.workflow.sheets import NAME
 from splatdag.workflow.small_file import read_small
 
 GENERATION = "input_data/train/misc/nv_generation"
-"""What the generation of training views leaves, relative to a run."""
+"""Folder of the generation of training views, relative to a run."""
 _FOLDERS: dict[Task, tuple[str, str]] = {
     "nvs": ("evaluation", "nvs"),
     "pose": ("evaluation", "pose_smplx"),
     "trn_nv_generation": (f"{GENERATION}/pose_state", ""),
 }
-"""Where a task's epochs lie in a run, and what of each is the task's."""
+"""Folder of a task's epochs in a run, and the task's folder in each epoch."""
 _ALSO_READ: dict[Task, tuple[str, ...]] = {
     "nvs": (),
     "pose": (),
@@ -40,7 +40,7 @@ FILES: dict[Task, str] = {
     "pose": "evaluation_pose",
     "trn_nv_generation": "trn_nv_generation",
 }
-"""Recordings are `<this>_epoch_XXXX.rrd`."""
+"""Beginning of the names of a task's recordings, `<this>_epoch_XXXX.rrd`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Recording:
     exp: str
     task: Task
     epoch: str
-    """Such as `epoch_0010`."""
+    """Name of the epoch, such as `epoch_0010`."""
 
     @property
     def run(self) -> str:
@@ -72,18 +72,18 @@ class RunEpoch:
     task: Task
     epoch: str
     folder: Path
-    """What the task left of the epoch."""
+    """Folder of the task's results of the epoch."""
     source: str | None
     """Id of the camera that the run was trained from; None if nothing says which."""
 
     @property
     def name(self) -> str:
-        """Of the recording: scene, experiment, task and epoch."""
+        """Name of the recording: scene, experiment, task and epoch."""
         return "-".join([self.run.parent.name, self.run.name, self.task, self.epoch])
 
 
 def read_epoch(run: Path, task: Task, epoch: str, scenes_dir: Path) -> RunEpoch:
-    """Find what a task left of an epoch, and the source camera.
+    """Find the folder of a task's results of an epoch, and the source camera.
 
     Raises:
         UserError: there is no such folder; names the epochs that there are. Or as `source_camera`.
@@ -101,7 +101,7 @@ def read_epoch(run: Path, task: Task, epoch: str, scenes_dir: Path) -> RunEpoch:
 
 
 def epoch_name(epoch: str) -> str:
-    """`epoch_0010` for `10` as for `epoch_0010`."""
+    """Return `epoch_0010` for `10` and for `epoch_0010`."""
     return f"epoch_{int(epoch.removeprefix('epoch_')):04d}"
 
 
@@ -116,7 +116,7 @@ def runs_in(root: Path) -> list[tuple[str, str]]:
 
 
 def epochs_in(run: Path, task: Task) -> list[str]:
-    """The epochs that a run has something of, in order."""
+    """List the epochs of which a run has results of a task, in order."""
     above, below = _FOLDERS[task]
     return [
         name

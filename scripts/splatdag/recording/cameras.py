@@ -27,12 +27,12 @@ class Cameras:
     Ks: np.ndarray
     """[N, 3, 3] intrinsics in pixels."""
     world_to_camera: np.ndarray
-    """[N, 3, 4]"""
+    """[N, 3, 4] from the world to the cameras."""
     sizes: np.ndarray
     """[N, 2] width and height of the pictures in pixels."""
 
     def at(self, indices: Sequence[int]) -> Cameras:
-        """Some of them."""
+        """Return the cameras of some indices."""
         return Cameras(self.Ks[indices], self.world_to_camera[indices], self.sizes[indices])
 
     @property

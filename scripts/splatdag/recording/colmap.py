@@ -16,11 +16,11 @@ class ColmapModel:
     """A COLMAP model; lens distortion is left out."""
 
     names: list[str]
-    """Of the registered photos, sorted."""
+    """Names of the registered photos, sorted."""
     cameras: Cameras
     """[N] one for each photo."""
     points: np.ndarray
-    """[P, 3]"""
+    """[P, 3] positions in the world."""
     colors: np.ndarray
     """[P, 3] uint8; red, green, blue."""
 

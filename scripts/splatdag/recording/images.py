@@ -20,7 +20,7 @@ from splatdag.workflow.small_file import read_small
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _MAX_BYTES = 1 << 30
-"""Of a picture or mesh."""
+"""Largest size of a picture's or mesh's file (bytes)."""
 _JPEG_BEGINS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
 T = TypeVar("T")
 U = TypeVar("U")
@@ -50,13 +50,13 @@ def frames_in(folder: Path, stride: int = 1, suffixes: Iterable[str] = SUFFIXES)
 
 
 def in_threads(function: Callable[[T], U], items: Iterable[T], threads: int) -> list[U]:
-    """What a function makes of each item, in order."""
+    """Apply a function to each item in threads; returns the results in the order of the items."""
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Pixels [H, W, 3] uint8, in OpenCV's order (blue, green, red).
+    """Read pixels [H, W, 3] uint8, in OpenCV's order (blue, green, red).
 
     Raises:
         UserError: the file is missing, cut short, or no image.
@@ -65,7 +65,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_bytes(path: Path) -> bytes:
-    """What is in a file.
+    """Read the bytes of a file.
 
     Raises:
         UserError: it can't be read.

@@ -31,7 +31,7 @@ def log_splats(stream: rr.RecordingStream, entity: str, path: Path, options: Cap
 
 
 def read_splat(path: Path) -> dict[str, np.ndarray]:
-    """What a PLY file of Gaussians holds, by the names of `splats.ply`.
+    """Read the arrays of a PLY file of Gaussians, by the names of `splats.ply`.
 
     Raises:
         UserError: the file is not a PLY file of Gaussians.

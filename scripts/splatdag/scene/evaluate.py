@@ -43,9 +43,9 @@ _FAR = 10
 _EMPTY = 0.01
 """Mean opacity of a view below which nothing is to be seen."""
 _LOOKS = 16
-"""Views that are looked at for that."""
+"""Number of views whose mean opacity is compared with it."""
 _FRAME_LOOKS = 3
-"""Views by which the frame of others' Gaussians is told."""
+"""Number of views that decide the frame of other programs' Gaussians."""
 
 
 def main(
@@ -140,9 +140,9 @@ def _names(scene: Scene, options: EvaluateOptions) -> list[str]:
 
 @torch.no_grad()
 def _frame(saved: SavedSplats, scene: Scene, trained_on: Path | None, views: list[View]) -> Normalisation:
-    """The frame of Gaussians of others: of all that they may be in, the one in which they show the photos.
+    """Find the frame of other programs' Gaussians: of all candidates, the one in which renders equal the photos best.
 
-    Another one shows them from elsewhere, so that a few photos tell.
+    In a wrong frame renders are from other places than the photos, so that a few views suffice.
     """
     posed = scene if trained_on is None else Scene(_dataset(trained_on, "trained_on")[1], PhotoSet(trained_on))
     world = replace(normalisation(scene.centers, scene.points, normalize=False), center=saved.offset, scale=1.0)
@@ -188,7 +188,7 @@ def _digests(
 
 
 def _run_id(job: Job, run_dir: Path, result_dir: Path) -> RunId:
-    """Who the evaluation is: a variant of the run that is evaluated, where that has a manifest."""
+    """Return the id of the evaluation: the job's own, else a variant of the run, where that has a manifest."""
     manifest = run_dir / "manifest.json"
     try:
         run = RunId.model_validate(read_json(manifest).get("run") if manifest.is_file() and not job.run_id else None)
@@ -199,7 +199,7 @@ def _run_id(job: Job, run_dir: Path, result_dir: Path) -> RunId:
 
 
 def _filled(options: EvaluateOptions, saved: SavedSplats, trained_on: Path | None) -> EvaluateOptions:
-    """The options, with those of the training where nothing is set."""
+    """Fill options that are not set with those of the training."""
     same = {
         name: getattr(saved.options, name)
         for name in ("data_factor", "max_image_size", "lpips_net", "test_every", "antialiased", "white_bg")

@@ -93,7 +93,7 @@ def _spread(items: np.ndarray, most: int) -> np.ndarray:
 
 
 def _extent(positions_V3: np.ndarray) -> float:
-    """Median distance of the cameras from their mean; 0 where it is but rounding."""
+    """Return the median distance of the cameras from their mean; 0 where it is only rounding error."""
     extent = float(np.median(np.linalg.norm(positions_V3 - positions_V3.mean(axis=0), axis=1)))
     return extent if extent > 1e-9 * np.abs(positions_V3).max() else 0.0
 
@@ -120,9 +120,12 @@ def _focus(positions_V3: np.ndarray, forward_V3: np.ndarray, middle: int, points
 
 
 def _up(rotations_V33: np.ndarray) -> np.ndarray:
-    """Up, [3]. Cameras that look down lean towards the scene, and so does their mean up unless they stand all
-    around it; but they are held level, so what lies along their right axes is taken out of it, as far as these
-    tell. Against the view for cameras that look down and are turned all ways."""
+    """Return the up direction, [3]: the cameras' mean up without its part along their right axes.
+
+    Cameras that look down lean towards the scene, and so does their mean up unless they stand all around it; but
+    cameras are held level, so that up has no part along their right axes. For cameras that look down and are turned
+    all ways, whose mean up vanishes, up is opposite to their mean view direction.
+    """
     right_V3, down_V3, forward_V3 = rotations_V33.transpose(1, 0, 2)
     for up in (-down_V3.mean(axis=0), -forward_V3.mean(axis=0), -down_V3[0]):
         if np.linalg.norm(up) > 0.1:
@@ -192,7 +195,7 @@ def _even(closed_S3: np.ndarray, count: int) -> np.ndarray:
 
 
 def _motion(shift: np.ndarray, angle: np.ndarray, depth: float) -> np.ndarray:
-    """How far the picture moves, about, in radians: by turning, and by going sideways at the scene's distance."""
+    """Return the approximate motion of the picture (radians), from rotation and from shift at the scene's distance."""
     return np.hypot(shift / depth, angle)
 
 

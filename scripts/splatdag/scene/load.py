@@ -65,7 +65,7 @@ class Scene:
 
     @property
     def names(self) -> list[str]:
-        """Of the photos that have a camera, sorted."""
+        """Names of the photos that have a camera, sorted."""
         return list(self._images)
 
     @cached_property
@@ -132,7 +132,7 @@ class Scene:
         return (self._scaled or {}).get(image.name, self.photos.folder / image.name)
 
     def _room_for(self, image: pycolmap.Image) -> int:
-        """Bytes that a photo takes at most."""
+        """Return the largest size that a photo may take in the buffer (bytes)."""
         header = read_header(self._path_of(image))
         distorted = any(distortion(self._model.cameras[image.camera_id]))
         most = _most_pixels(header, distorted, self._factor, self.max_image_size)
@@ -158,9 +158,9 @@ class LoadedPhotos:
     """Photos of a scene as views."""
 
     views: list[View]
-    """In the order that was asked for."""
+    """Views in the order of the names given to `Scene.load`."""
     kept: str
-    """How many photos, how large, and where they are kept, for people."""
+    """Number, size and place of the photos, for people."""
 
 
 def photo_without_camera(photos: PhotoSet, name: str, data_factor: int = 1) -> View:
@@ -239,7 +239,7 @@ def _as_camera_saw(pixels: Pixels, camera: pycolmap.Camera, path: Path) -> Pixel
 
 
 def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether one size is a scaled version of the other, to the rounding of the smaller one's sides."""
+    """Tell whether one size is a scaled version of the other, to the rounding of the smaller one's sides."""
     small, large = sorted((size, other))
     scales = [s / b for s, b in zip(small, large, strict=True)]
     return any(all(abs(s - b * scale) <= 1 for s, b in zip(small, large, strict=True)) for scale in scales)

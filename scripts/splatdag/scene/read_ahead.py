@@ -1,4 +1,4 @@
-"""Photos that are not where they are needed are fetched before their step comes."""
+"""Prefetching: copies of photos to the device before their step comes."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class ReadAhead:
             return there, self._stream.record_event()
 
     def _sent(self, plane: Tensor) -> Tensor:
-        """A copy on the device, on its way. Pinned memory is torch's own, which waits with its reuse for the copy."""
+        """Start a copy to the device. Pinned memory is torch's own, which is not reused before the copy has ended."""
         return plane.pin_memory().to(self._device, non_blocking=True)
 
     def _arrived(self, view: View, event: torch.cuda.Event | None) -> View:
-        """The view, safe to use: the training's stream waits for the copies and owns their memory from now on."""
+        """Return the view, safe to use: the training's stream waits for the copies and owns their memory after that."""
         if event is None:
             return view
         stream = torch.cuda.current_stream(self._device)

@@ -25,7 +25,7 @@ _OWN = (
     "renders/val_step*_*.png",
     "videos/traj_*.mp4",
 )
-"""What an older run leaves; nothing else that lies in these folders is touched."""
+"""Patterns of the files of an older run to remove; nothing else that lies in these folders is touched."""
 
 
 @dataclass
@@ -34,13 +34,13 @@ class RunFiles:
 
     folder: Path
     options: SplatOptions
-    """`steps_scaler` applied."""
+    """Options with `steps_scaler` applied."""
     frame: Normalisation
     inputs: dict[str, str]
-    """More for cfg.yml: data_dir and result_dir."""
+    """Further values of cfg.yml: data_dir and result_dir."""
 
     def begin(self, anew: bool = True) -> None:
-        """Write cfg.yml; `anew`, first remove what an older run left, whose manifest holds no longer."""
+        """Write cfg.yml; with `anew`, first remove the manifest and files of an older run."""
         if anew:
             (self.folder / "manifest.json").unlink(missing_ok=True)
             for path in [path for pattern in _OWN for path in self.folder.glob(pattern)]:
