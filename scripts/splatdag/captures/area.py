@@ -121,7 +121,7 @@ class Captures(Area):
     }
 
     def plan(self, config: Any, context: Context) -> CapturesPlan:
-        """Read the sheet and check what its rows name."""
+        """Read the sheet and check the files and options of its rows."""
         return CapturesPlan(config, context)
 
 
@@ -289,7 +289,7 @@ class CapturesPlan(Plan):
         return self.ckpts[wildcards.ckpt]
 
     def ckpt_kind(self, wildcards: Any) -> str:
-        """Kind of a file of splats: a checkpoint (`ckpt`) or a PLY file (`ply`)."""
+        """Return the kind of a file of splats: a checkpoint (`ckpt`) or a PLY file (`ply`)."""
         return self._ckpt(wildcards).kind
 
     def ckpt_file(self, wildcards: Any) -> Any:
@@ -304,7 +304,7 @@ class CapturesPlan(Plan):
         return Own(of_ckpt.file)
 
     def ckpt_digest(self, wildcards: Any) -> str:
-        """Digest of a file of splats and of what is read with it: a checkpoint's other ranks and settings.
+        """Return the digest of a file of splats and of files read with it: a checkpoint's other ranks and settings.
 
         Raises:
             UserError: the file of a rank is missing.
@@ -319,7 +319,7 @@ class CapturesPlan(Plan):
         )
 
     def ckpt_trained_on(self, wildcards: Any) -> Any:
-        """The dataset that a file of splats was trained on; none where that is the one to evaluate on.
+        """Return the dataset that a file of splats was trained on; none where that is the one to evaluate on.
 
         Raises:
             UserError: it has no cameras.
@@ -338,7 +338,7 @@ class CapturesPlan(Plan):
         return digest_of_folder(model) if model else ""
 
     def ckpt_data(self, wildcards: Any) -> Any:
-        """The dataset that a file of splats is evaluated on.
+        """Return the dataset that a file of splats is evaluated on.
 
         Raises:
             UserError: there is none.
@@ -353,16 +353,16 @@ class CapturesPlan(Plan):
         return PhotoSet(Path(of_ckpt.data_dir)).digest(self._context.cache, of_ckpt.evaluate.data_factor or 1)
 
     def ckpt_flags(self, wildcards: Any) -> list[str]:
-        """Options of the evaluation of a file of splats."""
+        """Return the flags of the evaluation of a file of splats."""
         of_ckpt = self._ckpt(wildcards)
         trained_on = [f"--trained-on={of_ckpt.trained_on}"] if of_ckpt.trained_on else []
         return [*trained_on, *flags(of_ckpt.evaluate)]
 
     def ckpt_link(self, wildcards: Any) -> str:
-        """Folder in which the evaluation of a file of splats appears too.
+        """Return the path of the link to the evaluation of a file of splats.
 
         Raises:
-            UserError: nowhere, or something is in the way.
+            UserError: `out_dir` is not set, or something else is there.
         """
         where, out_dir = f"config.captures.ckpts.{wildcards.ckpt}.out_dir", self._ckpt(wildcards).out_dir
         if out_dir is None:
@@ -372,7 +372,7 @@ class CapturesPlan(Plan):
         return out_dir
 
     def row(self, wildcards: Any) -> Capture:
-        """The row of a job's capture.
+        """Return the row of a job's capture.
 
         Raises:
             UserError: the sheet has none.
@@ -383,14 +383,14 @@ class CapturesPlan(Plan):
         return self.rows[name]
 
     def data(self, wildcards: Any) -> Any:
-        """The photos of a capture: the user's folder, or the receipt of those that a rule makes."""
+        """Return the photos of a capture: the user's folder, or the receipt of those that a rule makes."""
         capture = self.row(wildcards)
         if capture.sample:
             return sample_receipt(capture.sample)
         return f"<results>/captures/{capture.name}/images/frames.json" if capture.is_video else Own(capture.data_dir)
 
     def sample(self, wildcards: Any) -> str:
-        """Bundled sample that a capture is made from, as manifests name it; empty for own photos."""
+        """Return the bundled sample that a capture is made from, as manifests name it; empty for own photos."""
         return Captures.sample(self.row(wildcards).sample)
 
     def photos_digest(self, wildcards: Any) -> str:
@@ -418,7 +418,7 @@ class CapturesPlan(Plan):
         return digest_of_files([listed]) if listed and listed.is_file() else ""
 
     def video(self, wildcards: Any) -> Any:
-        """The video that a capture's photos are taken from."""
+        """Return the video that a capture's photos are taken from."""
         return Own(self.row(wildcards).data_dir)
 
     def video_digest(self, wildcards: Any) -> str:
@@ -426,7 +426,7 @@ class CapturesPlan(Plan):
         return self.row(wildcards).photos.digest(self._context.cache)
 
     def eval_data(self, wildcards: Any) -> Any:
-        """The dataset of an external evaluation.
+        """Return the dataset of an external evaluation.
 
         Raises:
             UserError: the row names no such dataset.
@@ -444,15 +444,15 @@ class CapturesPlan(Plan):
         return capture.eval_photos.digest(self._context.cache, capture.stages.train.data_factor)
 
     def frames_flags(self, wildcards: Any) -> list[str]:
-        """Options of the stage that takes photos from a video."""
+        """Return the flags of the stage that takes photos from a video."""
         return self.row(wildcards).stages.frames_flags
 
     def pose_flags(self, wildcards: Any) -> list[str]:
-        """Options of the stage that finds the cameras."""
+        """Return the flags of the stage that estimates the camera poses."""
         return self.row(wildcards).stages.pose_flags
 
     def train_flags(self, wildcards: Any) -> list[str]:
-        """Options of the training of a variant.
+        """Return the flags of the training of a variant.
 
         Raises:
             UserError: `filtered` of a row without a match string.
@@ -467,11 +467,11 @@ class CapturesPlan(Plan):
         return self.row(wildcards).stages.train.image_cache
 
     def train_times(self, wildcards: Any) -> int:
-        """Factor on the time of a training: each of a pair has twice that of a single run."""
+        """Return the factor on the time of a training: each of a pair has twice that of a single run."""
         return 1 if wildcards.variant == "single" else 2
 
     def eval_flags(self, wildcards: Any) -> list[str]:
-        """Options of an external evaluation."""
+        """Return the flags of an external evaluation."""
         word = self.row(wildcards).stages.train.eval_match_string
         return [f"--eval-match-string={word}"] if word else []
 
@@ -487,7 +487,7 @@ class CapturesPlan(Plan):
         return str(link_of(capture.result_dir, wildcards.variant))
 
     def record_flags(self, wildcards: Any) -> list[str]:
-        """Return the options of a run's recording."""
+        """Return the flags of a run's recording."""
         return flags(self._config.sharing.recordings)
 
 

@@ -62,7 +62,7 @@ def main(video: Path, out: Path, options: FrameOptions, job: Job) -> None:
 
 
 def _take(video: Path, folder: Path, options: FrameOptions, threads: int) -> tuple[list[dict[str, Any]], int]:
-    """Write the sharpest frame of each part; returns what they are, and how many were dropped as unchanged."""
+    """Write the sharpest frame of each part; returns facts about them, and the number dropped as unchanged."""
     taken: list[dict[str, Any]] = []
     still = 0
     before: np.ndarray | None = None
@@ -78,7 +78,7 @@ def _take(video: Path, folder: Path, options: FrameOptions, threads: int) -> tup
 
 
 def _sharpest(video: Path, parts: int, threads: int) -> Iterator[_Candidate]:
-    """The sharpest frame of each part of the timeline, in order; one decoded frame is held at a time.
+    """Yield the sharpest frame of each part of the timeline, in order; one decoded frame is held at a time.
 
     Sharpness is the variance of the Laplacian (Pech-Pacheco et al. 2000, eq. 6, on a reduced grey image).
 

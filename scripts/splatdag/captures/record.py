@@ -137,7 +137,7 @@ def record_capture(
 
 
 def _swapped(path: Path, options: CaptureRecordingOptions) -> tuple[tuple[int, int], bytes]:
-    """Width and height of a prediction, and prediction | ground truth; the render has them the other way round."""
+    """Return width and height of a prediction, and prediction | ground truth, made of a render's opposite order."""
     pixels = read_image(path)
     height, middle = pixels.shape[0], pixels.shape[1] // 2
     return (middle, height), jpeg(np.hstack([pixels[:, middle:], pixels[:, :middle]]), options)

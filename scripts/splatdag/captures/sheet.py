@@ -47,8 +47,8 @@ class Stages:
         return flags(self.pose)
 
     def train_flags(self, variant: str, external: bool) -> list[str]:
-        """Options of the stage `train` for a variant, as flags; see `train_options`. Without image_cache, which is
-        a resource of the rule."""
+        """Return the options of the stage `train` for a variant, as flags; see `train_options`. `image_cache` is left
+        out, as it is a resource of the rule."""
         key = (variant, external)
         if key not in self._train_flags:
             chosen = train_options(self.train, variant, external)
@@ -57,7 +57,7 @@ class Stages:
 
 
 def train_options(options: TrainOptions, variant: str, external: bool) -> TrainOptions:
-    """The options of a variant: `single` is as given, `combined` trains on all photos, `filtered` on those that match.
+    """Return a variant's options: `single` as given; `combined` trains on all photos, `filtered` on those that match.
 
     So that the two can be compared, both are evaluated on the same photos: those held out with the word of
     eval_match_string, or else of match_string; with an external evaluation, all that are held out.
@@ -128,7 +128,7 @@ class Capture:
 
 
 def read_captures(sheet: Path, shared: Stages, results: Path, files: bool = True) -> dict[str, Capture]:
-    """Read and check the captures sheet; what its rows name must be there.
+    """Read and check the captures sheet; the files that its rows name must be there.
 
     Args:
         sheet: tab-separated file with columns `capture`, `data_dir` and, as wanted, `preset`, `match_string`,

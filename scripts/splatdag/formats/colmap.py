@@ -76,7 +76,7 @@ def check_camera(camera: pycolmap.Camera, where: str) -> None:
 
 
 def distortion(camera: pycolmap.Camera) -> tuple[float, ...]:
-    """OpenCV's coefficients (k1, k2, p1, p2, …) of a supported camera; all are zero of a pinhole camera."""
+    """Return OpenCV's coefficients (k1, k2, p1, p2, …) of a supported camera; all are zero of a pinhole camera."""
     return _DISTORTION[camera.model.name](camera.params)
 
 

@@ -132,7 +132,7 @@ class PhotoSet:
 
     @cached_property
     def masks(self) -> dict[str, Path]:
-        """The masks of those photos that have one; what can't be used as one is refused, not passed over.
+        """Masks of those photos that have one; a file that can't be used as one is refused, not passed over.
 
         A mask is what a frame of transforms.json names, else `masks/<photo>.png` (its suffix replaced, or kept before
         `.png` as COLMAP has it), else `<photo without suffix>_mask.png` beside the photo.
@@ -181,7 +181,7 @@ class PhotoSet:
         return found
 
     def scaled(self, data_factor: int) -> dict[str, Path] | None:
-        """Photos that are scaled down already, in `images_<data_factor>/`, by the names of the large ones.
+        """Find photos that are scaled down already, in `images_<data_factor>/`, by the names of the large ones.
 
         Args:
             data_factor: by how much photos are to be scaled down.
@@ -271,13 +271,13 @@ class PhotoSet:
         return (_MASKS, *_DEPTHS) if self.folder == self.data_dir else ()
 
     def _in_scaled(self, folder: Path) -> dict[str, Path]:
-        """Photos in `images_<k>/` by the names of the large ones."""
+        """Find photos in `images_<k>/` by the names of the large ones."""
         by_stem = {_stem(name): folder / name for name in _photos(str(folder), set())}
         stems = ((name, _stem(name.removeprefix("images/"))) for name in self.names)
         return {name: by_stem[stem] for name, stem in stems if stem in by_stem}
 
     def _counted(self, data_factor: int, only: frozenset[str]) -> Iterator[tuple[str, str | Path]]:
-        """All files that results depend on, by names that do not depend on where the set lies."""
+        """Yield all files that results depend on, by names that do not depend on the set's place."""
         if self.is_video:
             yield "video", self.data_dir
             return
@@ -344,7 +344,7 @@ def check_place(path: Path, where: str) -> None:
 
 
 def _photos(folder: str, beside: set[str], not_in: tuple[str, ...] = (), prefix: str = "") -> Iterator[str]:
-    """Names of photos in a folder and its sub-folders but those named in `not_in`; adds masks to `beside`."""
+    """List photos in a folder and its sub-folders but those named in `not_in`; adds masks to `beside`."""
     _check_depth(folder, prefix.count("/"))
     photos: list[str] = []
     perhaps_masks: list[str] = []
@@ -366,7 +366,7 @@ def _photos(folder: str, beside: set[str], not_in: tuple[str, ...] = (), prefix:
 
 
 def _names(folder: Path, wanted: Callable[[str], bool]) -> set[str]:
-    """Names of the wanted files in a folder and its sub-folders, relative to it; hidden folders are left out.
+    """List the wanted files in a folder and its sub-folders, relative to it; hidden folders are left out.
 
     Raises:
         UserError: one of the folders can't be read; without its masks a training would see what is to be left out.
@@ -375,7 +375,7 @@ def _names(folder: Path, wanted: Callable[[str], bool]) -> set[str]:
 
 
 def _all_files(folder: Path) -> Iterator[tuple[str, str]]:
-    """Names and paths of all files in a folder and its sub-folders.
+    """List names and paths of all files in a folder and its sub-folders.
 
     Folders that are hidden or linked are not looked into; their names end with a slash.
 

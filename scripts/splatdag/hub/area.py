@@ -103,7 +103,7 @@ class SharingPlan(Plan):
 
     @cached_property
     def recorded(self) -> list[PlannedRun]:
-        """The selected runs that are recorded: those that are there, and those that are asked for beside them."""
+        """Selected runs to record: those that are there, and those that the same command makes."""
         return [run for run in self.selected if self._is_there(run) or run.made or self._is_asked(run)]
 
     def _is_there(self, run: PlannedRun) -> bool:
@@ -116,7 +116,7 @@ class SharingPlan(Plan):
 
     @cached_property
     def _asked_files(self) -> frozenset[str]:
-        """Files that the command asks for beside recordings and uploads."""
+        """Files that the same command makes, those of recordings and uploads left out."""
         asked, files = self._context.targets(), set[str]()
         for name, plan in self._context.plans().items():
             if name == Sharing.name:
@@ -129,7 +129,7 @@ class SharingPlan(Plan):
         return frozenset((*files, *asked))
 
     def _not_made(self) -> list[str]:
-        """A line on the selected runs that are neither there nor asked for."""
+        """Return a line on the selected runs that are neither there nor requested."""
         missing = [run for run in self.selected if run.recordings and run not in self._recorded_set]
         rest = [run.row or f"{run.scene}/{run.variant}" for run in missing]
         if not rest:
@@ -145,7 +145,7 @@ class SharingPlan(Plan):
         return frozenset(self.recorded)
 
     def recording_files(self) -> list[str]:
-        """Recordings that are made."""
+        """Return the recordings that are made."""
         return [recording.file for run in self.recorded for recording in run.recordings]
 
     @cached_property
@@ -209,12 +209,12 @@ class SharingPlan(Plan):
         return uploads(self.selected, self.made, self.sharing.resolved_upload(), self.sharing.epoch)
 
     def receipts(self) -> list[str]:
-        """A receipt for every scene, and its page where no repository is set."""
+        """Return a receipt for every scene, and its page where no repository is set."""
         files = [f"{self._context.results}/{file}" for file in published(self.sharing.upload.repo_id).values()]
         return [file.format(exp=scene.exp, scene=scene.name) for scene in self.uploads[0] for file in files]
 
     def _made_for_upload(self) -> list[str]:
-        """Recordings that are made for the uploads."""
+        """Return the recordings that are made for the uploads."""
         return [str(path) for upload in self.uploads[0].values() for path in upload.recordings if upload.is_made(path)]
 
     # what rules ask for, job by job
@@ -223,7 +223,7 @@ class SharingPlan(Plan):
         return upload_of(Scene(wildcards.exp, wildcards.scene), self.uploads[0])
 
     def scene_recordings(self, wildcards: Any) -> list[str]:
-        """Recordings of a scene."""
+        """Return the recordings of a scene."""
         return [str(path) for path in self._upload(wildcards).recordings]
 
     def scene_made(self, wildcards: Any) -> list[str]:
@@ -237,11 +237,11 @@ class SharingPlan(Plan):
         return given_digest([path for path in upload.recordings if not upload.is_made(path)], self._context.cache)
 
     def sample(self, wildcards: Any) -> str:
-        """Bundled sample that a scene is made from, as manifests name it; empty for one's own data."""
+        """Return the bundled sample that a scene is made from, as manifests name it; empty for one's own data."""
         return self._upload(wildcards).sample
 
     def scene_run(self, wildcards: Any) -> str:
-        """Folder of a scene's run."""
+        """Return the folder of a scene's run."""
         return str(self._upload(wildcards).run)
 
     def hub_folder(self, wildcards: Any) -> str:

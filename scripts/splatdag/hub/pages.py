@@ -84,7 +84,7 @@ def scene_page(
     weights: Iterable[Weights] = (),
     sample: str = "",
 ) -> str:
-    """The page of a scene in Markdown.
+    """Write the page of a scene in Markdown.
 
     Args:
         scene: its experiment and name.
@@ -119,7 +119,7 @@ def scene_page(
 
 
 def licensed_card(card: str, weights: Iterable[Weights]) -> str:
-    """Return the card of the repository with the licence that weights demand which bar commercial use.
+    """Return the card of the repository, its licence and text adapted to weights that bar commercial use.
 
     Its licence becomes `other` with a name that says so, unless it says so already or has a name of the user's; and
     the weights are named in the text. A card that does all that stays as it is.
@@ -146,7 +146,7 @@ def licensed_card(card: str, weights: Iterable[Weights]) -> str:
 
 
 def card_with_sample(card: str, scene: Scene, sample: str) -> str:
-    """The card of the repository, whose first lines name the scenes that were made from bundled samples."""
+    """Return the card of the repository, its first lines on the scenes made from bundled samples, this one included."""
     front = _FRONT.match(card)
     metadata, text = (front[0], card[front.end() :]) if front else ("", card)
     line = f"> `{scene}`: {sample_line(sample)}\n"
@@ -206,7 +206,7 @@ def _weights(weights: list[Weights]) -> str:
 
 
 def readable_size(size: int) -> str:
-    """`3.6 MB` for a number of bytes (10⁶)."""
+    """Format a number of bytes in units of 10⁶: `3.6 MB`."""
     for unit, length in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= length:
             return f"{size / length:.1f} {unit}"

@@ -48,7 +48,7 @@ def _parts(name: str) -> tuple[str, int | None]:
 
 
 def rerun_version(head: bytes) -> str | None:
-    """The version of Rerun that wrote a recording, such as `0.41.0`, from its first 8 bytes; None if it is none."""
+    """Read the version of Rerun that wrote a recording, such as `0.41.0`, in its first 8 bytes; None if it is none."""
     match = _HEADER.match(head)
     return ".".join(map(str, match[1])) if match else None
 
@@ -73,7 +73,7 @@ def read_recording(path: Path) -> Recording:
 
 
 def resolved(selection: str, rrd_glob: str | None, tasks: Iterable[str], epoch: str) -> tuple[str, str | None]:
-    """Selection and glob that `auto` stands for: evaluations if there are tasks of them, training views as asked for.
+    """Return selection and glob for `auto`: evaluations if `tasks` has some, training views if it has those.
 
     Args:
         selection: as in `UploadOptions`.
@@ -92,7 +92,7 @@ def resolved(selection: str, rrd_glob: str | None, tasks: Iterable[str], epoch: 
 
 
 def selected(names: Iterable[str], selection: str, rrd_glob: str | None, epoch: str = "all") -> list[str]:
-    """Names of the recordings that are to be uploaded, sorted.
+    """Select the names of the recordings to upload, sorted.
 
     Recordings without an epoch in their names, such as those of captures, count as evaluations, as latest, and as of
     every epoch.

@@ -99,7 +99,7 @@ def check_token(options: UploadOptions, jobs: Iterable[str]) -> None:
 
 
 def upload_of(scene: Scene, found: Mapping[Scene, Upload]) -> Upload:
-    """The upload of a scene that was asked for by name.
+    """Return the upload of a scene that was requested by name.
 
     Raises:
         UserError: the scene has nothing to publish.

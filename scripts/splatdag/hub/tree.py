@@ -26,13 +26,13 @@ class Content:
     """SHA-256 in hexadecimal digits."""
 
     def git_oid(self) -> str:
-        """The SHA-1 by which git names the content; reads the whole file."""
+        """Compute the SHA-1 by which git names the content; reads the whole file."""
         data = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
         return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def text_content(text: str) -> Content:
-    """A page's text as content."""
+    """Encode a page's text as content."""
     data = text.encode()
     return Content(data, len(data), hashlib.sha256(data).hexdigest())
 

@@ -1,4 +1,4 @@
-"""The results tree of the human trainer: what can be recorded of it, from folder names alone."""
+"""Results tree of the human trainer: the recordings that can be made of it, found from folder names alone."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def epoch_name(epoch: str) -> str:
 
 
 def runs_in(root: Path) -> list[tuple[str, str]]:
-    """Scene and experiment of every run of a results tree; other folders are passed over."""
+    """List scene and experiment of every run of a results tree; other folders are passed over."""
     return [
         (scene, exp)
         for scene in _folders(root)
@@ -126,7 +126,7 @@ def epochs_in(run: Path, task: Task) -> list[str]:
 
 
 def _folders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted; none if it is not there. Names that no wildcard takes are left out."""
+    """List names of folders in a folder, sorted; none if it is not there. Names that no wildcard takes are left out."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if re.fullmatch(NAME, entry.name) and entry.is_dir())
@@ -135,7 +135,7 @@ def _folders(folder: Path) -> list[str]:
 
 
 def inputs_digest(root: Path, recording: Recording, scenes_dir: Path, cache: Path) -> str:
-    """Digest of the contents of what a recording is made from, and of what says which camera is the source.
+    """Return the digest of the contents of a recording's inputs, and of the file that names the source camera.
 
     Args:
         root: the results tree.
@@ -157,7 +157,7 @@ def inputs_digest(root: Path, recording: Recording, scenes_dir: Path, cache: Pat
 
 @functools.cache
 def _digest_below(folder: Path, cache: Path) -> str:
-    """Digest of all files below a folder; looked at once in a process."""
+    """Return the digest of all files below a folder, which are read once in a process."""
     try:
         files = list(_files_below(folder, ""))
     except RecursionError:
@@ -166,7 +166,7 @@ def _digest_below(folder: Path, cache: Path) -> str:
 
 
 def _files_below(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
-    """Names and paths of all files below a folder; links to nothing are passed over."""
+    """Yield names and paths of all files below a folder; links to nothing are passed over."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -187,7 +187,7 @@ def _read(path: Path) -> str:
 
 
 def source_camera(run: Path, scene: str, scenes_dir: Path | None) -> str | None:
-    """The camera that a run was trained from: `cam_id` of its scene's file, else what its manifest says.
+    """Read the camera that a run was trained from: `cam_id` of its scene's file, else the one in its manifest.
 
     Raises:
         UserError: the scene's file has no `cam_id`, or one of the two is not JSON.

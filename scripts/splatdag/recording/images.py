@@ -27,7 +27,7 @@ U = TypeVar("U")
 
 
 def frames_in(folder: Path, stride: int = 1, suffixes: Iterable[str] = SUFFIXES) -> dict[int, Path]:
-    """Files of a folder by frame number, in order: `000001.jpg` is frame 1; none if there is no such folder.
+    """List files of a folder by frame number, in order: `000001.jpg` is frame 1; none if there is no such folder.
 
     Args:
         folder: where to look.
@@ -89,7 +89,7 @@ def _decoded(data: bytes, path: Path) -> np.ndarray:
 
 
 def jpeg(pixels: np.ndarray, options: RecordingOptions) -> bytes:
-    """JPEG of pixels [H, W, 3] (blue, green, red), scaled down as the options say."""
+    """Encode pixels [H, W, 3] (blue, green, red) as JPEG, scaled down as the options say."""
     if options.downscale > 1:
         height, width = (max(1, side // options.downscale) for side in pixels.shape[:2])
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
@@ -99,7 +99,7 @@ def jpeg(pixels: np.ndarray, options: RecordingOptions) -> bytes:
 
 
 def recorded(path: Path, options: RecordingOptions) -> bytes:
-    """A picture as it goes into a recording: the bytes of a JPEG file itself, unless it is scaled down.
+    """Read a picture for a recording: the bytes of a JPEG file itself, unless it is scaled down.
 
     Raises:
         UserError: as `read_image`.
@@ -110,7 +110,7 @@ def recorded(path: Path, options: RecordingOptions) -> bytes:
 
 
 def side_by_side(paths: Iterable[Path], options: RecordingOptions) -> bytes:
-    """Pictures of one size, from left to right.
+    """Join pictures of one size, from left to right.
 
     Raises:
         UserError: as `read_image`, or their sizes differ.

@@ -21,7 +21,7 @@ from splatdag.workflow.publish import write_bytes
 FPS = 20.0
 """Frames a second at which recordings are played."""
 _ABOUT = "about"
-"""Entity of the line on a bundled sample."""
+"""Entity of the line that names a bundled sample."""
 
 
 @dataclass(frozen=True)

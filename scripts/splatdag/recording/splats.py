@@ -42,7 +42,7 @@ def read_splat(path: Path) -> dict[str, np.ndarray]:
 
 
 def gaussians_of(splat: dict[str, np.ndarray], options: CaptureRecordingOptions) -> rr.GaussianSplats3D | rr.Points3D:
-    """Gaussians as they are recorded: with their spherical harmonics, or as points of their colours."""
+    """Convert Gaussians for a recording: with their spherical harmonics, or as points of their colours."""
     opacity = 1 / (1 + np.exp(-splat["opacities"].astype(np.float64)))
     colors = np.clip(0.5 + SH_C0 * splat["sh0"][:, 0], 0, 1)
     rgba = np.rint(255 * np.concatenate([colors, opacity[:, None]], axis=1)).astype(np.uint8)

@@ -105,7 +105,7 @@ def main(
 
 
 def _splat_file(run: Path | None, ckpt: Path | None, ply: Path | None) -> Path:
-    """The file to evaluate."""
+    """Return the file to evaluate."""
     given = [path for path in (run, ckpt, ply) if path is not None]
     if len(given) != 1:
         raise UserError("give one of --run, a run's folder, --ckpt, a checkpoint, and --ply, a file of Gaussians")
@@ -116,7 +116,7 @@ def _splat_file(run: Path | None, ckpt: Path | None, ply: Path | None) -> Path:
 
 
 def _dataset(folder: Path, where: str) -> tuple[PhotoSet, Path]:
-    """Photos and COLMAP model of a dataset."""
+    """Find photos and COLMAP model of a dataset."""
     photos = PhotoSet(folder)
     photos.check(where)
     if photos.model is None:
@@ -125,7 +125,7 @@ def _dataset(folder: Path, where: str) -> tuple[PhotoSet, Path]:
 
 
 def _names(scene: Scene, options: EvaluateOptions) -> list[str]:
-    """The photos to evaluate on."""
+    """Return the names of the photos to evaluate on."""
     _, held_out = split_photos(
         scene.names,
         split=options.split or "all",
@@ -157,7 +157,7 @@ def _frame(saved: SavedSplats, scene: Scene, trained_on: Path | None, views: lis
 
 
 def _psnr(model: SplatModel, views: list[View], frame: Normalisation) -> float:
-    """Mean PSNR (dB) of views."""
+    """Compute the mean PSNR (dB) of views."""
     pairs = (pair_of(predict(model, view, frame), view, model) for view in views)
     return float(np.mean([min(psnr(pair.prediction, pair.truth, pair.mask), 100.0) for pair in pairs]))
 
@@ -171,7 +171,7 @@ def input_digests(
     ply: Path | None = None,
     trained_on: Path | None = None,
 ) -> dict[str, str]:
-    """Digests of the photos, of the files of Gaussians, and of the cameras and points that their frame comes from."""
+    """Return digests of the photos, of the files of Gaussians, and of the cameras and points that give their frame."""
     path = _splat_file(run, ckpt, ply)
     return _digests(PhotoSet(data_dir), [path] if ply is not None else of_all_ranks(path), trained_on, options, cache)
 
@@ -212,7 +212,7 @@ def _filled(options: EvaluateOptions, saved: SavedSplats, trained_on: Path | Non
 
 @torch.no_grad()
 def frame_warnings(model: SplatModel, views: list[View], frame: Normalisation) -> list[str]:
-    """Signs that the views' cameras are in another world frame than the run's, a line each.
+    """Return warnings, a line each, that the views' cameras seem to be in another world frame than the run's.
 
     Args:
         model: Gaussians in the frame of training.

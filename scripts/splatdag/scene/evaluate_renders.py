@@ -87,7 +87,7 @@ def main(
 def input_digests(
     renders: Path, options: RendersOptions, cache: Path, photos: Path | None = None, model: Path | None = None
 ) -> dict[str, str]:
-    """Digests of the pictures, of the photos, and of a model that is not the photos' own."""
+    """Return digests of the pictures, of the photos, and of a model that is not the photos' own."""
     digests = {"renders": PhotoSet(renders).digest(cache)}
     if photos is not None:
         digests["photos"] = PhotoSet(photos).digest(cache, options.data_factor)
@@ -206,7 +206,7 @@ class _Renders:
         self.others = [name for name in truths.names if name not in counts]
 
     def pairs(self, pictures: list[_Picture]) -> Iterator[Pair]:
-        """Pictures beside their photos; one that does not fit its photo is left out.
+        """Yield pictures beside their photos; one that does not fit its photo is left out.
 
         Raises:
             UserError: a picture can't be read, is too small, or its photo's mask leaves too little.
@@ -242,7 +242,7 @@ class _Renders:
         return image[:, : width // 2], image[:, width // 2 :]
 
     def mean_color(self) -> Tensor:
-        """Mean colour of the photos that are not rendered, or of all; without photos, of the ground truth."""
+        """Return the mean colour of photos that are not rendered, or of all; without photos, of the ground truth."""
         if self.truths is None:
             means = [pair.truth.flatten(0, 1).mean(dim=0) for pair in self.pairs(self.pictures)]
         else:

@@ -139,13 +139,13 @@ def evaluate(
 
 
 def pair_of(image: Tensor, view: View, model: SplatModel) -> Pair:
-    """A rendered view beside its photo, on the device of the image."""
+    """Return a rendered view beside its photo, on the device of the image."""
     there = view.to(image.device)
     return Pair(view.name, image, there.target(model.options.white_bg), there.mask_HW)
 
 
 def mean_color(views: list[View], white: bool = False, device: torch.device = _CPU) -> Tensor:
-    """Mean colour [3] of what counts in views, in [0, 1], worked out on a device.
+    """Compute the mean colour [3] of the pixels that count in views, in [0, 1], on a device.
 
     Raises:
         UserError: nothing counts.

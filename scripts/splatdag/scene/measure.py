@@ -61,7 +61,7 @@ def measure(pairs: Iterable[Pair], mean_color: Tensor, lpips: Distance | None = 
 
 
 def _scores(image: Tensor, target: Tensor, mask: Tensor | None, lpips: Distance | None) -> dict[str, Any]:
-    """PSNR (100 dB stands for an image that is equal, since JSON has no infinity), SSIM, and LPIPS where it can be."""
+    """Measure PSNR (100 dB where images are equal, since JSON has no infinity), SSIM, and LPIPS where it can be."""
     scores: dict[str, float | None] = {
         "psnr": round(min(float(psnr(image, target, mask)), 100.0), 4),
         "ssim": round(float(ssim(image, target, mask)), 5),

@@ -35,7 +35,7 @@ class SplatOptions(TrainingOptions):
     }
 
     preset: Literal["auto", "default", "mcmc", "tuned", "fast", "fast_fine", "fast_mcmc", "small"] = "auto"
-    """Set of defaults of the other options; auto: `small` on a CPU, `fast` on a GPU, as log and manifest then say."""
+    """Preset of the other options' defaults; auto: `small` on a CPU, `fast` on a GPU, as log and manifest then say."""
     max_steps: int = Field(30_000, gt=0)
     """Optimisation steps."""
     steps_scaler: float = Field(1.0, gt=0)
@@ -90,7 +90,7 @@ class SplatOptions(TrainingOptions):
     antialiased: bool = False
     """Opacity is lowered where the screen-space blur enlarges a Gaussian (Mip-Splatting)."""
     packed: bool = False
-    """CUDA: keep only what is visible during rasterisation; less memory, a little slower."""
+    """CUDA: keep only visible Gaussians during rasterisation; less memory, a little slower."""
     random_bkgd: bool = False
     """A random background colour in each step, which discourages transparency."""
     white_bg: bool = False
@@ -119,7 +119,7 @@ class SplatOptions(TrainingOptions):
     average_steps: int = Field(0, ge=0)
     """The result is the mean of the Gaussians of so many last steps, as far as they come after densification."""
     visible_adam: bool = False
-    """Update only what the step's views show (Taming 3DGS)."""
+    """Update only Gaussians that the step's views show (Taming 3DGS)."""
     sparse_grad: bool = False
     """Sparse gradients and lazy moments (SparseAdam); needs packed."""
 
@@ -180,11 +180,11 @@ class SplatOptions(TrainingOptions):
         return self
 
     def notices(self) -> list[str]:
-        """Settings without effect, a line each."""
+        """Return settings without effect, a line each."""
         return list(notices(self))
 
     def scaled(self) -> Self:
-        """The options with `steps_scaler` applied."""
+        """Return the options with `steps_scaler` applied."""
         factor = self.steps_scaler
         if factor == 1:
             return self
@@ -254,7 +254,7 @@ class TrainOptions(SplatOptions):
         return super()._refuses(key, None if value == _ACCEPTED.get(key) else value)
 
     def notices(self) -> list[str]:
-        """Settings without effect, a line each."""
+        """Return settings without effect, a line each."""
         found = super().notices()
         if self.split != "test_every" and self.test_every != TrainOptions.model_fields["test_every"].default:
             found.append(f"test_every: without effect, since split is {self.split}")
@@ -266,7 +266,7 @@ _ACCEPTED = {"data_type": "colmap", "camera_model": "pinhole"}
 
 
 class EvaluateOptions(Options):
-    """Evaluation of a run, or of a file of splats, on a dataset; what is not set is as in the training."""
+    """Evaluation of a run, or of a file of splats, on a dataset; options that are not set are as in the training."""
 
     data_factor: int | None = Field(None, ge=1)
     """Photos are scaled down by this factor."""

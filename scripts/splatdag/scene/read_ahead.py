@@ -14,9 +14,9 @@ _READERS = 4
 
 
 class ReadAhead:
-    """Views with their planes on the device; what host memory or a file holds is copied beside the training.
+    """Views with their planes on the device; planes in host memory or a file are copied while the training runs.
 
-    It only ever acts on the order it is told, so a training with it has the same bits as one without.
+    The order of the views does not depend on it, so that a training has the same bits with and without it.
     """
 
     def __init__(self, views: list[View], device: torch.device) -> None:
@@ -36,11 +36,11 @@ class ReadAhead:
             self._stream = torch.cuda.Stream(self._device) if device.type == "cuda" else None
 
     def take(self, chosen: list[int], upcoming: list[int]) -> dict[int, View]:
-        """The chosen views with their planes on the device.
+        """Return the chosen views with their planes on the device.
 
         Args:
             chosen: indices of the views.
-            upcoming: those to fetch meanwhile, the next first; what was fetched and is in neither is dropped.
+            upcoming: indices of views to fetch meanwhile, the next first; fetched views in neither are dropped.
         """
         if self._readers is None:
             return {index: self._views[index] for index in chosen}

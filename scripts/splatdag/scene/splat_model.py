@@ -94,7 +94,7 @@ class SplatModel:
 
     @torch.no_grad()
     def published(self) -> Parameters:
-        """The Gaussians as every viewer takes them: with appearance, the colours that are seen in no photo's light.
+        """Return the Gaussians as every viewer takes them: with `app_opt`, in the colours of a photo code of zeros.
 
         These are constant: the network gets the mean of its inputs over all directions, degree 0.
         """

@@ -1,4 +1,4 @@
-"""Optimises Gaussians on posed views: what a step does, what it changes, and what is measured in between."""
+"""Training of Gaussians on posed views: the step, its state, and evaluations in between."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TrainingData:
 
     views: list[View]
     frame: Normalisation
-    """From the world to the frame of training."""
+    """Transformation from the world to the frame of training."""
     initial: Parameters
     """Gaussians to start from."""
     options: SplatOptions
@@ -122,7 +122,7 @@ def _worker_training(data: TrainingData, device: torch.device, ranks: Ranks) -> 
 
 
 class SplatTraining:
-    """Gaussians in training: model, optimisers, strategy, which views come next, and what was measured."""
+    """Gaussians in training: model, optimisers, strategy, order of the views, and figures so far."""
 
     def __init__(
         self, data: TrainingData, device: torch.device, ranks: Ranks = ALONE, evaluator: Evaluator | None = None

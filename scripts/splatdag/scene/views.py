@@ -80,12 +80,12 @@ class View:
         return replace(self, image_HW3=image, mask_HW=read(self.mask_HW), alpha_HW=read(self.alpha_HW), file=None)
 
     def target(self, white: bool = False) -> Tensor:
-        """Colours [H, W, 3] in [0, 1]; what is transparent shows black, or white."""
+        """Compose the photo over black or white: colours [H, W, 3] in [0, 1]."""
         return composed(self.image_HW3, self.alpha_HW, white)
 
 
 def composed(image_HW3: Tensor, alpha_HW: Tensor | None, white: bool = False) -> Tensor:
-    """Colours [H, W, 3] in [0, 1] of 8-bit pixels; what is transparent shows black, or white."""
+    """Compose 8-bit pixels and opacity over black or white: colours [H, W, 3] in [0, 1]."""
     image = image_HW3.float() / 255
     if alpha_HW is None:
         return image
@@ -94,6 +94,6 @@ def composed(image_HW3: Tensor, alpha_HW: Tensor | None, white: bool = False) ->
 
 
 def camera_tensors(view: View, frame: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
-    """World-to-camera matrix [1, 4, 4] in the frame of training and intrinsics [1, 3, 3], float32."""
+    """Return the world-to-camera matrix [1, 4, 4] in the frame of training and intrinsics [1, 3, 3], float32."""
     matrix = torch.tensor(frame.world_to_camera(view.world_to_camera), dtype=torch.float32, device=device)
     return matrix[None], torch.tensor(view.K, dtype=torch.float32, device=device)[None]
