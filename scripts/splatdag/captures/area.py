@@ -121,12 +121,12 @@ class Captures(Area):
     }
 
     def plan(self, config: Any, context: Context) -> CapturesPlan:
-        """Read the sheet and check what its rows name."""
+        """Read the sheet and check the files and options of its rows."""
         return CapturesPlan(config, context)
 
 
 class CapturesPlan(Plan):
-    """The rows of the sheet, and what the jobs of each are given."""
+    """Rows of the sheet, and the inputs and parameters of their jobs."""
 
     def __init__(self, config: Any, context: Context) -> None:
         captures: CapturesConfig = config.captures
@@ -137,7 +137,7 @@ class CapturesPlan(Plan):
         self.rows = read_captures(self.sheet, self.stages_of_config, Path(context.results), files=context.files)
 
     def targets(self) -> dict[str, Callable[[], list[str]]]:
-        """`captures` asks for a run of each row, `captures_dual` for pairs."""
+        """Return the files of each target: single runs, pairs of runs, and evaluations of files of splats."""
         return {
             "captures": self.single_files,
             "captures_dual": self.dual_files,
@@ -145,15 +145,15 @@ class CapturesPlan(Plan):
         }
 
     def asked(self) -> list[str]:
-        """Pairs are asked for by name."""
+        """Return the files that the target `all` makes; pairs are made only by `captures_dual`."""
         return [*self.single_files(), *self.ckpt_files()]
 
     def single_files(self) -> list[str]:
-        """A run of each row, with its evaluations and links."""
+        """Return the files of the run `single` of each row, of its external evaluation and of its link."""
         return [file for capture in self.rows.values() for file in self._run_files(capture, ["single"])]
 
     def ckpt_files(self) -> list[str]:
-        """Evaluations of files of splats, and their links."""
+        """Return the manifests of the evaluations of files of splats, and the receipts of their links."""
         folder = f"{self._context.results}/captures"
         links = [name for name, of_ckpt in self.ckpts.items() if of_ckpt.out_dir]
         return [
@@ -162,11 +162,11 @@ class CapturesPlan(Plan):
         ]
 
     def dual_files(self) -> list[str]:
-        """The pairs, or what rows want of them."""
+        """Return the files of the pair of each row, or of the one variant of it that the row names."""
         return [file for capture in self.rows.values() for file in self._run_files(capture, capture.dual_variants)]
 
     def _run_files(self, capture: Capture, variants: Iterable[str]) -> Iterator[str]:
-        """What to ask for: a manifest per variant, one per external evaluation, and receipts of links."""
+        """Yield the files of runs: a manifest per variant, one per external evaluation, and receipts of links."""
         folder = f"{self._context.results}/captures/{capture.name}"
         for variant in variants:
             yield f"{folder}/{variant}/manifest.json"
@@ -176,14 +176,14 @@ class CapturesPlan(Plan):
                 yield f"{folder}/result_dir_{variant}.txt"
 
     def lines(self, target: str) -> Iterator[str]:
-        """Which rows have nothing to filter by, so that `captures_dual` plans `combined` alone."""
+        """Yield a line on the rows without a match string, of which `captures_dual` plans `combined` alone."""
         names = [capture.name for capture in self.rows.values() if not capture.stages.train.match_string]
         if target == "captures_dual" and names:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             yield f"captures_dual: {', '.join(names[:_NAMED])}{more}: no match_string, so only `combined` is planned"
 
     def stages(self) -> Iterator[PlannedStage]:
-        """Every capture's stages; those of `captures_dual` once any of them was begun."""
+        """Yield the stages of captures and files of splats; those of `combined` and `filtered` once one was begun."""
         for capture in self.rows.values():
             if capture.is_video:
                 yield self._stage("extract_frames", capture.name, capture=capture.name)
@@ -211,7 +211,7 @@ class CapturesPlan(Plan):
         return self._context.stage(Captures.name, rule, Captures.rules[rule], row, **wildcards)
 
     def runs(self) -> Iterator[PlannedRun]:
-        """The run `single` of every row, pairs that are asked for or there, and others that were recorded."""
+        """Yield the run `single` of every row, runs of pairs that are requested or there, and others once recorded."""
         asked = self._context.targets()
         found = dict.fromkeys(
             (path["capture"], path["variant"]) for path in found_like(self._context.results, f"{_RUN}/rerun/{{file}}")
@@ -244,7 +244,7 @@ class CapturesPlan(Plan):
         )
 
     def notices(self) -> list[tuple[str, str]]:
-        """What the rows' own options bring about."""
+        """Return the notices that rows' own options cause, each with its place in the sheet."""
         return row_notices(self.rows, self.stages_of_config)
 
     @property
@@ -254,20 +254,21 @@ class CapturesPlan(Plan):
         return list(dict.fromkeys([*(capture.stages.train.lpips_net for capture in self.rows.values()), *of_ckpts]))
 
     def backends(self) -> Iterator[Backend]:
-        """LPIPS, which measures runs, with each network that a row or a file of splats names."""
+        """Yield the backend LPIPS, which measures runs, with each network that a row or a file of splats names."""
         from splatdag.splats.lpips_weights import lpips_backend  # needed seldom, and every job reads this module
 
         for net in self._nets:
             yield lpips_backend(net, ("train_capture", "evaluate_capture", "evaluate_ckpt"))
 
     def fetched(self) -> list[str]:
-        """The weights of LPIPS."""
+        """Return the receipts of the weights of LPIPS that are to be fetched."""
         from splatdag.splats.lpips_weights import to_fetch
 
         return [f"{self._context.results}/weights/lpips_{net}.json" for net in self._nets if to_fetch(net)]
 
     def own_resources(self, rule: str, wildcards: Any) -> OwnResources | None:
-        """As the columns resources.<stage>.<name> of the capture's row say, or the entry of the file of splats."""
+        """Return a job's own resources: from the columns `resources.<stage>.<name>` of the capture's row, or from
+        `resources` of the file of splats; None for a stage that can have none."""
         of_ckpt = hasattr(wildcards, "ckpt")
         resources = self._ckpt(wildcards).resources if of_ckpt else self.row(wildcards).resources
         return getattr(resources, Captures.rules[rule].stage, None)
@@ -279,7 +280,7 @@ class CapturesPlan(Plan):
         return {stage for own in found for stage in type(own).model_fields if getattr(own, stage).model_fields_set}
 
     def has_own_resources(self, rule: str) -> bool:
-        """Whether any row has such a column filled in."""
+        """Tell whether any row or file of splats has resources of its own for the stage of a rule."""
         return Captures.rules[rule].stage in self._with_own_resources
 
     # what rules ask for, job by job
@@ -288,11 +289,11 @@ class CapturesPlan(Plan):
         return self.ckpts[wildcards.ckpt]
 
     def ckpt_kind(self, wildcards: Any) -> str:
-        """Kind of a file of splats: a checkpoint (`ckpt`) or a PLY file (`ply`)."""
+        """Return the kind of a file of splats: a checkpoint (`ckpt`) or a PLY file (`ply`)."""
         return self._ckpt(wildcards).kind
 
     def ckpt_file(self, wildcards: Any) -> Any:
-        """A file of splats from anywhere.
+        """Return a file of splats from anywhere.
 
         Raises:
             UserError: it is not there.
@@ -303,7 +304,7 @@ class CapturesPlan(Plan):
         return Own(of_ckpt.file)
 
     def ckpt_digest(self, wildcards: Any) -> str:
-        """Digest of a file of splats and of what is read with it: a checkpoint's other ranks and settings.
+        """Return the digest of a file of splats and of files read with it: a checkpoint's other ranks and settings.
 
         Raises:
             UserError: the file of a rank is missing.
@@ -318,7 +319,7 @@ class CapturesPlan(Plan):
         )
 
     def ckpt_trained_on(self, wildcards: Any) -> Any:
-        """The dataset that a file of splats was trained on; none where that is the one to evaluate on.
+        """Return the dataset that a file of splats was trained on; none where that is the one to evaluate on.
 
         Raises:
             UserError: it has no cameras.
@@ -331,13 +332,13 @@ class CapturesPlan(Plan):
         return Own(trained_on)
 
     def ckpt_trained_on_digest(self, wildcards: Any) -> str:
-        """Digest of the cameras and points of that dataset; empty where there is none."""
+        """Return the digest of the cameras and points of `trained_on`; empty where it is not set or has no model."""
         trained_on = self._ckpt(wildcards).trained_on
         model = PhotoSet(Path(trained_on)).model if trained_on else None
         return digest_of_folder(model) if model else ""
 
     def ckpt_data(self, wildcards: Any) -> Any:
-        """The dataset that a file of splats is evaluated on.
+        """Return the dataset that a file of splats is evaluated on.
 
         Raises:
             UserError: there is none.
@@ -347,21 +348,21 @@ class CapturesPlan(Plan):
         return Own(data_dir)
 
     def ckpt_data_digest(self, wildcards: Any) -> str:
-        """What that dataset holds."""
+        """Return the digest of the dataset that a file of splats is evaluated on."""
         of_ckpt = self._ckpt(wildcards)
         return PhotoSet(Path(of_ckpt.data_dir)).digest(self._context.cache, of_ckpt.evaluate.data_factor or 1)
 
     def ckpt_flags(self, wildcards: Any) -> list[str]:
-        """Options of the evaluation of a file of splats."""
+        """Return the flags of the evaluation of a file of splats."""
         of_ckpt = self._ckpt(wildcards)
         trained_on = [f"--trained-on={of_ckpt.trained_on}"] if of_ckpt.trained_on else []
         return [*trained_on, *flags(of_ckpt.evaluate)]
 
     def ckpt_link(self, wildcards: Any) -> str:
-        """Folder in which the evaluation of a file of splats appears too.
+        """Return the path of the link to the evaluation of a file of splats.
 
         Raises:
-            UserError: nowhere, or something is in the way.
+            UserError: `out_dir` is not set, or something else is there.
         """
         where, out_dir = f"config.captures.ckpts.{wildcards.ckpt}.out_dir", self._ckpt(wildcards).out_dir
         if out_dir is None:
@@ -371,7 +372,7 @@ class CapturesPlan(Plan):
         return out_dir
 
     def row(self, wildcards: Any) -> Capture:
-        """The row of a job's capture.
+        """Return the row of a job's capture.
 
         Raises:
             UserError: the sheet has none.
@@ -382,18 +383,18 @@ class CapturesPlan(Plan):
         return self.rows[name]
 
     def data(self, wildcards: Any) -> Any:
-        """The photos of a capture: the user's folder, or the receipt of those that a rule makes."""
+        """Return the photos of a capture: the user's folder, or the receipt of those that a rule makes."""
         capture = self.row(wildcards)
         if capture.sample:
             return sample_receipt(capture.sample)
         return f"<results>/captures/{capture.name}/images/frames.json" if capture.is_video else Own(capture.data_dir)
 
     def sample(self, wildcards: Any) -> str:
-        """Bundled sample that a capture is made from, as manifests name it; empty for own photos."""
+        """Return the bundled sample that a capture is made from, as manifests name it; empty for own photos."""
         return Captures.sample(self.row(wildcards).sample)
 
     def photos_digest(self, wildcards: Any) -> str:
-        """What the photos are, or what they are made from and how."""
+        """Return the digest of the photos; of a sample or a video, a text of its source's digest, code and options."""
         capture = self.row(wildcards)
         if capture.sample:
             return sample_digest(self._config, capture.sample)
@@ -404,28 +405,28 @@ class CapturesPlan(Plan):
         return capture.photos.digest(self._context.cache)
 
     def training_digest(self, wildcards: Any) -> str:
-        """What the photos are that a training reads, those that are scaled down already among them."""
+        """Return the digest of the photos that a training reads, those of `images_<data_factor>/` included."""
         capture = self.row(wildcards)
         if capture.sample or capture.is_video:
             return self.photos_digest(wildcards)
         return capture.photos.digest(self._context.cache, capture.stages.train.data_factor)
 
     def split_digest(self, wildcards: Any) -> str:
-        """What the file that lists held-out photos says; empty where the option names none."""
+        """Return the digest of the file that lists held-out photos; empty where the option names none."""
         capture = self.row(wildcards)
         listed = list_file(capture.stages.train.split, capture.data_dir)
         return digest_of_files([listed]) if listed and listed.is_file() else ""
 
     def video(self, wildcards: Any) -> Any:
-        """The video that a capture's photos are taken from."""
+        """Return the video that a capture's photos are taken from."""
         return Own(self.row(wildcards).data_dir)
 
     def video_digest(self, wildcards: Any) -> str:
-        """What the video is that frames are taken from."""
+        """Return the digest of the video that frames are taken from."""
         return self.row(wildcards).photos.digest(self._context.cache)
 
     def eval_data(self, wildcards: Any) -> Any:
-        """The dataset of an external evaluation.
+        """Return the dataset of an external evaluation.
 
         Raises:
             UserError: the row names no such dataset.
@@ -437,21 +438,21 @@ class CapturesPlan(Plan):
         return Own(capture.eval_dir)
 
     def eval_digest(self, wildcards: Any) -> str:
-        """What the dataset of an external evaluation holds."""
+        """Return the digest of the dataset of an external evaluation."""
         capture = self.row(wildcards)
         assert capture.eval_photos is not None
         return capture.eval_photos.digest(self._context.cache, capture.stages.train.data_factor)
 
     def frames_flags(self, wildcards: Any) -> list[str]:
-        """Options of the stage that takes photos from a video."""
+        """Return the flags of the stage that takes photos from a video."""
         return self.row(wildcards).stages.frames_flags
 
     def pose_flags(self, wildcards: Any) -> list[str]:
-        """Options of the stage that finds the cameras."""
+        """Return the flags of the stage that estimates the camera poses."""
         return self.row(wildcards).stages.pose_flags
 
     def train_flags(self, wildcards: Any) -> list[str]:
-        """Options of the training of a variant.
+        """Return the flags of the training of a variant.
 
         Raises:
             UserError: `filtered` of a row without a match string.
@@ -462,27 +463,31 @@ class CapturesPlan(Plan):
         return capture.stages.train_flags(variant, external=capture.eval_dir is not None)
 
     def image_cache(self, wildcards: Any) -> str:
-        """Where photos are kept: a resource, since it changes nothing of the result, so nothing is to run again."""
+        """Return the place of the photos in memory: a resource, as it does not change the result and reruns nothing."""
         return self.row(wildcards).stages.train.image_cache
 
     def train_times(self, wildcards: Any) -> int:
-        """Factor on the time of a training: each of a pair has twice that of a single run."""
+        """Return the factor on the time of a training: each of a pair has twice that of a single run."""
         return 1 if wildcards.variant == "single" else 2
 
     def eval_flags(self, wildcards: Any) -> list[str]:
-        """Options of an external evaluation."""
+        """Return the flags of an external evaluation."""
         word = self.row(wildcards).stages.train.eval_match_string
         return [f"--eval-match-string={word}"] if word else []
 
     def result_link(self, wildcards: Any) -> str:
-        """Where a run appears too: `single` as the folder itself, the two of a pair inside it."""
+        """Return the path of the link to a run: `result_dir` itself for `single`, a name in it for a run of a pair.
+
+        Raises:
+            UserError: the row has no `result_dir`.
+        """
         capture = self.row(wildcards)
         if capture.result_dir is None:
             raise UserError(f"{capture.where}: no result_dir, so there is no link to make")
         return str(link_of(capture.result_dir, wildcards.variant))
 
     def record_flags(self, wildcards: Any) -> list[str]:
-        """How a run is recorded."""
+        """Return the flags of a run's recording."""
         return flags(self._config.sharing.recordings)
 
 

@@ -21,7 +21,7 @@ class TrainOptions(options.TrainOptions):
 
 
 class CkptResources(Options):
-    """Resources that the job of an evaluation asks for; a change reruns nothing."""
+    """Resources of the job of an evaluation; a change reruns nothing."""
 
     evaluate: OwnGpuResources = OwnGpuResources()
 
@@ -39,15 +39,15 @@ class CkptRun(Options):
     trained_on: str | None = None
     """COLMAP dataset that a file of simple_trainer was trained on; not set: `data_dir`."""
     out_dir: str | None = None
-    """Where the figures appear as well, as a link; not set: only in results/captures/<name>/ckpt."""
+    """Path of a link to the folder of the evaluation, results/captures/<name>/ckpt; not set: no link."""
     evaluate: EvaluateOptions = EvaluateOptions()
     """Evaluation."""
     resources: CkptResources = CkptResources()
-    """Of its job."""
+    """Resources of its job."""
 
     @property
     def kind(self) -> Literal["ckpt", "ply"]:
-        """Which of the two files it is."""
+        """Kind of the file: a checkpoint (`ckpt`) or a PLY file (`ply`)."""
         return "ckpt" if self.ply is None else "ply"
 
     @property

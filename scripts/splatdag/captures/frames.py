@@ -62,7 +62,7 @@ def main(video: Path, out: Path, options: FrameOptions, job: Job) -> None:
 
 
 def _take(video: Path, folder: Path, options: FrameOptions, threads: int) -> tuple[list[dict[str, Any]], int]:
-    """Write the sharpest frame of each part; returns what they are, and how many were dropped as unchanged."""
+    """Write the sharpest frame of each part; returns facts about them, and the number dropped as unchanged."""
     taken: list[dict[str, Any]] = []
     still = 0
     before: np.ndarray | None = None
@@ -78,7 +78,7 @@ def _take(video: Path, folder: Path, options: FrameOptions, threads: int) -> tup
 
 
 def _sharpest(video: Path, parts: int, threads: int) -> Iterator[_Candidate]:
-    """The sharpest frame of each part of the timeline, in order; one decoded frame is held at a time.
+    """Yield the sharpest frame of each part of the timeline, in order; one decoded frame is held at a time.
 
     Sharpness is the variance of the Laplacian (Pech-Pacheco et al. 2000, eq. 6, on a reduced grey image).
 
@@ -112,7 +112,7 @@ def _sharpest(video: Path, parts: int, threads: int) -> Iterator[_Candidate]:
 
 
 def _length(video: Path) -> int:
-    """From the first frame to the end of the last, in units of the stream; headers may lack it or lie."""
+    """Measure the time from the first frame to the end of the last, in units of the stream; headers may be wrong."""
     with av.open(str(video)) as container:
         if not container.streams.video:
             raise UserError(f"{video}: no video in it, only {len(container.streams)} other streams")
@@ -124,7 +124,7 @@ def _length(video: Path) -> int:
 
 
 def _time(of: av.VideoFrame | av.Packet) -> int:
-    """When a frame is shown, in units of the stream; AVI files tell only when it is decoded."""
+    """Return the time at which a frame is shown, in units of the stream; AVI files have only that of its decoding."""
     time = of.dts if of.pts is None else of.pts
     return 0 if time is None else time
 
@@ -149,7 +149,7 @@ def _write(path: Path, frame: av.VideoFrame) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder has frames only; marks of file systems and of Snakemake are hidden."""
+    """Tell whether a folder has frames only; hidden files, such as those of Snakemake, may be there too."""
     return folder.is_dir() and all(
         path.name == RECEIPT or path.name.startswith(".") or (path.suffix == ".jpg" and path.name.startswith("frame_"))
         for path in folder.iterdir()

@@ -11,7 +11,7 @@ from splatdag.workflow.options import Options
 
 
 class CaptureResources(Options):
-    """What a capture's stages ask for; not a part of what they compute, so that a change reruns nothing."""
+    """Resources of the jobs of a capture's stages; a change reruns nothing."""
 
     frames: OwnResources = OwnResources()
     pose: OwnResources = OwnResources()

@@ -78,7 +78,7 @@ def _check_photos_of(model: pycolmap.Reconstruction, photos: PhotoSet) -> None:
 
 
 def registration(model: pycolmap.Reconstruction, names: list[str], source: str, seconds: float) -> dict[str, Any]:
-    """Facts about a model: what registered, how many points, how well they fit (pixels), the cameras."""
+    """Collect facts about a model: registered photos, number of points, reprojection error (pixels), cameras."""
     registered = {model.images[index].name for index in model.reg_image_ids()}
     return {
         "source": source,
@@ -102,7 +102,7 @@ def registration(model: pycolmap.Reconstruction, names: list[str], source: str, 
 
 
 def report_lines(facts: dict[str, Any]) -> list[str]:
-    """The facts of `registration` for people."""
+    """Format the facts of `registration` for people."""
     lines = [
         f"registered {facts['registered']} of {facts['photos']} photos ({facts['source']} poses)",
         f"{facts['points']} points, seen in {facts['mean_track_length']:.1f} photos on average",

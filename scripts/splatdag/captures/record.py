@@ -34,23 +34,23 @@ _BLUE, _RED = (31, 119, 180), (214, 39, 40)
 
 @dataclass(frozen=True)
 class CaptureRun:
-    """What a run of a capture left on disk."""
+    """Results of a run of a capture, read from its folder."""
 
     folder: Path
     held_out: list[str]
     """Names of the held-out photos, in the order of the renders."""
     renders: dict[int, list[Path]]
-    """The pictures of the held-out views by the steps done before, ground truth | prediction."""
+    """Pictures of the held-out views, ground truth | prediction, by the number of steps done."""
     training: dict[str, list[float]]
     """Columns step, loss and psnr; empty for a run that was finished before curves.json was written."""
     evaluations: list[tuple[int, float]]
     """Step and mean PSNR (dB) of the held-out views."""
     offset: np.ndarray
-    """[3] what was taken off the positions in splat.ply."""
+    """[3] vector that was subtracted from positions in the world to make those in splat.ply."""
 
 
 def read_run(folder: Path) -> CaptureRun:
-    """Read what a run tells of itself.
+    """Read the results of a finished run.
 
     Raises:
         UserError: the run is not finished, or its files can't be read.
@@ -71,7 +71,7 @@ def read_run(folder: Path) -> CaptureRun:
 
 
 def _curves(folder: Path) -> tuple[dict[str, list[float]], list[tuple[int, float]]]:
-    """The numbers of curves.png; of an older run, those of its held-out views from `stats/`."""
+    """Read the numbers of curves.png; of an older run, only those of its held-out views, from `stats/`."""
     file = folder / "curves.json"
     try:
         if file.is_file():
@@ -88,7 +88,7 @@ def _curves(folder: Path) -> tuple[dict[str, list[float]], list[tuple[int, float
 
 
 def _renders(folder: Path, held_out: list[str]) -> Iterator[tuple[int, list[Path]]]:
-    """Every evaluation whose pictures are all there."""
+    """Yield steps done and pictures of every evaluation whose pictures are all there."""
     found: dict[int, dict[int, Path]] = {}
     for path in folder.glob("val_step*_*.png"):
         if match := _RENDER.fullmatch(path.name):
@@ -137,7 +137,7 @@ def record_capture(
 
 
 def _swapped(path: Path, options: CaptureRecordingOptions) -> tuple[tuple[int, int], bytes]:
-    """Width and height of a prediction, and prediction | ground truth; the render has them the other way round."""
+    """Return width and height of a prediction, and prediction | ground truth, made of a render's opposite order."""
     pixels = read_image(path)
     height, middle = pixels.shape[0], pixels.shape[1] // 2
     return (middle, height), jpeg(np.hstack([pixels[:, middle:], pixels[:, :middle]]), options)
@@ -166,7 +166,7 @@ def _log_world(
 
 
 def _spacing(cameras: Cameras) -> float:
-    """How long frusta are drawn: a tenth of the cameras' median distance from their middle."""
+    """Return the length of drawn frusta: a tenth of the cameras' median distance from the median of their positions."""
     centers = cameras.centers
     distance = float(np.median(np.linalg.norm(centers - np.median(centers, axis=0), axis=1)))
     return 0.1 * distance or 0.1
@@ -182,9 +182,10 @@ def _log_curves(stream: rr.RecordingStream, run: CaptureRun) -> None:
 
 
 def _layout(run: CaptureRun, model: ColmapModel, entities: list[str]) -> Layout:
-    """The world as the first held-out camera sees it, beside held-out views and plots.
+    """Lay out the world as the first held-out camera sees it, beside held-out views and plots.
 
-    Played is from the first evaluation, before which there are no pictures, to the last; all where there is one.
+    The loop is from the first evaluation, before which there are no pictures, to the last; with one evaluation,
+    all steps are played.
     """
     shown = set(evenly(len(entities), _SHOWN).tolist())
     views = [

@@ -28,15 +28,15 @@ logger = logging.getLogger(__name__)
 _EXHAUSTIVE_UP_TO = 200
 """Photos up to which `auto` matches all pairs; the number of pairs grows with the square."""
 _DATABASE_BYTES = 1 << 16
-"""Room that COLMAP's database needs at least; SQLite gives back what it had when it fails."""
+"""Room (bytes) that COLMAP's database needs at least; SQLite frees the room that it had when it fails."""
 _LEAST_SIDE = 32
 """Longest side of a photo (pixels) below which SIFT finds nothing that could be matched."""
 
 
 def structure_from_motion(photos: PhotoSet, work: Path, options: PoseOptions, threads: int) -> pycolmap.Reconstruction:
-    """Features, matches and incremental mapping; the model with the most photos.
+    """Run features, matches and incremental mapping; returns the model with the most photos.
 
-    Photos of one folder and size share a camera; what a mask excludes, or nobody can see, has no features.
+    Photos of one folder and size share a camera; pixels that a mask excludes or that are transparent have no features.
 
     Args:
         photos: the capture's.
@@ -67,7 +67,7 @@ def structure_from_motion(photos: PhotoSet, work: Path, options: PoseOptions, th
 def triangulated(
     posed: pycolmap.Reconstruction, photos: PhotoSet, work: Path, options: PoseOptions, threads: int
 ) -> pycolmap.Reconstruction:
-    """Points for a model that has only cameras; cameras stay as they are. The rest is as above."""
+    """Triangulate points for a model that has only cameras, which stay as they are; see `structure_from_motion`."""
     groups: dict[Any, list[str]] = {}
     for image in sorted(posed.images.values(), key=lambda image: image.name):
         groups.setdefault(image.camera_id, []).append(image.name)
@@ -87,7 +87,7 @@ def triangulated(
 
 @contextlib.contextmanager
 def _working_in(folder: Path) -> Iterator[None]:
-    """Remove the folder in the end, however it ends; what pycolmap says against the input becomes one line."""
+    """Remove the folder in the end, also after an error; errors of pycolmap become one line."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -98,7 +98,7 @@ def _working_in(folder: Path) -> Iterator[None]:
 
 
 def _groups(photos: PhotoSet, threads: int) -> dict[Any, list[str]]:
-    """Photos that share a camera: those of one folder and size. All are decoded, so that a damaged one is known now."""
+    """Group photos that share a camera: one folder and size. All are decoded, so that a damaged one is known now."""
     with ThreadPoolExecutor(threads) as pool:
         sizes = pool.map(lambda name: read_pixels(photos.folder / name).size, photos.names)
         groups: dict[Any, list[str]] = {}
@@ -108,7 +108,7 @@ def _groups(photos: PhotoSet, threads: int) -> dict[Any, list[str]]:
 
 
 def _database(folder: Path, work: Path, options: PoseOptions, groups: dict[Any, list[str]]) -> Path:
-    """A new database with all photos, those of a group with one camera.
+    """Make a new database with all photos, those of a group with one camera.
 
     All are entered in name order first, else those whose features are found first get the lower ids.
     """
@@ -134,7 +134,7 @@ def _database(folder: Path, work: Path, options: PoseOptions, groups: dict[Any, 
 def _match(
     database: Path, photos: PhotoSet, work: Path, options: PoseOptions, threads: int, groups: dict[Any, list[str]]
 ) -> None:
-    """Features of all photos in a database, and their verified matches."""
+    """Extract features of all photos into a database, and match and verify them."""
     names = sorted(name for group in groups.values() for name in group)
     exhaustive = options.matching == "exhaustive" or (options.matching == "auto" and len(names) <= _EXHAUSTIVE_UP_TO)
     extraction = pycolmap.FeatureExtractionOptions(
@@ -166,7 +166,7 @@ def _match(
 
 
 def _with_ids_of(posed: pycolmap.Reconstruction, database: Path) -> pycolmap.Reconstruction:
-    """The same cameras under the ids that a database gave the photos; its own guesses at cameras are replaced."""
+    """Copy cameras under the ids that a database gave the photos; its own guesses at cameras are replaced."""
     model = pycolmap.Reconstruction()
     with pycolmap.Database.open(database) as known:
         for entry in sorted(known.read_all_images(), key=lambda image: image.image_id):
@@ -182,7 +182,7 @@ def _with_ids_of(posed: pycolmap.Reconstruction, database: Path) -> pycolmap.Rec
 
 
 def _stage_masks(photos: PhotoSet, names: list[str], folder: Path) -> Path | None:
-    """Masks under the names that COLMAP wants, black and white; None where there is nothing to mask.
+    """Write masks under the names that COLMAP wants, black and white; None where there is nothing to mask.
 
     Pixels that are transparent have no colour that anybody saw, so they are masked, too.
     """
@@ -219,7 +219,7 @@ ADVICE = (
 
 
 def _step(name: str, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with its time logged, and so that a SIGTERM ends it."""
+    """Wrap `function` so that its time is logged and SIGTERM cancels it."""
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         begin = time.monotonic()

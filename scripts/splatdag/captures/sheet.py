@@ -47,8 +47,8 @@ class Stages:
         return flags(self.pose)
 
     def train_flags(self, variant: str, external: bool) -> list[str]:
-        """Options of the stage `train` for a variant, as flags; see `train_options`. Without image_cache, which is
-        a resource of the rule."""
+        """Return the options of the stage `train` for a variant, as flags; see `train_options`. `image_cache` is left
+        out, as it is a resource of the rule."""
         key = (variant, external)
         if key not in self._train_flags:
             chosen = train_options(self.train, variant, external)
@@ -57,7 +57,7 @@ class Stages:
 
 
 def train_options(options: TrainOptions, variant: str, external: bool) -> TrainOptions:
-    """The options of a variant: `single` is as given, `combined` trains on all photos, `filtered` on those that match.
+    """Return a variant's options: `single` as given; `combined` trains on all photos, `filtered` on those that match.
 
     So that the two can be compared, both are evaluated on the same photos: those held out with the word of
     eval_match_string, or else of match_string; with an external evaluation, all that are held out.
@@ -93,11 +93,11 @@ class Capture:
     eval_photos: PhotoSet | None = None
     """COLMAP dataset in the capture's world frame, to evaluate its runs on."""
     result_dir: Path | None = None
-    """Where the run `single` appears too, as a link; relative to the working directory."""
+    """Path of the link to the run `single`; the links to a pair lie in it. Relative to the working directory."""
     variant: str | None = None
-    """The only one that `captures_dual` asks for."""
+    """Variant that `captures_dual` makes alone; None: both, or `combined` where there is no match string."""
     resources: CaptureResources = field(default_factory=CaptureResources)
-    """What its jobs ask a cluster for."""
+    """Resources of its jobs."""
 
     @property
     def data_dir(self) -> Path:
@@ -111,24 +111,24 @@ class Capture:
 
     @property
     def is_video(self) -> bool:
-        """Whether photos have to be taken from a video first."""
+        """Tell whether photos have to be taken from a video first."""
         return self.photos.is_video
 
     @functools.cached_property
     def eval_name(self) -> str | None:
-        """The last part of `eval_on_<name>`, the folder of the external evaluation."""
+        """Name in `eval_on_<name>`, the folder of the external evaluation; None where there is none."""
         return absolute(self.eval_dir).name if self.eval_dir else None
 
     @property
     def dual_variants(self) -> tuple[str, ...]:
-        """The variants that `captures_dual` asks for."""
+        """Variants that `captures_dual` makes."""
         if self.variant:
             return (self.variant,)
         return DUAL_VARIANTS if self.stages.train.match_string else DUAL_VARIANTS[:1]
 
 
 def read_captures(sheet: Path, shared: Stages, results: Path, files: bool = True) -> dict[str, Capture]:
-    """Read and check the captures sheet; what its rows name must be there.
+    """Read and check the captures sheet; the files that its rows name must be there.
 
     Args:
         sheet: tab-separated file with columns `capture`, `data_dir` and, as wanted, `preset`, `match_string`,
@@ -189,7 +189,7 @@ def _path(row: Row, column: str, where: str) -> Path:
 
 
 def _check_files(capture: Capture, results: Path) -> None:
-    """What a row names must be there, and what it makes must have a place."""
+    """Check that files named by a row are there, and that the place of its link is free."""
     if not capture.sample:
         capture.photos.check(f"{capture.where}: data_dir")
         _check_split(capture)
@@ -228,7 +228,7 @@ def _checked_variant(given: str, capture: Capture) -> str:
 
 
 def _check_split(capture: Capture) -> None:
-    """A word or a listed photo that no photo has is known now, not after hours of finding cameras."""
+    """Check words and listed photos against the photos' names now, not after hours of structure from motion."""
     options = capture.stages.train
     plain = options.split in ("all", "test_every") and not (options.match_string or options.eval_match_string)
     if plain or capture.is_video:
@@ -244,7 +244,7 @@ def _check_split(capture: Capture) -> None:
 
 
 def _check_eval_dir(capture: Capture) -> None:
-    """An external evaluation needs a dataset with cameras, in the frame of the capture's own."""
+    """Check the dataset of an external evaluation, and that the capture comes with its cameras, in the same frame."""
     where, photos = f"{capture.where}: eval_dir", capture.eval_photos
     assert photos is not None
     eval_dir = photos.data_dir
@@ -269,7 +269,7 @@ def _check_eval_dir(capture: Capture) -> None:
 
 
 def row_notices(captures: dict[str, Capture], shared: Stages) -> list[tuple[str, str]]:
-    """What a user should know about the rows' own options: where, and what the config's did not bring about already."""
+    """Return the notices that rows' own options cause and the config's do not, each with its place in the sheet."""
     known = {stage: set(notices_of(getattr(shared, stage))) for stage in ("frames", "pose", "train")}
     return [
         (f"{capture.where}: {stage}", line)

@@ -19,9 +19,9 @@ _DISTORTION = {
     "OPENCV": lambda p: tuple(p[4:8]),
     "FULL_OPENCV": lambda p: tuple(p[4:12]),
 }
-"""COLMAP camera model to OpenCV's (k1, k2, p1, p2, ...)."""
+"""Functions from the parameters of a COLMAP camera model to OpenCV's coefficients (k1, k2, p1, p2, ...)."""
 _LEAST_BYTES = {"cameras": 24, "images": 73, "points3D": 51}
-"""Of one entry in COLMAP's binary files, which begin with the number of entries (64 bits)."""
+"""Least size (bytes) of one entry in COLMAP's binary files, which begin with the number of entries (64 bits)."""
 _FAR = 1e18
 """Coordinate from which squares of distances no longer fit into 32-bit floats."""
 
@@ -76,7 +76,7 @@ def check_camera(camera: pycolmap.Camera, where: str) -> None:
 
 
 def distortion(camera: pycolmap.Camera) -> tuple[float, ...]:
-    """OpenCV's coefficients (k1, k2, p1, p2, …) of a supported camera; all are zero of a pinhole camera."""
+    """Return OpenCV's coefficients (k1, k2, p1, p2, …) of a supported camera; all are zero of a pinhole camera."""
     return _DISTORTION[camera.model.name](camera.params)
 
 
@@ -107,7 +107,7 @@ def _check_entries(path: Path, skip: Callable[[bytes, int], int]) -> None:
 
 
 def _skip_rig(data: bytes, at: int) -> int:
-    """The end of a rig: its id and sensors, all but the first with their pose, where that is known."""
+    """Return the end of a rig: its id and sensors, all but the first with their pose, where that is known."""
     (sensors,) = struct.unpack_from("<I", data, at + 4)
     at += 8 + (8 if sensors else 0)
     for _ in range(sensors - 1):
@@ -117,20 +117,20 @@ def _skip_rig(data: bytes, at: int) -> int:
 
 
 def _skip_frame(data: bytes, at: int) -> int:
-    """The end of a frame: its ids, pose and data."""
+    """Return the end of a frame: its ids, pose and data."""
     (parts,) = struct.unpack_from("<I", data, at + 64)
     return at + 68 + 16 * parts
 
 
 def _skip_image(data: bytes, at: int) -> int:
-    """The end of an image: its ids and pose, name, and points."""
+    """Return the end of an image: its ids and pose, name, and points."""
     end = data.find(b"\0", at + 64)
     (points,) = struct.unpack_from("<Q", data, end + 1 if end >= 0 else len(data))
     return end + 9 + 24 * points
 
 
 def _skip_point(data: bytes, at: int) -> int:
-    """The end of a point: its id, position, colour and error, and the images that see it."""
+    """Return the end of a point: its id, position, colour and error, and the images that see it."""
     (seen,) = struct.unpack_from("<Q", data, at + 43)
     return at + 51 + 8 * seen
 

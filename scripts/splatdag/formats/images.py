@@ -21,9 +21,9 @@ _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _WITH_ALPHA = frozenset({"LA", "PA", "RGBA", "La", "RGBa"})
 _ORIENTATION = 0x0112
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, OverflowError, struct.error)
-"""What Pillow raises for damaged files."""
+"""Exceptions that Pillow raises for damaged files."""
 _PIXELS_PER_BYTE = 1000
-"""Of large photos at most; the plainest real ones have about a hundred."""
+"""Largest number of pixels per byte of a large photo's file; the plainest real photos have about a hundred."""
 _LARGE = 16_000_000
 _TURNS: dict[int, tuple[tuple[int, ...], int]] = {
     # EXIF orientation: axes to flip, then quarter turns counter-clockwise
@@ -39,7 +39,7 @@ _TURNS: dict[int, tuple[tuple[int, ...], int]] = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a photo's header says."""
+    """Size, orientation and transparency of a photo, from the header of its file."""
 
     size: tuple[int, int]
     """Width and height as stored (pixels)."""
@@ -68,12 +68,12 @@ class Pixels:
 
     @property
     def quarter_turns(self) -> int:
-        """Counter-clockwise, that make the photo upright; a photo that is mirrored as well is left as it is."""
+        """Counter-clockwise quarter turns that make the photo upright; 0 for a photo that is mirrored as well."""
         flips, turns = _TURNS.get(self.orientation, ((), 0))
         return 0 if flips else turns
 
     def turned(self) -> Pixels:
-        """Upright, as the EXIF orientation says."""
+        """Turn and mirror the photo upright, as its EXIF orientation says."""
         flips, turns = _TURNS.get(self.orientation, ((), 0))
         rgb, alpha = (
             None if plane is None else np.ascontiguousarray(np.rot90(np.flip(plane, flips), turns))
@@ -84,7 +84,7 @@ class Pixels:
 
 
 def read_header(path: Path) -> Header:
-    """Size and orientation of a photo, without decoding it.
+    """Read size, orientation and transparency of a photo, without decoding it.
 
     Raises:
         UserError: the photo is missing, is none, or is larger than it can be.
@@ -144,7 +144,7 @@ def read_mask(path: Path, size: tuple[int, int], photo: str) -> np.ndarray:
 
 
 def text(size: tuple[int, int]) -> str:
-    """A size for people: 640×480."""
+    """Format a size for people: 640×480."""
     return f"{size[0]}×{size[1]}"
 
 
@@ -172,7 +172,7 @@ def _opened(path: Path) -> PIL.Image.Image:
 
 
 def _unknown(path: Path, error: Exception) -> str:
-    """Why Pillow can't open a file; float TIFFs with colours are among what it does not know."""
+    """Return the reason why Pillow can't open a file; float TIFFs with colours are one kind that it can't."""
     if path.suffix.lower() in {".tif", ".tiff"} and _floats(path):
         return "its pixels are floats, which have no set white; save it with 8 or 16 bits"
     return "not a photo" if isinstance(error, PIL.UnidentifiedImageError) else _reason(error)
@@ -213,7 +213,7 @@ def _reason(error: Exception) -> str:
 
 
 def encoded(image: np.ndarray, suffix: str, quality: int = 92) -> bytes:
-    """An image [H, W, 3] RGB or [H, W] uint8 as a file of the kind `suffix` (.jpg, of this quality, or .png)."""
+    """Encode an image [H, W, 3] RGB or [H, W] uint8 as a file of the kind `suffix` (.jpg, of this quality, or .png)."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
     _, data = cv2.imencode(suffix, image[..., ::-1] if image.ndim == 3 else image, settings)
     return data.tobytes()

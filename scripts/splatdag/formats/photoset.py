@@ -23,19 +23,19 @@ _CONVERTIBLE = frozenset({".heic", ".heif", ".avif", ".webp", ".jxl", ".gif", ".
 _MASKS = "masks"
 _DEPTHS = ("depth", "depths")
 _BESIDE = "_mask.png"
-"""Ends the name of a mask that lies beside its photo."""
+"""End of the name of a mask that lies beside its photo."""
 _DEEPEST = 100
-"""Folders of photos inside one another; Python's recursion ends at ten times as many."""
+"""Largest depth of folders of photos inside one another; Python's recursion ends at ten times as many."""
 _MODEL_PARTS = ("cameras", "images", "points3D")
 _MODEL_NAMES = tuple(f"{part}{suffix}" for part in _MODEL_PARTS for suffix in (".bin", ".txt"))
 
 
 class Role(StrEnum):
-    """What a file of a photo set is for."""
+    """Purpose of a file of a photo set."""
 
     PHOTO = "photo"
     SCALED = "scaled photo"
-    """In `images_<k>/`: its photo, k times smaller."""
+    """A photo that is scaled down k times, in `images_<k>/`."""
     MASK = "mask"
     DEPTH = "depth map"
     MODEL = "model"
@@ -49,12 +49,12 @@ class File:
     """A file of a photo set, or a folder that is not looked into."""
 
     name: str
-    """Relative to the set's folder; a folder's ends with a slash."""
+    """Path relative to the set's folder; a folder's ends with a slash."""
     role: Role
     photo: str = ""
     """The photo that a mask, depth map or scaled photo belongs to."""
     why: str = ""
-    """Why it is not read."""
+    """Reason why it is not read; empty where it is."""
 
 
 class PhotoSet:
@@ -71,12 +71,12 @@ class PhotoSet:
 
     @cached_property
     def is_video(self) -> bool:
-        """Whether it is a video, by its suffix, and no folder."""
+        """Tell whether it is a video, by its suffix, and no folder."""
         return self.data_dir.suffix.lower() in VIDEO_SUFFIXES and not self.data_dir.is_dir()
 
     @cached_property
     def has_transforms(self) -> bool:
-        """Whether the cameras come from a transforms.json; a COLMAP model beside it goes first."""
+        """Tell whether the cameras come from a transforms.json; a COLMAP model beside it goes first."""
         return (self.data_dir / transforms_file.NAME).is_file() and not (self.data_dir / "sparse").is_dir()
 
     @cached_property
@@ -132,7 +132,7 @@ class PhotoSet:
 
     @cached_property
     def masks(self) -> dict[str, Path]:
-        """The masks of those photos that have one; what can't be used as one is refused, not passed over.
+        """Masks of those photos that have one; a file that can't be used as one is refused, not passed over.
 
         A mask is what a frame of transforms.json names, else `masks/<photo>.png` (its suffix replaced, or kept before
         `.png` as COLMAP has it), else `<photo without suffix>_mask.png` beside the photo.
@@ -181,7 +181,7 @@ class PhotoSet:
         return found
 
     def scaled(self, data_factor: int) -> dict[str, Path] | None:
-        """Photos that are scaled down already, in `images_<data_factor>/`, by the names of the large ones.
+        """Find photos that are scaled down already, in `images_<data_factor>/`, by the names of the large ones.
 
         Args:
             data_factor: by how much photos are to be scaled down.
@@ -271,13 +271,13 @@ class PhotoSet:
         return (_MASKS, *_DEPTHS) if self.folder == self.data_dir else ()
 
     def _in_scaled(self, folder: Path) -> dict[str, Path]:
-        """Photos in `images_<k>/` by the names of the large ones."""
+        """Find photos in `images_<k>/` by the names of the large ones."""
         by_stem = {_stem(name): folder / name for name in _photos(str(folder), set())}
         stems = ((name, _stem(name.removeprefix("images/"))) for name in self.names)
         return {name: by_stem[stem] for name, stem in stems if stem in by_stem}
 
     def _counted(self, data_factor: int, only: frozenset[str]) -> Iterator[tuple[str, str | Path]]:
-        """All files that results depend on, by names that do not depend on where the set lies."""
+        """Yield all files that results depend on, by names that do not depend on the set's place."""
         if self.is_video:
             yield "video", self.data_dir
             return
@@ -297,7 +297,7 @@ class PhotoSet:
         return [self.transforms.path, *([points] if points is not None else [])]
 
     def _with_roles(self) -> Iterator[tuple[Path, Role, str]]:
-        """The files that are read, and for what; also the photo that one belongs to."""
+        """Yield the files that are read, each with its role and the photo that it belongs to."""
         for folder in self.data_dir.glob("images_*"):
             if folder.name.removeprefix("images_").isdecimal():
                 yield from ((path, Role.SCALED, name) for name, path in self._in_scaled(folder).items())
@@ -344,7 +344,7 @@ def check_place(path: Path, where: str) -> None:
 
 
 def _photos(folder: str, beside: set[str], not_in: tuple[str, ...] = (), prefix: str = "") -> Iterator[str]:
-    """Names of photos in a folder and its sub-folders but those named in `not_in`; adds masks to `beside`."""
+    """List photos in a folder and its sub-folders but those named in `not_in`; adds masks to `beside`."""
     _check_depth(folder, prefix.count("/"))
     photos: list[str] = []
     perhaps_masks: list[str] = []
@@ -366,7 +366,7 @@ def _photos(folder: str, beside: set[str], not_in: tuple[str, ...] = (), prefix:
 
 
 def _names(folder: Path, wanted: Callable[[str], bool]) -> set[str]:
-    """Names of the wanted files in a folder and its sub-folders, relative to it; hidden folders are left out.
+    """List the wanted files in a folder and its sub-folders, relative to it; hidden folders are left out.
 
     Raises:
         UserError: one of the folders can't be read; without its masks a training would see what is to be left out.
@@ -375,7 +375,7 @@ def _names(folder: Path, wanted: Callable[[str], bool]) -> set[str]:
 
 
 def _all_files(folder: Path) -> Iterator[tuple[str, str]]:
-    """Names and paths of all files in a folder and its sub-folders.
+    """List names and paths of all files in a folder and its sub-folders.
 
     Folders that are hidden or linked are not looked into; their names end with a slash.
 
@@ -403,7 +403,7 @@ def _check_depth(folder: str, depth: int) -> None:
 
 
 def _check_utf8(name: str, data_dir: Path) -> None:
-    """Names are written into models, lists and JSON, all in UTF-8; other bytes are surrogates in Python's names."""
+    """Refuse a name that is not UTF-8, as models, lists and JSON are; Python has surrogates for its other bytes."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -13,7 +13,7 @@ from splatdag.workflow.publish import read_json
 
 NAME = "transforms.json"
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG", ".JPEG", ".tif", ".tiff", ".bmp")
-"""Tried in this order where `file_path` has none (Blender's way)."""
+"""Suffixes that are tried in this order where `file_path` has none (Blender's way)."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Frame:
     """One posed photo of a transforms.json."""
 
     name: str
-    """Of the photo, relative to the data folder, with its suffix."""
+    """Path of the photo, relative to the data folder, with its suffix."""
     mask: str | None
     """Its mask, relative to the data folder."""
     depth: str | None
@@ -36,9 +36,9 @@ class Transforms:
 
     path: Path
     frames: list[Frame]
-    """In name order."""
+    """Frames whose photos are there, in name order."""
     missing: list[str]
-    """Photos that it names but that are not there; files that are passed around name photos sorted out since."""
+    """Photos that the file names and that are not there, as in data sets whose bad photos were deleted."""
     values: dict[str, Any]
     """The whole file as written."""
     points: Path | None
@@ -73,7 +73,7 @@ def read_transforms(data_dir: Path) -> Transforms:
 
 
 def _frame(data_dir: Path, path: Path, index: int, values: Any) -> Frame | str:
-    """The frame, or the name of its photo where that is not there."""
+    """Read one frame; returns the name of its photo where that is not there."""
     where = f"{path}: frames[{index}]"
     given = values.get("file_path") if isinstance(values, dict) else None
     if not isinstance(given, str) or not given:

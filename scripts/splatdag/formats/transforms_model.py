@@ -19,13 +19,13 @@ from splatdag.workflow.errors import UserError, listed
 logger = logging.getLogger(__name__)
 _SUPPORTED = frozenset({"OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE"})
 _GL_TO_CV = np.diag([1.0, -1.0, -1.0, 1.0])
-"""Camera axes x right, y up, z back to x right, y down, z forward (its own inverse)."""
+"""Change of camera axes from x right, y up, z back to x right, y down, z forward (its own inverse)."""
 _RIGID = 1e-3
-"""How far from orthonormal the columns of a rotation may be; files have six digits or fewer."""
+"""Largest deviation of RᵀR from the identity, in any entry, of a rotation R; files have six digits or fewer."""
 
 
 def posed_model(file: Transforms) -> pycolmap.Reconstruction:
-    """The cameras of a transforms.json as a COLMAP model, with the points of its PLY file where it names one.
+    """Convert the cameras of a transforms.json to a COLMAP model, with the points of its PLY file where it names one.
 
     Poses are camera-to-world with OpenGL axes (x right, y up, z back). nerfstudio says of `applied_transform` that
     it led from the original world to the saved one, for poses and points alike, so it is undone: the model is in
@@ -62,7 +62,7 @@ def posed_model(file: Transforms) -> pycolmap.Reconstruction:
 
 
 def _to_original(file: Transforms) -> np.ndarray:
-    """Similarity [4, 4] from the saved world to the original one."""
+    """Return the similarity [4, 4] from the saved world to the original one."""
     applied = np.eye(4)
     given = file.values.get("applied_transform")
     if given is not None:
@@ -89,7 +89,7 @@ def _world_to_camera(frame: Frame, where: str, to_original: np.ndarray) -> pycol
 
 
 def _matrix(given: Any, where: str) -> np.ndarray:
-    """[4, 4] float64 from a list of 3 or 4 rows."""
+    """Read a matrix [4, 4] float64 from a list of 3 or 4 rows."""
     try:
         rows = np.array(given, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -106,7 +106,7 @@ def _is_rotation(matrix: np.ndarray) -> bool:
 
 
 def _camera(values: dict[str, Any], where: str, size: tuple[int, int]) -> pycolmap.Camera:
-    """The camera of a photo of this size; intrinsics for another size of the same shape are scaled."""
+    """Return the camera of a photo of this size; intrinsics for another size of the same shape are scaled."""
     name = values.get("camera_model", "OPENCV")
     if name not in _SUPPORTED or values.get("is_fisheye"):
         kind = "fisheye" if values.get("is_fisheye") else name
@@ -139,7 +139,7 @@ def _camera(values: dict[str, Any], where: str, size: tuple[int, int]) -> pycolm
 
 
 def _focal(values: dict[str, Any], axis: str, side: float, where: str) -> float | None:
-    """Focal length in pixels, as given or from the angle of view along that axis."""
+    """Return the focal length in pixels, as given or from the angle of view along that axis."""
     if values.get(f"fl_{axis}") is not None:
         return _number(values, f"fl_{axis}", where, 0.0)
     if values.get(f"camera_angle_{axis}") is not None:

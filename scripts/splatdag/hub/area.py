@@ -46,27 +46,27 @@ class Sharing(Area):
     }
 
     def plan(self, config: Any, context: Context) -> SharingPlan:
-        """Look at the runs of all areas when they are asked for."""
+        """Return a plan that reads the runs of all areas only once they are needed."""
         return SharingPlan(config, context)
 
 
 class SharingPlan(Plan):
-    """Which recordings are made and published."""
+    """Recordings to make, and uploads that publish them."""
 
     def __init__(self, config: Any, context: Context) -> None:
         self._config, self._context = config, context
         self.sharing: SharingConfig = config.sharing
 
     def targets(self) -> dict[str, Callable[[], list[str]]]:
-        """`recordings` asks for what is there or asked for beside it, `upload` for a receipt of every scene."""
+        """Return the files of each target: recordings of runs that are there or requested, and receipts of uploads."""
         return {"recordings": self.recording_files, "upload": self.receipts}
 
     def asked(self) -> list[str]:
-        """Recordings."""
+        """Return the recordings."""
         return self.recording_files()
 
     def renders(self, files: list[str]) -> bool:
-        """Whether any of these is of a run that is trained first; a recording by itself needs no kernels."""
+        """Tell whether any of these files is of a run that is trained first; a recording by itself needs no kernels."""
         wanted = set(files) if set(files) <= self._recording_files else set(self._made_for_upload())
         return any(
             recording.file in wanted
@@ -103,7 +103,7 @@ class SharingPlan(Plan):
 
     @cached_property
     def recorded(self) -> list[PlannedRun]:
-        """The selected runs that are recorded: those that are there, and those that are asked for beside them."""
+        """Selected runs to record: those that are there, and those that the same command makes."""
         return [run for run in self.selected if self._is_there(run) or run.made or self._is_asked(run)]
 
     def _is_there(self, run: PlannedRun) -> bool:
@@ -116,7 +116,7 @@ class SharingPlan(Plan):
 
     @cached_property
     def _asked_files(self) -> frozenset[str]:
-        """Files that the command asks for beside recordings and uploads."""
+        """Files that the same command makes, those of recordings and uploads left out."""
         asked, files = self._context.targets(), set[str]()
         for name, plan in self._context.plans().items():
             if name == Sharing.name:
@@ -129,7 +129,7 @@ class SharingPlan(Plan):
         return frozenset((*files, *asked))
 
     def _not_made(self) -> list[str]:
-        """A line on the selected runs that are neither there nor asked for."""
+        """Return a line on the selected runs that are neither there nor requested."""
         missing = [run for run in self.selected if run.recordings and run not in self._recorded_set]
         rest = [run.row or f"{run.scene}/{run.variant}" for run in missing]
         if not rest:
@@ -145,7 +145,7 @@ class SharingPlan(Plan):
         return frozenset(self.recorded)
 
     def recording_files(self) -> list[str]:
-        """Recordings that are made."""
+        """Return the recordings that are made."""
         return [recording.file for run in self.recorded for recording in run.recordings]
 
     @cached_property
@@ -153,20 +153,20 @@ class SharingPlan(Plan):
         return frozenset(self.recording_files())
 
     def lines(self, target: str) -> Iterable[str]:
-        """What is left out, and what `upload` will publish where."""
+        """Return lines on runs that are left out and, for `upload`, on files, their sizes and their destination."""
         if target == "upload":
             found, troubles = self.uploads
             return [*troubles, *plan_lines(found, self.sharing.upload, f"{self._context.results}/hub")]
         return [*self._left_out(), *([] if target == "all" else self._not_made())]
 
     def _left_out(self) -> Iterator[str]:
-        """What areas say that can't be recorded."""
+        """Yield the lines of the areas on what can't be recorded."""
         for name, plan in self._context.plans().items():
             if name != Sharing.name:
                 yield from plan.lines("recordings")
 
     def stages(self) -> Iterator[PlannedStage]:
-        """A stage for every recording, of areas that can't be read none; the uploads, once any of them was begun.
+        """Yield the stages of recordings in areas that can be read, and of uploads once one of them was begun.
 
         Raises:
             UserError: an area can't be read, after the stages of the others.
@@ -201,7 +201,7 @@ class SharingPlan(Plan):
 
     @cached_property
     def uploads(self) -> tuple[dict[Scene, Upload], list[str]]:
-        """What is uploaded, by scene, and a line on everything that can't be.
+        """Uploads by scene, and lines on names that the Hub can't take and bundled samples that are left out.
 
         Raises:
             UserError: two runs have the same place.
@@ -209,12 +209,12 @@ class SharingPlan(Plan):
         return uploads(self.selected, self.made, self.sharing.resolved_upload(), self.sharing.epoch)
 
     def receipts(self) -> list[str]:
-        """A receipt for every scene, and its page where no repository is set."""
+        """Return a receipt for every scene, and its page where no repository is set."""
         files = [f"{self._context.results}/{file}" for file in published(self.sharing.upload.repo_id).values()]
         return [file.format(exp=scene.exp, scene=scene.name) for scene in self.uploads[0] for file in files]
 
     def _made_for_upload(self) -> list[str]:
-        """Recordings that are made for the uploads."""
+        """Return the recordings that are made for the uploads."""
         return [str(path) for upload in self.uploads[0].values() for path in upload.recordings if upload.is_made(path)]
 
     # what rules ask for, job by job
@@ -223,45 +223,45 @@ class SharingPlan(Plan):
         return upload_of(Scene(wildcards.exp, wildcards.scene), self.uploads[0])
 
     def scene_recordings(self, wildcards: Any) -> list[str]:
-        """Recordings of a scene."""
+        """Return the recordings of a scene."""
         return [str(path) for path in self._upload(wildcards).recordings]
 
     def scene_made(self, wildcards: Any) -> list[str]:
-        """Recordings that are made; others are no input, or Snakemake would make them too."""
+        """Return a scene's recordings that rules make; others are no input, or Snakemake would make them too."""
         upload = self._upload(wildcards)
         return [str(path) for path in upload.recordings if upload.is_made(path)]
 
     def scene_given(self, wildcards: Any) -> str:
-        """What the recordings are that are taken as they are."""
+        """Return the digest of a scene's recordings that no rule makes; empty where there are none."""
         upload = self._upload(wildcards)
         return given_digest([path for path in upload.recordings if not upload.is_made(path)], self._context.cache)
 
     def sample(self, wildcards: Any) -> str:
-        """Bundled sample that a scene is made from, as manifests name it; empty for one's own data."""
+        """Return the bundled sample that a scene is made from, as manifests name it; empty for one's own data."""
         return self._upload(wildcards).sample
 
     def scene_run(self, wildcards: Any) -> str:
-        """Folder of a scene's run."""
+        """Return the folder of a scene's run."""
         return str(self._upload(wildcards).run)
 
     def hub_folder(self, wildcards: Any) -> str:
-        """What is written to in the Hub's place."""
+        """Return the folder that stands in for the Hub."""
         return f"{self._context.results}/hub"
 
     def upload_flags(self, wildcards: Any) -> list[str]:
-        """Options of an upload, and what describes the run."""
+        """Return the options of an upload, and the module and folder that describe the run on its page."""
         describer = self._upload(wildcards).describer
         described = [f"--describer={describer.module}", f"--described-from={describer.folder}"] if describer else []
         return [*flags(self.sharing.resolved_upload()), *described]
 
     def upload_code(self, wildcards: Any) -> list[str]:
-        """Digests of the code of an upload, and of what describes the run."""
+        """Return the digests of the code of an upload and of the module that describes the run."""
         describer = self._upload(wildcards).describer
         modules = [Sharing.rules["upload_scene"].module, *([describer.module] if describer else [])]
         return [code_digest(module) for module in modules]
 
 
 def published(repo_id: str | None) -> dict[str, str]:
-    """What an upload makes here, relative to the results: a receipt, and the page where no repository is set."""
+    """Return the files that an upload writes into the results: a receipt, and the page where no repository is set."""
     receipt = {"receipt": Sharing.rules["upload_scene"].output}
     return receipt if repo_id else receipt | {"page": "hub/experiments/{exp}/{scene}/README.md"}

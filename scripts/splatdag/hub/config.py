@@ -18,6 +18,6 @@ class SharingConfig(RunSelection):
     """Publication."""
 
     def resolved_upload(self) -> UploadOptions:
-        """The options of the upload, with what `auto` stands for."""
+        """Return the options of the upload, `auto` replaced by the selection that it stands for."""
         selection, rrd_glob = resolved(self.upload.selection, self.upload.rrd_glob, self.tasks, self.epoch)
         return self.upload.model_copy(update={"selection": selection, "rrd_glob": rrd_glob})

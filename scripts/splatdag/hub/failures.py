@@ -1,4 +1,4 @@
-"""What to do when the Hub does not do as asked: tell the user, ask again at once, or wait."""
+"""Failed requests to the Hub: report an error to the user, try again at once, or wait and try again."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from splatdag.workflow.errors import UserError
 logger = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 60.0
-"""Between two attempts, unless the Hub asks for more (seconds)."""
+"""Longest wait between two attempts, unless the Hub asks for more (seconds)."""
 _MOVED = 412
-"""The branch is not at the commit's parent."""
+"""HTTP status of a commit whose parent is not the head of the branch."""
 _TRANSIENT = {408, 409, 423, 425, 429, 500, 502, 503, 504, 520, 522, 524}
-"""Answers that may be others a little later; 409 and 423: another commit is being made."""
+"""HTTP statuses of failures that may pass; 409 and 423: another commit is being made."""
 
 
 class HubFailure(Exception):
@@ -35,7 +35,7 @@ class LongWait(Exception):
 
 
 class Patience:
-    """Waits between attempts, until all of it is used up."""
+    """Waits between attempts, `patience_s` in all."""
 
     def __init__(self, options: UploadOptions, endpoint: str) -> None:
         self._where = f"{options.repo_id}, branch {options.branch}, at {endpoint}"
@@ -45,7 +45,7 @@ class Patience:
 
     @property
     def nothing_to_do(self) -> str:
-        """What to say when the branch has everything."""
+        """Message where the branch has everything."""
         if self._attempts > 1:
             return "everything is there; the commit before had arrived, or another's made it superfluous"
         return "everything is there as it is; nothing was sent"
@@ -114,7 +114,7 @@ class Patience:
 
 
 def asked_wait(response: httpx2.Response) -> float:
-    """How long an answer asks to wait (seconds): by Retry-After or the Hub's own rate limit headers, else 0."""
+    """Read the wait that a response asks for (seconds), from Retry-After or the Hub's rate limit headers; else 0."""
     after = response.headers.get("Retry-After", "")
     if after.isdecimal():
         return float(after)
@@ -123,7 +123,7 @@ def asked_wait(response: httpx2.Response) -> float:
 
 
 def refuse_long_waits(patience_s: float) -> Callable[[httpx2.Response], None]:
-    """A hook that stops huggingface_hub from waiting for an hour where the Hub asks for it."""
+    """Return a hook that raises LongWait where the Hub asks huggingface_hub to wait longer than `patience_s`."""
 
     def check(response: httpx2.Response) -> None:
         if response.status_code in (429, 503) and (wait := asked_wait(response)) > patience_s:
@@ -133,7 +133,7 @@ def refuse_long_waits(patience_s: float) -> Callable[[httpx2.Response], None]:
 
 
 def _root(error: Exception) -> Exception:
-    """What is behind huggingface_hub's `Error while uploading …`."""
+    """Return the cause behind huggingface_hub's `Error while uploading …`, or the error itself."""
     while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return error
@@ -148,12 +148,12 @@ def _may_pass(cause: Exception, status: int | None) -> bool:
 
 
 def _without_xet(cause: Exception) -> bool:
-    """Whether hf_xet asked a Hub for storage that it does not have."""
+    """Tell whether hf_xet asked a Hub for Xet storage that it does not have."""
     return re.search(r"xet.*\b404\b|\b404\b.*xet", str(cause), re.DOTALL | re.IGNORECASE) is not None
 
 
 def _words(cause: Exception) -> str:
-    """What happened, in one line without addresses."""
+    """Describe a failure in one line without addresses."""
     if isinstance(cause, HfHubHTTPError):
         said = (cause.server_message or cause.response.reason_phrase or "").strip()
         return f"the Hub answered {cause.response.status_code}" + (f" ({' '.join(said.split())[:200]})" if said else "")

@@ -40,23 +40,23 @@ class HubTree:
         self._files = {**hub.listed("", commit), **hub.listed(scene.folder, commit)}
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """As `Tree.sizes`."""
+        """Implement `Tree.sizes`."""
         inside = {path: file.size for path, file in self._files.items() if path.rpartition("/")[0] == folder}
         return {path.rpartition("/")[2]: size for path, size in inside.items()}
 
     def has(self, path: str, content: Content) -> bool:
-        """As `Tree.has`, by size and hash: large files are known by their SHA-256, others by git's SHA-1."""
+        """Implement `Tree.has` by size and hash: SHA-256 of large files, git's SHA-1 of others."""
         file = self._files.get(path)
         if file is None or file.size != content.size:
             return False
         return file.lfs.sha256 == content.sha256 if file.lfs else file.blob_id == content.git_oid()
 
     def text(self, path: str) -> str | None:
-        """As `Tree.text`."""
+        """Implement `Tree.text`."""
         return self.hub.read(path, self.commit).decode(errors="replace") if path in self._files else None
 
     def head(self, path: str) -> bytes:
-        """As `Tree.head`."""
+        """Implement `Tree.head`."""
         return self.hub.head_of(path, self.commit, self._files[path].blob_id)
 
 
@@ -75,18 +75,18 @@ class Hub:
 
     @property
     def address(self) -> str:
-        """Of the server; without a password that its address may hold, since this is shown and written."""
+        """Address of the server, without a password that it may hold, since it is shown and written to files."""
         scheme, _, rest = self.api.endpoint.partition("://")
         return f"{scheme}://{rest.rpartition('@')[2]}"
 
     @property
     def root(self) -> str:
-        """What the addresses of files begin with."""
+        """Prefix of the addresses of files on the branch."""
         prefix = "datasets/" if self.options.repo_type == "dataset" else ""
         return f"{self.address}/{prefix}{self.repo_id}/resolve/{quote(self.options.branch, safe='')}"
 
     def tree(self, scene: Scene) -> HubTree:
-        """The branch as it is now; repository and branch are made if they are not there."""
+        """Read the tree of the branch as it is now; repository and branch are made if they are not there."""
         return HubTree(self, self._head(), scene)
 
     def _head(self) -> str:
@@ -104,7 +104,7 @@ class Hub:
                 logger.info("made the %s repository %s", self.options.repo_type, self.repo_id)
 
     def listed(self, folder: str, commit: str) -> dict[str, RepoFile]:
-        """Files by path: those in the root, or all below a folder; none if it is not there."""
+        """List files by path: those in the root, or all below a folder; none if it is not there."""
         try:
             found = self.api.list_repo_tree(
                 **self._repo, path_in_repo=folder or None, revision=commit, recursive=bool(folder)
@@ -114,7 +114,7 @@ class Hub:
             return {}
 
     def read(self, path: str, commit: str, first_bytes: int | None = None) -> bytes:
-        """A file of a commit, or its beginning."""
+        """Read a file of a commit, or its first bytes."""
         url = hf_hub_url(**self._repo, filename=path, revision=commit, endpoint=self.api.endpoint)
         ranged = {"Range": f"bytes=0-{first_bytes - 1}"} if first_bytes else {}
         response = get_session().get(url, headers=self._headers | ranged)
@@ -122,13 +122,13 @@ class Hub:
         return bytes(response.content)
 
     def head_of(self, path: str, commit: str, blob: str) -> bytes:
-        """The first bytes of a recording, asked for once."""
+        """Read the first bytes of a recording, which hold its version, once per content."""
         if blob not in self._heads:
             self._heads[blob] = self.read(path, commit, HEADER_BYTES)
         return self._heads[blob]
 
     def commit(self, changes: Mapping[str, Content], parent: str, message: str) -> str:
-        """Send what the Hub's storage does not have and commit, if the branch is still at `parent`; the commit's id."""
+        """Send files that the Hub's storage lacks and commit if the branch is still at `parent`; returns the commit."""
         operations = [self._operation(path, content) for path, content in changes.items()]
         info = self.api.create_commit(
             **self._repo,
@@ -140,7 +140,7 @@ class Hub:
         return info.oid
 
     def _operation(self, path: str, content: Content) -> CommitOperationAdd:
-        """One and the same for all attempts: it knows whether its file was sent."""
+        """Return a file's operation, the same object in all attempts, since it knows whether the file was sent."""
         operation = self._sent.get((path, content.sha256))
         if operation is None:
             operation = CommitOperationAdd(path_in_repo=path, path_or_fileobj=content.source)
@@ -149,7 +149,7 @@ class Hub:
         return operation
 
     def publish(self, scene: Scene, changes_of: Callable[[Tree], dict[str, Content]], message: str) -> str:
-        """Commit what of a scene is not there yet, once; the commit at which the branch has all of it.
+        """Commit the changes of a scene once; returns the commit at which the branch has all of them.
 
         Raises:
             UserError: token, repository or branch are not right.
@@ -187,7 +187,7 @@ class Hub:
 
 
 def _client(timeout_s: float, patience_s: float) -> httpx2.Client:
-    """A client that waits for no answer for ever, as huggingface_hub's own does."""
+    """Return a client whose requests all have a time limit; huggingface_hub's own may wait for ever."""
     timeout = httpx2.Timeout(timeout_s).as_dict()
 
     def limit(request: httpx2.Request) -> None:

@@ -1,4 +1,4 @@
-"""Where a run's recordings and page lie in the published tree."""
+"""Places of a run's recordings and page in the published tree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Scene:
     """One page of the published tree.
 
     Raises:
-        UserError: a name is not one that any system has as a folder and in a URL.
+        UserError: a name is not fit for a folder on every system and for a URL.
     """
 
     exp: str
@@ -38,7 +38,7 @@ class Scene:
 
     @property
     def folder(self) -> str:
-        """Of the page, in the tree."""
+        """Folder of the page, in the tree."""
         return f"experiments/{self.exp}/{self.name}"
 
     @property

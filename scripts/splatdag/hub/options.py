@@ -35,13 +35,13 @@ class UploadOptions(Options):
     rrd_glob: str | None = None
     """Names of more recordings to upload, whatever the selection: `trn_nv_generation_epoch_*.rrd`."""
     timeout_s: float = Field(120, gt=0)
-    """How long one request may stay without an answer (seconds)."""
+    """Longest time that one request may stay without an answer (seconds)."""
     patience_s: float = Field(900, ge=0)
-    """How long a Hub that is busy, down or asks to wait is asked again, in all (seconds)."""
+    """Longest total wait between attempts while the Hub is busy, down or asks to wait (seconds)."""
 
 
 def token_of(environment: Mapping[str, str]) -> str:
-    """The Hub's token.
+    """Read the Hub's token from the environment.
 
     Raises:
         UserError: there is none.

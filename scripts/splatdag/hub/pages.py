@@ -25,7 +25,7 @@ _TASKS = {
 _FRONT = re.compile(r"---\r?\n(.*?)---\r?\n", re.DOTALL)
 _LICENCE = re.compile(r"^license(?:_link)?:.*\n(?:[ \t]*-.*\n)*", re.MULTILINE)
 _SAYS_SO = re.compile(r"^license:\s*(-\s*)?cc-by-nc|^license_name:", re.MULTILINE)
-"""Metadata of a card whose licence is not commercial, or has a name that somebody chose."""
+"""Metadata of a card whose licence bars commercial use, or has a name of the user's."""
 _BARRED = """## Not for commercial use
 
 Recordings here were made with pretrained weights that are not for commercial use; their licences say what follows for
@@ -56,18 +56,18 @@ The licence is that of the data that the splats were trained on: name it here.
 
 @dataclass(frozen=True)
 class Place:
-    """Where the tree is published, for links."""
+    """Place where the tree is published, for links."""
 
     root: str | None
-    """Such as `https://huggingface.co/datasets/owner/name/resolve/main`; None in a folder."""
+    """Prefix of links, such as `https://huggingface.co/datasets/owner/name/resolve/main`; None in a folder."""
 
     def download(self, scene: Scene, name: str) -> str:
-        """Link to a recording."""
+        """Return the link to a recording."""
         path = f"{scene.recordings}/{name}" if self.root else f"rerun_files/{name}"
         return f"{self.root}/{quote(path)}" if self.root else path
 
     def viewer(self, scene: Scene, recording: Recording) -> str:
-        """What opens a recording, in the viewer of the version that wrote it: a link, or a command in a folder."""
+        """Return a link that opens a recording in the web viewer of its version; in a folder, a command instead."""
         if not self.root:
             return f"`rerun rerun_files/{recording.name}`"
         url = quote(self.download(scene, recording.name), safe="")
@@ -84,14 +84,14 @@ def scene_page(
     weights: Iterable[Weights] = (),
     sample: str = "",
 ) -> str:
-    """The page of a scene in Markdown.
+    """Write the page of a scene in Markdown.
 
     Args:
         scene: its experiment and name.
         recordings: all that lie in the scene's folder.
         place: where that is.
         metrics: rows of the table of metrics.
-        described: what else is said of the scene, by what it is, such as its source camera.
+        described: further facts about the scene by their names, such as its source camera.
         revision: of splatdag, in git, where it is known.
         weights: pretrained weights that the scene was made or measured with.
         sample: bundled sample that it was made from, as manifests have it.
@@ -119,7 +119,7 @@ def scene_page(
 
 
 def licensed_card(card: str, weights: Iterable[Weights]) -> str:
-    """The card of the repository with what weights that bar commercial use ask of it.
+    """Return the card of the repository, its licence and text adapted to weights that bar commercial use.
 
     Its licence becomes `other` with a name that says so, unless it says so already or has a name of the user's; and
     the weights are named in the text. A card that does all that stays as it is.
@@ -146,7 +146,7 @@ def licensed_card(card: str, weights: Iterable[Weights]) -> str:
 
 
 def card_with_sample(card: str, scene: Scene, sample: str) -> str:
-    """The card of the repository, whose first lines name the scenes that were made from bundled samples."""
+    """Return the card of the repository, its first lines on the scenes made from bundled samples, this one included."""
     front = _FRONT.match(card)
     metadata, text = (front[0], card[front.end() :]) if front else ("", card)
     line = f"> `{scene}`: {sample_line(sample)}\n"
@@ -158,7 +158,7 @@ def card_with_sample(card: str, scene: Scene, sample: str) -> str:
 
 
 def says_the_same(page: str, other: str) -> bool:
-    """Whether two pages differ in nothing but the revision of the code."""
+    """Tell whether two pages differ in nothing but the revision of the code."""
     return _REVISION.sub("", page) == _REVISION.sub("", other)
 
 
@@ -206,7 +206,7 @@ def _weights(weights: list[Weights]) -> str:
 
 
 def readable_size(size: int) -> str:
-    """`3.6 MB` for a number of bytes (10⁶)."""
+    """Format a number of bytes in units of 10⁶: `3.6 MB`."""
     for unit, length in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= length:
             return f"{size / length:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Keep secrets out of what a stage says."""
+"""Redaction of secrets in the logs of a stage."""
 
 from __future__ import annotations
 

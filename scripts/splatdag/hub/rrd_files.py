@@ -1,4 +1,4 @@
-"""Recordings as files: which version of Rerun wrote one, what its name says, and which are selected."""
+"""Recordings as files: Rerun's version in the header, task and epoch in the name, and the selection to upload."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from splatdag.workflow.errors import UserError
 
 HEADER_BYTES = 8
-"""As many bytes of a recording as tell its version."""
+"""Length (bytes) of a recording's beginning that holds its version."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.rrd")
 TRAINING_VIEWS = "trn_nv_generation"
-"""Task whose recordings are no evaluations."""
+"""Task whose recordings are not of evaluations."""
 _HEADER = re.compile(rb"RRF\d(...)", re.DOTALL)
 _EPOCH = re.compile(r"(.+)_epoch_(\d+)")
 
@@ -24,20 +24,20 @@ class Recording:
     """A recording that is to be shown on a page."""
 
     name: str
-    """Of its file."""
+    """Name of the file."""
     size: int
-    """Bytes."""
+    """Size of the file (bytes)."""
     version: str
-    """Of Rerun, which wrote it."""
+    """Version of Rerun that wrote it."""
 
     @property
     def task(self) -> str:
-        """`evaluation_nvs` for `evaluation_nvs_epoch_0010.rrd`; without an epoch in it the whole name."""
+        """Task in the name, `evaluation_nvs` of `evaluation_nvs_epoch_0010.rrd`; without an epoch, the whole stem."""
         return _parts(self.name)[0]
 
     @property
     def epoch(self) -> int | None:
-        """10 for `evaluation_nvs_epoch_0010.rrd`; None where the name has none."""
+        """Epoch in the name, 10 of `evaluation_nvs_epoch_0010.rrd`; None where the name has none."""
         return _parts(self.name)[1]
 
 
@@ -48,7 +48,7 @@ def _parts(name: str) -> tuple[str, int | None]:
 
 
 def rerun_version(head: bytes) -> str | None:
-    """The version of Rerun that wrote a recording, such as `0.41.0`, from its first 8 bytes; None if it is none."""
+    """Read the version of Rerun that wrote a recording, such as `0.41.0`, in its first 8 bytes; None if it is none."""
     match = _HEADER.match(head)
     return ".".join(map(str, match[1])) if match else None
 
@@ -73,7 +73,7 @@ def read_recording(path: Path) -> Recording:
 
 
 def resolved(selection: str, rrd_glob: str | None, tasks: Iterable[str], epoch: str) -> tuple[str, str | None]:
-    """Selection and glob that `auto` stands for: evaluations if there are tasks of them, training views as asked for.
+    """Return selection and glob for `auto`: evaluations if `tasks` has some, training views if it has those.
 
     Args:
         selection: as in `UploadOptions`.
@@ -92,7 +92,7 @@ def resolved(selection: str, rrd_glob: str | None, tasks: Iterable[str], epoch: 
 
 
 def selected(names: Iterable[str], selection: str, rrd_glob: str | None, epoch: str = "all") -> list[str]:
-    """Names of the recordings that are to be uploaded, sorted.
+    """Select the names of the recordings to upload, sorted.
 
     Recordings without an epoch in their names, such as those of captures, count as evaluations, as latest, and as of
     every epoch.

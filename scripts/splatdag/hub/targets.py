@@ -1,4 +1,4 @@
-"""What the target `upload` publishes: recordings by scene, and the plan that is printed before anything is sent."""
+"""Target `upload`: the recordings to publish, by scene, and the plan that is printed before anything is sent."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ class Upload:
     run: Path
     recordings: tuple[Path, ...]
     made: frozenset[Path] = frozenset()
-    """Of these, those that rules make; the others are taken as they are."""
+    """Recordings that rules make; others are taken as they are."""
     describer: Describer | None = None
-    """Module that reads what the page says beside `metrics.json`."""
+    """Module that reads the facts on the page that are not in `metrics.json`."""
     sample: str = ""
     """Bundled sample that the run is made from."""
 
     def is_made(self, recording: Path) -> bool:
-        """Whether a rule makes a recording."""
+        """Tell whether a rule makes a recording."""
         return recording in self.made
 
 
 def uploads(
     runs: Iterable[PlannedRun], made: Container[str], options: UploadOptions, epoch: str
 ) -> tuple[dict[Scene, Upload], list[str]]:
-    """What is to be published, by scene, and a line for everything that can't be.
+    """Return the uploads by scene, and lines on names that the Hub can't take and bundled samples that are left out.
 
     Args:
-        runs: that are selected.
+        runs: selected runs.
         made: recordings that rules make; others count if they are there.
-        options: which recordings, `auto` replaced by what it stands for.
-        epoch: `all`, `latest`, or the one that alone is published of what has epochs.
+        options: of the upload; `auto` is replaced by the selection that it stands for.
+        epoch: `all`, `latest`, or one, to which recordings with an epoch in their names are limited.
 
     Raises:
         UserError: two runs have the same place.
@@ -99,7 +99,7 @@ def check_token(options: UploadOptions, jobs: Iterable[str]) -> None:
 
 
 def upload_of(scene: Scene, found: Mapping[Scene, Upload]) -> Upload:
-    """The upload of a scene that was asked for by name.
+    """Return the upload of a scene that was requested by name.
 
     Raises:
         UserError: the scene has nothing to publish.
@@ -133,7 +133,7 @@ def given_digest(recordings: Iterable[Path], cache: Path) -> str:
 
 
 def plan_lines(found: Mapping[Scene, Upload], options: UploadOptions, hub_dir: str) -> Iterator[str]:
-    """What will be published where: files with their sizes, scene by scene."""
+    """Yield the plan's lines: the destination, then the files with their sizes, scene by scene."""
     if not found:
         yield "upload: nothing to publish: no run has recordings that are selected"
         return

@@ -1,4 +1,4 @@
-"""What is published, and what of it is there already; a folder on disk as such a tree."""
+"""Tree of published files, contents to publish in it, and a folder on disk as such a tree."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ class Content:
 
     source: Path | bytes
     size: int
-    """Bytes."""
+    """Size in bytes."""
     sha256: str
-    """In hexadecimal digits."""
+    """SHA-256 in hexadecimal digits."""
 
     def git_oid(self) -> str:
-        """The SHA-1 by which git names the content; reads the whole file."""
+        """Compute the SHA-1 by which git names the content; reads the whole file."""
         data = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
         return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def text_content(text: str) -> Content:
-    """A page's text as content."""
+    """Encode a page's text as content."""
     data = text.encode()
     return Content(data, len(data), hashlib.sha256(data).hexdigest())
 
 
 class Tree(Protocol):
-    """The published tree as it is."""
+    """Published tree in its present state."""
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Names and sizes of the files in a folder; empty if it is not there."""
+        """Return names and sizes (bytes) of the files in a folder; empty if it is not there."""
 
     def has(self, path: str, content: Content) -> bool:
-        """Whether that file is there with that content."""
+        """Tell whether that file is there with that content."""
 
     def text(self, path: str) -> str | None:
-        """A page; None if it is not there."""
+        """Read a page; None if it is not there."""
 
     def head(self, path: str) -> bytes:
-        """The first bytes of a recording."""
+        """Read the first bytes of a recording, which hold its version."""
 
 
 class FolderTree:
-    """A folder on this machine, in the Hub's place."""
+    """Folder on this machine that stands in for the Hub."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """As `Tree.sizes`."""
+        """Implement `Tree.sizes`."""
         files = (self.root / folder).glob("[!.]*")
         return {path.name: path.stat().st_size for path in files if path.is_file()}
 
     def has(self, path: str, content: Content) -> bool:
-        """As `Tree.has`; one file under two names needs no reading."""
+        """Implement `Tree.has` by size and SHA-256; one file under two names needs no reading."""
         there = self.root / path
         if not there.is_file() or there.stat().st_size != content.size:
             return False
@@ -75,12 +75,12 @@ class FolderTree:
             return hashlib.file_digest(file, "sha256").hexdigest() == content.sha256
 
     def text(self, path: str) -> str | None:
-        """As `Tree.text`."""
+        """Implement `Tree.text`."""
         there = self.root / path
         return there.read_text(encoding="utf-8") if there.is_file() else None
 
     def head(self, path: str) -> bytes:
-        """As `Tree.head`."""
+        """Implement `Tree.head`."""
         with (self.root / path).open("rb") as file:
             return file.read(HEADER_BYTES)
 

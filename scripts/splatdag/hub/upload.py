@@ -56,7 +56,7 @@ def main(
         options: where to, and which recordings.
         job: how to run.
         recordings: the recordings there are; those in `run_dir/rerun` if none are named.
-        describer: module that reads what the page says beside `metrics.json`, as `workflow.area.Describer` has it.
+        describer: module that reads facts for the page beside `metrics.json`, as `workflow.area.Describer` has it.
         described_from: folder that it reads beside the run's own.
     """
     what = Scene(exp, scene)
@@ -125,7 +125,7 @@ def changes_of(
     weights: Collection[Weights] = (),
     sample: str = "",
 ) -> dict[str, Content]:
-    """The files that the published tree does not have as they are now, by path.
+    """Return the files that the published tree lacks or has in another version, by path.
 
     Recordings that are there and not here stay, and stay on the page.
 
@@ -165,7 +165,7 @@ def _chosen(recordings: tuple[Path, ...], options: UploadOptions) -> list[Path]:
 
 
 def _hub(options: UploadOptions, token: str) -> Hub:
-    """huggingface_hub without telemetry, bars and token files; these are read when it is imported."""
+    """Make a Hub; telemetry, bars and token files of huggingface_hub are switched off before it is imported."""
     keep_out_of_logs(token)
     for switch in ("TELEMETRY", "UPDATE_CHECK", "PROGRESS_BARS", "IMPLICIT_TOKEN"):
         os.environ.setdefault(f"HF_HUB_DISABLE_{switch}", "1")
@@ -179,7 +179,7 @@ def _hub(options: UploadOptions, token: str) -> Hub:
 
 
 def _hashed(local: dict[Path, Recording], memory: Path, threads: int) -> dict[str, Content]:
-    """The recordings' contents by name; a file that has not changed since it was hashed is not read again."""
+    """Hash the recordings' contents, by name; a file that has not changed since it was hashed is not read again."""
     try:
         known = json.loads(memory.read_bytes())
     except (OSError, ValueError):
@@ -201,7 +201,7 @@ def _hashed(local: dict[Path, Recording], memory: Path, threads: int) -> dict[st
 
 @functools.cache
 def _git_revision() -> str | None:
-    """The revision of this package's code, where it lies in a git repository that it is part of."""
+    """Return the git revision of this package's code; None where it is not part of a git repository."""
     here = Path(__file__)
     for command in (["ls-files", "--error-unmatch", here.name], ["describe", "--always", "--dirty", "--exclude=*"]):
         try:

@@ -1,1 +1,1 @@
-"""Several people per scene: what the human trainer left, and recordings of it."""
+"""Several people per scene: results of the human trainer, and recordings of them."""

@@ -1,4 +1,4 @@
-"""People as an area: what the human trainer left is recorded."""
+"""People as an area: recordings of the human trainer's results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from splatdag.workflow.sequences import by_number
 SAMPLE = "sample:humans"
 """The bundled results tree, as `sharing.results_root`."""
 SCENES = "preprocess/scenes"
-"""Where the human trainer keeps its scenes' files."""
+"""Folder of `<scene>.json` files, as the human trainer keeps them."""
 TASK_OF = {name: task for task, name in FILES.items()}
 
 
@@ -56,7 +56,7 @@ class Humans(Area):
 
 
 class HumansPlan(Plan):
-    """The results tree of the human trainer, and what jobs are given of it."""
+    """Results tree of the human trainer, and the inputs and parameters of the jobs that record it."""
 
     def __init__(self, config: Any, context: Context) -> None:
         self._config, self._context = config, context
@@ -68,7 +68,7 @@ class HumansPlan(Plan):
         self.scenes_dir = self.selection.scenes_dir or scenes
 
     def runs(self) -> Iterator[PlannedRun]:
-        """Every run of the tree, with a recording for each task and epoch that is selected, and what else is recorded.
+        """Yield every run of the tree, with a recording for each selected task and epoch, and runs recorded before.
 
         Raises:
             UserError: there is no such tree.
@@ -125,7 +125,7 @@ class HumansPlan(Plan):
         return list(HUMANS_EPOCHS[task]) if self.is_sample else epochs_in(Path(self.root, scene, exp), task)
 
     def _epochs(self, there: list[str], task: Task) -> list[str]:
-        """An epoch that was asked for is kept where it is not there: its job fails and says so, the others go on."""
+        """Select epochs; one that is named and not there is kept: its job fails and says so, the others go on."""
         if self.selection.epoch == "all":
             return there
         if self.selection.epoch == "latest":
@@ -138,42 +138,42 @@ class HumansPlan(Plan):
     # what rules ask for, job by job
 
     def run(self, wildcards: Any) -> Any:
-        """A run of the human trainer: the user's folder, or the receipt of what a rule makes."""
+        """Return a run of the human trainer: the user's folder, or the receipt of the bundled sample."""
         if self.is_sample:
             return sample_receipt("humans")
         return Own(f"{self.root}/{wildcards.scene}/{wildcards.exp}")
 
     def scenes(self, wildcards: Any) -> str:
-        """Folder of `<scene>.json`, which says which camera is the source."""
+        """Return the folder of `<scene>.json`, which names the source camera."""
         return self.scenes_dir
 
     def sample(self, wildcards: Any) -> str:
-        """Bundled sample that is recorded, as manifests name it; empty for own results."""
+        """Return the bundled sample that is recorded, as manifests name it; empty for own results."""
         return Humans.sample("humans" if self.is_sample else None)
 
     def task(self, wildcards: Any) -> str:
-        """What is recorded."""
+        """Return the task that a recording shows."""
         return TASK_OF[wildcards.recording]
 
     def digest(self, wildcards: Any) -> str:
-        """What a recording is made from."""
+        """Return the digest of a recording's inputs; of the bundled sample, a text of its code's digest and options."""
         if self.is_sample:
             return sample_digest(self._config, "humans")
         recording = Recording(wildcards.scene, wildcards.exp, TASK_OF[wildcards.recording], wildcards.epoch)
         return inputs_digest(Path(self.root), recording, Path(self.scenes_dir), self._context.cache)
 
     def record_flags(self, wildcards: Any) -> list[str]:
-        """How an epoch is recorded."""
+        """Return the flags of an epoch's recording."""
         return flags(only(self._config.sharing.recordings, RecordingOptions))
 
 
 def results_root(selection: RunSelection, results: str) -> str:
-    """Folder of the runs `<scene>/<experiment>/`: the user's own, or that of the bundled sample."""
+    """Return the folder of the runs `<scene>/<experiment>/`: the user's own, or that of the bundled sample."""
     return (
         f"{results}/samples/humans/results" if selection.results_root == SAMPLE else str(Path(selection.results_root))
     )
 
 
 def recorded_root(selection: RunSelection, results: str) -> str:
-    """Folder of the recordings `<scene>/<experiment>/rerun/`: that of the runs, unless `output_dir` names another."""
+    """Return the folder of recordings `<scene>/<experiment>/rerun/`: that of the runs, unless `output_dir` is set."""
     return str(Path(selection.output_dir)) if selection.output_dir else results_root(selection, results)

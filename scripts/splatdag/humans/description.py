@@ -53,7 +53,7 @@ def _of_epoch(folder: Path, source_camera: str | None) -> dict[str, float]:
 
 
 def _column_means(table: Path, without_camera: str | None) -> dict[str, float]:
-    """Means of a table's columns, the rows of the source camera left out: they are no novel views."""
+    """Compute the means of a table's columns, without the rows of the source camera, which are no novel views."""
     try:
         every = list(csv.DictReader(_lines(table)))
     except csv.Error as error:
@@ -65,7 +65,7 @@ def _column_means(table: Path, without_camera: str | None) -> dict[str, float]:
 
 
 def _key_values(text: Path) -> dict[str, float]:
-    """Lines `key: value`; others are left out."""
+    """Read lines `key: value`; others are left out."""
     found = {}
     for line in _lines(text):
         key, colon, value = line.partition(":")

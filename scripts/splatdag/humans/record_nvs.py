@@ -35,7 +35,7 @@ def record_nvs(of: RunEpoch, out: Path, options: RecordingOptions, threads: int,
 
 
 def _cameras(folder: Path) -> list[str]:
-    """Ids of the cameras, in order."""
+    """List the ids of the cameras, in order."""
     sides = [_camera_folders(folder / side) for side in ("pred", "gt_inputs")]
     for side, other, there in (("gt_inputs", 0, 1), ("pred", 1, 0)):
         if missing := sides[other] - sides[there]:
@@ -51,7 +51,7 @@ def _camera_folders(folder: Path) -> set[str]:
 
 
 def _pairs(folder: Path, camera: str, stride: int) -> dict[int, tuple[Path, Path]]:
-    """Prediction and ground truth by frame."""
+    """Find prediction and ground truth of each frame."""
     predicted, truth = (frames_in(folder / side / f"cam_{camera}" / "metrics_input") for side in ("pred", "gt_inputs"))
     where = f"{folder}: cam_{camera}"
     if predicted.keys() != truth.keys():

@@ -73,7 +73,7 @@ def _check_frames(folder: Path, aligned: str, predicted: dict[str, Person], trut
 
 
 def _source_camera(of: RunEpoch) -> str:
-    """The source if its cameras are there, else the first one that is."""
+    """Choose the source camera if it has a folder, else the first camera that has one."""
     folder = of.folder / "viz" / "all_cameras"
     there = camera_names(folder)
     if not there:

@@ -1,4 +1,4 @@
-"""Recording of the generation of training views: people and cameras, and what each virtual camera was given."""
+"""Recording of the generation of training views: people and cameras, and the pictures of each virtual camera."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from splatdag.recording.recording import Layout, recording
 from splatdag.workflow.errors import UserError
 
 PARTS = ("reference", "rendered", "refined")
-"""From left to right in a picture of the debug folder."""
+"""Parts of a picture of the debug folder, from left to right."""
 _IN_ONE_COLUMN = 3
 """Triplets below each other; more are shown in two columns."""
 _PLANE_M = 0.5
@@ -26,7 +26,7 @@ _PLANE_M = 0.5
 def record_trn_nv_generation(
     of: RunEpoch, out: Path, options: RecordingOptions, threads: int, sample: str = ""
 ) -> None:
-    """Record what generated the training views of a run: left the world, right the pictures of each virtual camera.
+    """Record the generation of a run's training views: left the world, right the pictures of each virtual camera.
 
     Raises:
         UserError: there are no virtual cameras, or a mesh, camera or image can't be read.
@@ -68,7 +68,7 @@ def _entity_name(camera: str) -> str:
 
 
 def _debug_pictures(folder: Path, options: RecordingOptions, threads: int) -> tuple[list[int], dict[str, list[bytes]]]:
-    """Frames of a virtual camera, and its pictures: whole, and in three where all of them can be divided so."""
+    """Read frames and pictures of a virtual camera: whole, and in three parts where all of them can be divided so."""
     files = frames_in(folder, options.frame_stride)
     parts = in_threads(lambda path: _whole_and_parts(path, options), files.values(), threads)
     names = ("triplet", *PARTS) if all(len(blobs) > 1 for blobs in parts) else ("triplet",)
@@ -82,7 +82,7 @@ def _whole_and_parts(path: Path, options: RecordingOptions) -> list[bytes]:
 
 
 def _layout(top: str, pictures_of: dict[str, tuple[list[int], dict[str, list[bytes]]]]) -> Layout:
-    """The world on the left; on the right, as tabs, the triplets of all virtual cameras, and the parts of each."""
+    """Lay out the world on the left; on the right, as tabs, triplets of all virtual cameras, and the parts of each."""
     views = {
         _entity_name(camera): [
             rrb.Spatial2DView(

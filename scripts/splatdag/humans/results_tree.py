@@ -1,4 +1,4 @@
-"""The results tree of the human trainer: what can be recorded of it, from folder names alone."""
+"""Results tree of the human trainer: the recordings that can be made of it, found from folder names alone."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from splatdag.workflow.sheets import NAME
 from splatdag.workflow.small_file import read_small
 
 GENERATION = "input_data/train/misc/nv_generation"
-"""What the generation of training views leaves, relative to a run."""
+"""Folder of the generation of training views, relative to a run."""
 _FOLDERS: dict[Task, tuple[str, str]] = {
     "nvs": ("evaluation", "nvs"),
     "pose": ("evaluation", "pose_smplx"),
     "trn_nv_generation": (f"{GENERATION}/pose_state", ""),
 }
-"""Where a task's epochs lie in a run, and what of each is the task's."""
+"""Folder of a task's epochs in a run, and the task's folder in each epoch."""
 _ALSO_READ: dict[Task, tuple[str, ...]] = {
     "nvs": (),
     "pose": (),
@@ -40,7 +40,7 @@ FILES: dict[Task, str] = {
     "pose": "evaluation_pose",
     "trn_nv_generation": "trn_nv_generation",
 }
-"""Recordings are `<this>_epoch_XXXX.rrd`."""
+"""Beginning of the names of a task's recordings, `<this>_epoch_XXXX.rrd`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Recording:
     exp: str
     task: Task
     epoch: str
-    """Such as `epoch_0010`."""
+    """Name of the epoch, such as `epoch_0010`."""
 
     @property
     def run(self) -> str:
@@ -72,18 +72,18 @@ class RunEpoch:
     task: Task
     epoch: str
     folder: Path
-    """What the task left of the epoch."""
+    """Folder of the task's results of the epoch."""
     source: str | None
     """Id of the camera that the run was trained from; None if nothing says which."""
 
     @property
     def name(self) -> str:
-        """Of the recording: scene, experiment, task and epoch."""
+        """Name of the recording: scene, experiment, task and epoch."""
         return "-".join([self.run.parent.name, self.run.name, self.task, self.epoch])
 
 
 def read_epoch(run: Path, task: Task, epoch: str, scenes_dir: Path) -> RunEpoch:
-    """Find what a task left of an epoch, and the source camera.
+    """Find the folder of a task's results of an epoch, and the source camera.
 
     Raises:
         UserError: there is no such folder; names the epochs that there are. Or as `source_camera`.
@@ -101,12 +101,12 @@ def read_epoch(run: Path, task: Task, epoch: str, scenes_dir: Path) -> RunEpoch:
 
 
 def epoch_name(epoch: str) -> str:
-    """`epoch_0010` for `10` as for `epoch_0010`."""
+    """Return `epoch_0010` for `10` and for `epoch_0010`."""
     return f"epoch_{int(epoch.removeprefix('epoch_')):04d}"
 
 
 def runs_in(root: Path) -> list[tuple[str, str]]:
-    """Scene and experiment of every run of a results tree; other folders are passed over."""
+    """List scene and experiment of every run of a results tree; other folders are passed over."""
     return [
         (scene, exp)
         for scene in _folders(root)
@@ -116,7 +116,7 @@ def runs_in(root: Path) -> list[tuple[str, str]]:
 
 
 def epochs_in(run: Path, task: Task) -> list[str]:
-    """The epochs that a run has something of, in order."""
+    """List the epochs of which a run has results of a task, in order."""
     above, below = _FOLDERS[task]
     return [
         name
@@ -126,7 +126,7 @@ def epochs_in(run: Path, task: Task) -> list[str]:
 
 
 def _folders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted; none if it is not there. Names that no wildcard takes are left out."""
+    """List names of folders in a folder, sorted; none if it is not there. Names that no wildcard takes are left out."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if re.fullmatch(NAME, entry.name) and entry.is_dir())
@@ -135,7 +135,7 @@ def _folders(folder: Path) -> list[str]:
 
 
 def inputs_digest(root: Path, recording: Recording, scenes_dir: Path, cache: Path) -> str:
-    """Digest of the contents of what a recording is made from, and of what says which camera is the source.
+    """Return the digest of the contents of a recording's inputs, and of the file that names the source camera.
 
     Args:
         root: the results tree.
@@ -157,7 +157,7 @@ def inputs_digest(root: Path, recording: Recording, scenes_dir: Path, cache: Pat
 
 @functools.cache
 def _digest_below(folder: Path, cache: Path) -> str:
-    """Digest of all files below a folder; looked at once in a process."""
+    """Return the digest of all files below a folder, which are read once in a process."""
     try:
         files = list(_files_below(folder, ""))
     except RecursionError:
@@ -166,7 +166,7 @@ def _digest_below(folder: Path, cache: Path) -> str:
 
 
 def _files_below(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
-    """Names and paths of all files below a folder; links to nothing are passed over."""
+    """Yield names and paths of all files below a folder; links to nothing are passed over."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -187,7 +187,7 @@ def _read(path: Path) -> str:
 
 
 def source_camera(run: Path, scene: str, scenes_dir: Path | None) -> str | None:
-    """The camera that a run was trained from: `cam_id` of its scene's file, else what its manifest says.
+    """Read the camera that a run was trained from: `cam_id` of its scene's file, else the one in its manifest.
 
     Raises:
         UserError: the scene's file has no `cam_id`, or one of the two is not JSON.

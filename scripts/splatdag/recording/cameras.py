@@ -27,12 +27,12 @@ class Cameras:
     Ks: np.ndarray
     """[N, 3, 3] intrinsics in pixels."""
     world_to_camera: np.ndarray
-    """[N, 3, 4]"""
+    """[N, 3, 4] from the world to the cameras."""
     sizes: np.ndarray
     """[N, 2] width and height of the pictures in pixels."""
 
     def at(self, indices: Sequence[int]) -> Cameras:
-        """Some of them."""
+        """Return the cameras of some indices."""
         return Cameras(self.Ks[indices], self.world_to_camera[indices], self.sizes[indices])
 
     @property
@@ -47,19 +47,19 @@ class Cameras:
 
 
 def camera_names(folder: Path) -> list[str]:
-    """Names of the folders of cameras in a folder, in order; none if it is not there."""
+    """List names of the folders of cameras in a folder, in order; none if it is not there."""
     found = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     return sorted(found, key=by_number)
 
 
 def read_cameras(folder: Path, stride: int, pictures: Path) -> tuple[list[int], Cameras]:
-    """Frames and cameras of `all_cameras/<id>/`: a file per frame with `intrinsics` and `extrinsics` (world to camera).
+    """Read frames and cameras of `all_cameras/<id>/`, with `intrinsics` and `extrinsics` (world to camera) per frame.
 
     Args:
         folder: the camera's.
         stride: every so many-th frame is read, from the first.
-        pictures: folder of what it took, which says how large; of a camera without any the principal point, which is
-            all there is, is taken for the middle.
+        pictures: folder of its pictures, whose size is read; of a camera without any, the principal point is taken
+            for the middle of the picture.
 
     Raises:
         UserError: there is none, or one can't be read.
@@ -125,7 +125,7 @@ def log_up(stream: rr.RecordingStream, entity: str, cameras: Cameras) -> None:
 
 
 def eye_on(points: np.ndarray, cameras: Cameras) -> rrb.EyeControls3D:
-    """An eye that sees all of these points [..., 3], in the direction of the cameras."""
+    """Return an eye that sees all of these points [..., 3], in the direction of the cameras."""
     low, high = points.reshape(-1, 3).min(axis=0), points.reshape(-1, 3).max(axis=0)
     middle, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
     forward, down = (cameras.rotations[:, :, axis].mean(axis=0) for axis in (2, 1))

@@ -16,29 +16,29 @@ class ColmapModel:
     """A COLMAP model; lens distortion is left out."""
 
     names: list[str]
-    """Of the registered photos, sorted."""
+    """Names of the registered photos, sorted."""
     cameras: Cameras
     """[N] one for each photo."""
     points: np.ndarray
-    """[P, 3]"""
+    """[P, 3] positions in the world."""
     colors: np.ndarray
     """[P, 3] uint8; red, green, blue."""
 
     def moved(self, by: np.ndarray) -> ColmapModel:
-        """The model with its world moved by a vector [3]."""
+        """Return the model with its world moved by a vector [3]."""
         poses = self.cameras.world_to_camera.copy()
         poses[:, :, 3] -= poses[:, :, :3] @ by
         return replace(self, cameras=replace(self.cameras, world_to_camera=poses), points=self.points + by)
 
     def camera(self, name: str, size: tuple[int, int]) -> Cameras:
-        """The camera of a photo whose picture has another size (width and height in pixels)."""
+        """Return the camera of a photo, scaled to a picture of another size (width and height in pixels)."""
         index = self.names.index(name)
         own = self.cameras.at([index])
         scale = np.diag([*(np.array(size) / own.sizes[0]), 1.0])
         return replace(own, Ks=scale @ own.Ks, sizes=np.array([size]))
 
     def without(self, names: list[str]) -> Cameras:
-        """The cameras of the other photos."""
+        """Return the cameras of the other photos."""
         left_out = set(names)
         return self.cameras.at([index for index, name in enumerate(self.names) if name not in left_out])
 

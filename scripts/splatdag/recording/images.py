@@ -20,14 +20,14 @@ from splatdag.workflow.small_file import read_small
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _MAX_BYTES = 1 << 30
-"""Of a picture or mesh."""
+"""Largest size of a picture's or mesh's file (bytes)."""
 _JPEG_BEGINS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
 T = TypeVar("T")
 U = TypeVar("U")
 
 
 def frames_in(folder: Path, stride: int = 1, suffixes: Iterable[str] = SUFFIXES) -> dict[int, Path]:
-    """Files of a folder by frame number, in order: `000001.jpg` is frame 1; none if there is no such folder.
+    """List files of a folder by frame number, in order: `000001.jpg` is frame 1; none if there is no such folder.
 
     Args:
         folder: where to look.
@@ -50,13 +50,13 @@ def frames_in(folder: Path, stride: int = 1, suffixes: Iterable[str] = SUFFIXES)
 
 
 def in_threads(function: Callable[[T], U], items: Iterable[T], threads: int) -> list[U]:
-    """What a function makes of each item, in order."""
+    """Apply a function to each item in threads; returns the results in the order of the items."""
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Pixels [H, W, 3] uint8, in OpenCV's order (blue, green, red).
+    """Read pixels [H, W, 3] uint8, in OpenCV's order (blue, green, red).
 
     Raises:
         UserError: the file is missing, cut short, or no image.
@@ -65,7 +65,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_bytes(path: Path) -> bytes:
-    """What is in a file.
+    """Read the bytes of a file.
 
     Raises:
         UserError: it can't be read.
@@ -89,7 +89,7 @@ def _decoded(data: bytes, path: Path) -> np.ndarray:
 
 
 def jpeg(pixels: np.ndarray, options: RecordingOptions) -> bytes:
-    """JPEG of pixels [H, W, 3] (blue, green, red), scaled down as the options say."""
+    """Encode pixels [H, W, 3] (blue, green, red) as JPEG, scaled down as the options say."""
     if options.downscale > 1:
         height, width = (max(1, side // options.downscale) for side in pixels.shape[:2])
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
@@ -99,7 +99,7 @@ def jpeg(pixels: np.ndarray, options: RecordingOptions) -> bytes:
 
 
 def recorded(path: Path, options: RecordingOptions) -> bytes:
-    """A picture as it goes into a recording: the bytes of a JPEG file itself, unless it is scaled down.
+    """Read a picture for a recording: the bytes of a JPEG file itself, unless it is scaled down.
 
     Raises:
         UserError: as `read_image`.
@@ -110,7 +110,7 @@ def recorded(path: Path, options: RecordingOptions) -> bytes:
 
 
 def side_by_side(paths: Iterable[Path], options: RecordingOptions) -> bytes:
-    """Pictures of one size, from left to right.
+    """Join pictures of one size, from left to right.
 
     Raises:
         UserError: as `read_image`, or their sizes differ.

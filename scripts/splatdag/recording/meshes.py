@@ -40,12 +40,12 @@ class Person:
 
 
 def meshes_folder(folder: Path) -> Path:
-    """`posed_<model>_meshes_per_frame` in a folder, whatever the model is called."""
+    """Find `posed_<model>_meshes_per_frame` in a folder, whatever the model is called."""
     return next(iter(sorted(folder.glob("posed_*_meshes_per_frame"))), folder / "posed_smplx_meshes_per_frame")
 
 
 def read_people(folder: Path, stride: int, threads: int) -> dict[str, Person]:
-    """The people of `posed_*_meshes_per_frame/<person>/<frame>.obj`, by number.
+    """Read the people of `posed_*_meshes_per_frame/<person>/<frame>.obj`, by number.
 
     Raises:
         UserError: there are none, or a mesh can't be read or has not as many vertices as its person's first.
@@ -72,7 +72,7 @@ def _read_person(folder: Path, stride: int, threads: int) -> Person:
 
 
 def _read_vertices(path: Path) -> np.ndarray:
-    """Positions [V, 3] float32 of an OBJ file."""
+    """Read positions [V, 3] float32 of an OBJ file."""
     rows = _VERTEX.findall(read_bytes(path))
     try:
         values = np.array(b" ".join(rows).split(), dtype=np.float32).reshape(len(rows), -1)
@@ -84,7 +84,7 @@ def _read_vertices(path: Path) -> np.ndarray:
 
 
 def _read_triangles(path: Path, vertices: int) -> np.ndarray:
-    """Triangles [F, 3] of an OBJ file; a face of more corners becomes a fan."""
+    """Read triangles [F, 3] of an OBJ file; a face of more corners becomes a fan."""
     triangles = []
     for face in _FACE.findall(read_bytes(path)):
         corners = [int(corner.partition(b"/")[0]) for corner in face.split() if corner.partition(b"/")[0].isdigit()]
@@ -99,7 +99,7 @@ def _read_triangles(path: Path, vertices: int) -> np.ndarray:
 
 
 def tone(color: Sequence[int], person: int) -> tuple[int, ...]:
-    """A person's tone of a colour [3] (0 to 255), opaque."""
+    """Return a person's tone of a colour [3] (0 to 255), opaque."""
     brightness = _SHADES[person % len(_SHADES)]
     return (*(min(255, round(value * brightness)) for value in color), 255)
 
@@ -120,7 +120,7 @@ def log_people(stream: rr.RecordingStream, entity: str, people: dict[str, Person
 
 
 def _shading(positions: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Grey [V, 4] of a mesh in the light of its first frame: normals for every frame would double the size."""
+    """Shade a mesh in grey [V, 4] by the light of its first frame: normals for every frame would double the size."""
     a, b, c = positions[triangles].transpose(1, 0, 2)
     normals = np.zeros_like(positions)
     for corner in range(3):

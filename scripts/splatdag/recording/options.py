@@ -1,4 +1,4 @@
-"""Options of sharing: which runs, and how they are recorded."""
+"""Options of sharing: the selection of runs, and their recordings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pydantic import BeforeValidator, Field
 from splatdag.workflow.options import Options
 
 Task = Literal["nvs", "pose", "trn_nv_generation"]
-"""What is recorded of an epoch: novel views, poses, or the generation of training views."""
+"""Task of the human trainer to record of an epoch: novel views, poses, or the generation of training views."""
 TASKS: tuple[Task, ...] = get_args(Task)
 EPOCH = r"all|latest|epoch_\d+|\d+"
-"""How epochs are chosen (a regular expression)."""
+"""Regular expression of a choice of epochs."""
 
 
 def _listed(given: Any) -> Any:
@@ -24,7 +24,7 @@ def _as_text(given: Any) -> Any:
 
 
 class RunSelection(Options):
-    """Which runs are recorded and published: those of captures, and of a results tree of the human trainer."""
+    """Selection of the runs to record and publish, and folders of the human trainer's results."""
 
     results_root: str = "results/humans"
     """Folder of `<scene>/<experiment>/`, as the human trainer leaves them; `sample:humans` is the bundled one. Without
@@ -40,18 +40,18 @@ class RunSelection(Options):
     scene_name_includes: str = ""
     """Only scenes with this text in their names, of every area (of captures it is the capture)."""
     tasks: Annotated[list[Task], BeforeValidator(_listed)] = Field(list(TASKS), min_length=1)
-    """What is recorded of people, a list or separated by commas: `nvs`, `pose`, `trn_nv_generation`."""
+    """Tasks of the human trainer to record, a list or separated by commas: `nvs`, `pose`, `trn_nv_generation`."""
     epoch: Annotated[str, BeforeValidator(_as_text)] = Field("all", pattern=f"^({EPOCH})$")
     """`all`, `latest`, or one, `epoch_0010` or `10`. Training views count their own epochs: beside other tasks, one
     that they do not have is left out."""
 
     def takes(self, exp: str, scene: str) -> bool:
-        """Whether the run of that experiment and scene is one of these."""
+        """Tell whether the run of that experiment and scene is selected."""
         return self.exp_name in (None, exp) and self.scene_name_includes in scene
 
 
 class RecordingOptions(Options):
-    """How pictures are recorded."""
+    """Options of recordings: frames, pictures and size of the file."""
 
     section: ClassVar[str] = "sharing.recordings"
 
@@ -66,7 +66,7 @@ class RecordingOptions(Options):
 
 
 class CaptureRecordingOptions(RecordingOptions):
-    """How runs are recorded; the Gaussians concern those of captures."""
+    """Options of recordings, and of the Gaussians in those of captures."""
 
     gaussians: bool = True
     """Record Gaussians as such; without, as points of their colours, which any viewer draws quickly."""

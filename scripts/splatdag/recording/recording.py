@@ -21,7 +21,7 @@ from splatdag.workflow.publish import write_bytes
 FPS = 20.0
 """Frames a second at which recordings are played."""
 _ABOUT = "about"
-"""Entity of the line on a bundled sample."""
+"""Entity of the line that names a bundled sample."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Layout:
     view: rrb.Container | rrb.View
     """All that is shown."""
     timeline: str = "frame"
-    """That is played."""
+    """Timeline that is played."""
     fps: float = FPS
     """Numbers of the timeline that are played in a second."""
     loop: tuple[int, int] | None = None
@@ -81,7 +81,7 @@ def recording(
 
 
 def at(frames: Iterable[int], timeline: str = "frame") -> list[rr.TimeColumn]:
-    """The times of columns."""
+    """Return the time column of data sent in columns."""
     return [rr.TimeColumn(timeline, sequence=list(frames))]
 
 

@@ -31,7 +31,7 @@ def log_splats(stream: rr.RecordingStream, entity: str, path: Path, options: Cap
 
 
 def read_splat(path: Path) -> dict[str, np.ndarray]:
-    """What a PLY file of Gaussians holds, by the names of `splats.ply`.
+    """Read the arrays of a PLY file of Gaussians, by the names of `splats.ply`.
 
     Raises:
         UserError: the file is not a PLY file of Gaussians.
@@ -42,7 +42,7 @@ def read_splat(path: Path) -> dict[str, np.ndarray]:
 
 
 def gaussians_of(splat: dict[str, np.ndarray], options: CaptureRecordingOptions) -> rr.GaussianSplats3D | rr.Points3D:
-    """Gaussians as they are recorded: with their spherical harmonics, or as points of their colours."""
+    """Convert Gaussians for a recording: with their spherical harmonics, or as points of their colours."""
     opacity = 1 / (1 + np.exp(-splat["opacities"].astype(np.float64)))
     colors = np.clip(0.5 + SH_C0 * splat["sh0"][:, 0], 0, 1)
     rgba = np.rint(255 * np.concatenate([colors, opacity[:, None]], axis=1)).astype(np.uint8)

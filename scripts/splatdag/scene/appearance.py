@@ -38,14 +38,14 @@ class Appearance(nn.Module):
     def forward(
         self, features: Tensor, colors: Tensor, directions: Tensor, sh_degree: int, views: Tensor | None
     ) -> Tensor:
-        """Colours [C, N, 3] in [0, 1].
+        """Compute colours [C, N, 3] in [0, 1].
 
         Args:
             features: [N, 32] of the Gaussians.
             colors: [N, 3] logits that the network's answer is added to.
             directions: [C, N, 3] from each camera to each Gaussian, of any length; zero is no direction.
             sh_degree: degree of the spherical harmonics of the direction that are used.
-            views: [C] which training photo's light; None is that of no photo.
+            views: [C] indices of the training photos whose codes are used; None is a code of zeros.
         """
         cameras, count = directions.shape[:2]
         width = self.embeds.weight.shape[1]
@@ -57,7 +57,7 @@ class Appearance(nn.Module):
 
 
 def harmonics(directions: Tensor, degree: int) -> Tensor:
-    """Real spherical harmonics [..., (degree + 1)²] of unit vectors [..., 3], signs as in 3D Gaussian splatting."""
+    """Return real spherical harmonics [..., (degree + 1)²] of unit vectors [..., 3]; signs of 3D Gaussian splatting."""
     x, y, z = directions.unbind(dim=-1)
     values = [torch.full_like(x, 0.28209479177387814)]
     if degree > 0:

@@ -24,7 +24,7 @@ class Average:
         self.means: dict[str, Tensor] = {}
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs to continue."""
+        """Return the state to save in a checkpoint."""
         return {"steps": self.steps, "means": self.means}
 
     def load(self, state: dict[str, Any]) -> None:

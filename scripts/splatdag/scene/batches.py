@@ -1,4 +1,4 @@
-"""Which training views come next, and what of them is trained on."""
+"""Batches of training views: random order, random crops, and photos halved at the start."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from splatdag.splats.normalisation import Normalisation
 from splatdag.training.ranks import ALONE, Ranks
 
 LEAST_SIDE = 32
-"""Pixels; photos are not halved to less."""
+"""Least side of halved photos (pixels)."""
 _AHEAD = 8
-"""Views to have on their way to the device, at least; two steps' where that is more."""
+"""Least number of views to copy to the device ahead; those of two steps where they are more."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Batch:
     """Views of one size, to be rendered together."""
 
     views: Tensor
-    """[C] which training views they are."""
+    """[C] indices of the training views."""
     viewmats: Tensor
     """[C, 4, 4] from the frame of training to the cameras."""
     Ks: Tensor
@@ -39,15 +39,15 @@ class Batch:
     alphas_CHW1: Tensor | None
     """Opacities in [0, 1]; None where all are opaque."""
     masks_CHW: Tensor | None
-    """Which pixels count; None is all."""
+    """Masks of the pixels that count, bool; None is all."""
     depths: list[tuple[Tensor, Tensor]]
-    """For each view the pixels [M, 2] and depths [M] (units of training) of known points; for the depth loss."""
+    """Pixels [M, 2] and depths [M] (units of training) of known points, for each view; empty without depth loss."""
     views_of_step: int
     """Views in all batches of the step, those of other ranks among them."""
 
     @property
     def share(self) -> float:
-        """Of the views of the step; the weight of this batch in the loss."""
+        """Share of this batch in the views of the step, which is its weight in the loss."""
         return len(self.views) / self.views_of_step
 
     @property
@@ -56,7 +56,7 @@ class Batch:
         return self.images_CHW3.shape[2], self.images_CHW3.shape[1]
 
     def targets(self, background: Tensor | None) -> Tensor:
-        """What should be rendered, [C, H, W, 3]: the images before a background [3] (None: black)."""
+        """Return the images that renders should equal, [C, H, W, 3]: photos over a background [3] (None: black)."""
         if self.alphas_CHW1 is None:
             return self.images_CHW3
         target = self.images_CHW3 * self.alphas_CHW1
@@ -64,9 +64,9 @@ class Batch:
 
 
 def halved(batch: Batch, times: int) -> Batch:
-    """The same views, halved so many times, or as often as leaves them large enough.
+    """Halve the views' width and height so many times, or as often as leaves sides of at least `LEAST_SIDE`.
 
-    A pixel counts where all that it covers does. What does not fill one at the right and lower border is cut off.
+    A pixel counts where all pixels that it covers do. A remainder at the right and lower border is cut off.
     """
     width, height = batch.size
     while times and min(width, height) >> times < LEAST_SIDE:
@@ -93,7 +93,7 @@ def halved(batch: Batch, times: int) -> Batch:
 
 
 class TrainingViews:
-    """Every view once in random order, then again; as many at a time as the batch size says."""
+    """Training views in rounds: each round has every view once, in random order, `batch_size` views per step."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class TrainingViews:
         self._depths = [known_depths(view, frame, device) for view in views] if options.depth_loss else []
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs to continue."""
+        """Return the state to save in a checkpoint."""
         return {"left": self.left, "rng": self.generator.get_state()}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ class TrainingViews:
         self.generator.set_state(state["rng"].cpu())
 
     def next(self, step: int) -> list[Batch]:
-        """This rank's views of a step, those of one size together; steps count from 0."""
+        """Return this rank's views of a step, those of one size in one batch; steps count from 0."""
         if not self.left:
             self.left = torch.randperm(len(self._views), generator=self.generator).tolist()
         chosen, self.left = self.left[-self.batch_size :], self.left[: -self.batch_size]
@@ -148,10 +148,10 @@ class TrainingViews:
         return [halved(self._batch(batch, len(chosen)), times) for batch in batches.values()]
 
     def _upcoming(self) -> list[int]:
-        """This rank's views of the next steps, as far as they are in this round.
+        """Return indices of this rank's views of the next steps, as far as they are in this round.
 
-        No further: the next order is not drawn yet, and must not be drawn early. (Where views differ in size, ranks
-        may get others after all, which costs time alone.)
+        The next round's order is not drawn yet, and must not be drawn early. (Where views differ in size, a rank may
+        get other views than these, which costs only time.)
         """
         found: list[int] = []
         ends = range(len(self.left), 0, -self.batch_size)
@@ -175,7 +175,7 @@ class TrainingViews:
         )  # fmt: skip
 
     def _window(self, view: int) -> tuple[slice, slice]:
-        """Rows and columns to train on: a random crop, or everything."""
+        """Choose the rows and columns to train on: a random crop, or all."""
         if self.patch_size is None:
             return slice(None), slice(None)
         sides = []
@@ -210,7 +210,7 @@ class TrainingViews:
 
 
 def known_depths(view: View, frame: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pixels [M, 2] and depths [M] (units of training) of the model's points in the photo, where it counts."""
+    """Return pixels [M, 2] and depths [M] (units of training) of the model's points in the photo, inside its mask."""
     points = np.zeros((0, 3)) if view.points_M3 is None else view.points_M3
     matrix = frame.world_to_camera(view.world_to_camera)
     seen = frame.points(points) @ matrix[:3, :3].T + matrix[:3, 3]

@@ -17,14 +17,14 @@ class PoseChange(nn.Module):
     identity: Tensor
 
     def __init__(self, views: int, spread: float = 0.0, generator: torch.Generator | None = None) -> None:
-        """No change, or a random one of the given standard deviation (units of training, and of rotation)."""
+        """Begin without a change, or with a random one of a standard deviation (units of training, and of rotation)."""
         super().__init__()
         change = spread * torch.randn((views, 9), generator=generator) if spread else torch.zeros((views, 9))
         self.embeds = nn.Embedding.from_pretrained(change, freeze=False)
         self.register_buffer("identity", torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
 
     def forward(self, world_to_camera: Tensor, views: Tensor) -> Tensor:
-        """Changed world-to-camera matrices [C, 4, 4]; `views` [C] says which training view each is."""
+        """Return changed world-to-camera matrices [C, 4, 4]; `views` [C] are the indices of the training views."""
         change = self.embeds(views)
         rotation = rotations(change[:, 3:] + self.identity)
         inverse = torch.zeros_like(world_to_camera)
@@ -35,7 +35,7 @@ class PoseChange(nn.Module):
 
 
 def rotations(six: Tensor) -> Tensor:
-    """Rotation matrices [C, 3, 3] whose first two rows are six numbers [C, 6], made orthonormal."""
+    """Return rotation matrices [C, 3, 3] whose first two rows are six numbers [C, 6], made orthonormal."""
     first = normalize(six[:, :3], dim=-1)
     second = normalize(six[:, 3:] - (first * six[:, 3:]).sum(-1, keepdim=True) * first, dim=-1)
     return torch.stack([first, second, torch.linalg.cross(first, second)], dim=1)

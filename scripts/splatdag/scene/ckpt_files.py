@@ -1,4 +1,4 @@
-"""Checkpoint files of a run, `ckpts/ckpt_<step>_rank<rank>.pt`, and what is read with them."""
+"""Checkpoint files of a run, `ckpts/ckpt_<step>_rank<rank>.pt`, and its cfg.yml."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _RANK = re.compile(r"(ckpt_\d+_rank)(\d+)\.pt")
 
 
 def last_checkpoint(run_dir: Path) -> Path:
-    """Find the checkpoint of what a run published; the one after the most steps of a run that is not finished.
+    """Find the checkpoint that a run published; of a run that is not finished, the one after the most steps.
 
-    They differ where validation views chose an earlier step as the best.
+    The published one is not the last where validation views chose an earlier step as the best.
 
     Raises:
         UserError: there is none.

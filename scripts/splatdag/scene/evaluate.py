@@ -43,9 +43,9 @@ _FAR = 10
 _EMPTY = 0.01
 """Mean opacity of a view below which nothing is to be seen."""
 _LOOKS = 16
-"""Views that are looked at for that."""
+"""Number of views whose mean opacity is compared with it."""
 _FRAME_LOOKS = 3
-"""Views by which the frame of others' Gaussians is told."""
+"""Number of views that decide the frame of other programs' Gaussians."""
 
 
 def main(
@@ -105,7 +105,7 @@ def main(
 
 
 def _splat_file(run: Path | None, ckpt: Path | None, ply: Path | None) -> Path:
-    """The file to evaluate."""
+    """Return the file to evaluate."""
     given = [path for path in (run, ckpt, ply) if path is not None]
     if len(given) != 1:
         raise UserError("give one of --run, a run's folder, --ckpt, a checkpoint, and --ply, a file of Gaussians")
@@ -116,7 +116,7 @@ def _splat_file(run: Path | None, ckpt: Path | None, ply: Path | None) -> Path:
 
 
 def _dataset(folder: Path, where: str) -> tuple[PhotoSet, Path]:
-    """Photos and COLMAP model of a dataset."""
+    """Find photos and COLMAP model of a dataset."""
     photos = PhotoSet(folder)
     photos.check(where)
     if photos.model is None:
@@ -125,7 +125,7 @@ def _dataset(folder: Path, where: str) -> tuple[PhotoSet, Path]:
 
 
 def _names(scene: Scene, options: EvaluateOptions) -> list[str]:
-    """The photos to evaluate on."""
+    """Return the names of the photos to evaluate on."""
     _, held_out = split_photos(
         scene.names,
         split=options.split or "all",
@@ -140,9 +140,9 @@ def _names(scene: Scene, options: EvaluateOptions) -> list[str]:
 
 @torch.no_grad()
 def _frame(saved: SavedSplats, scene: Scene, trained_on: Path | None, views: list[View]) -> Normalisation:
-    """The frame of Gaussians of others: of all that they may be in, the one in which they show the photos.
+    """Find the frame of other programs' Gaussians: of all candidates, the one in which renders equal the photos best.
 
-    Another one shows them from elsewhere, so that a few photos tell.
+    In a wrong frame renders are from other places than the photos, so that a few views suffice.
     """
     posed = scene if trained_on is None else Scene(_dataset(trained_on, "trained_on")[1], PhotoSet(trained_on))
     world = replace(normalisation(scene.centers, scene.points, normalize=False), center=saved.offset, scale=1.0)
@@ -157,7 +157,7 @@ def _frame(saved: SavedSplats, scene: Scene, trained_on: Path | None, views: lis
 
 
 def _psnr(model: SplatModel, views: list[View], frame: Normalisation) -> float:
-    """Mean PSNR (dB) of views."""
+    """Compute the mean PSNR (dB) of views."""
     pairs = (pair_of(predict(model, view, frame), view, model) for view in views)
     return float(np.mean([min(psnr(pair.prediction, pair.truth, pair.mask), 100.0) for pair in pairs]))
 
@@ -171,7 +171,7 @@ def input_digests(
     ply: Path | None = None,
     trained_on: Path | None = None,
 ) -> dict[str, str]:
-    """Digests of the photos, of the files of Gaussians, and of the cameras and points that their frame comes from."""
+    """Return digests of the photos, of the files of Gaussians, and of the cameras and points that give their frame."""
     path = _splat_file(run, ckpt, ply)
     return _digests(PhotoSet(data_dir), [path] if ply is not None else of_all_ranks(path), trained_on, options, cache)
 
@@ -188,7 +188,7 @@ def _digests(
 
 
 def _run_id(job: Job, run_dir: Path, result_dir: Path) -> RunId:
-    """Who the evaluation is: a variant of the run that is evaluated, where that has a manifest."""
+    """Return the id of the evaluation: the job's own, else a variant of the run, where that has a manifest."""
     manifest = run_dir / "manifest.json"
     try:
         run = RunId.model_validate(read_json(manifest).get("run") if manifest.is_file() and not job.run_id else None)
@@ -199,7 +199,7 @@ def _run_id(job: Job, run_dir: Path, result_dir: Path) -> RunId:
 
 
 def _filled(options: EvaluateOptions, saved: SavedSplats, trained_on: Path | None) -> EvaluateOptions:
-    """The options, with those of the training where nothing is set."""
+    """Fill options that are not set with those of the training."""
     same = {
         name: getattr(saved.options, name)
         for name in ("data_factor", "max_image_size", "lpips_net", "test_every", "antialiased", "white_bg")
@@ -212,7 +212,7 @@ def _filled(options: EvaluateOptions, saved: SavedSplats, trained_on: Path | Non
 
 @torch.no_grad()
 def frame_warnings(model: SplatModel, views: list[View], frame: Normalisation) -> list[str]:
-    """Signs that the views' cameras are in another world frame than the run's, a line each.
+    """Return warnings, a line each, that the views' cameras seem to be in another world frame than the run's.
 
     Args:
         model: Gaussians in the frame of training.

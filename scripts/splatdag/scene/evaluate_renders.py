@@ -87,7 +87,7 @@ def main(
 def input_digests(
     renders: Path, options: RendersOptions, cache: Path, photos: Path | None = None, model: Path | None = None
 ) -> dict[str, str]:
-    """Digests of the pictures, of the photos, and of a model that is not the photos' own."""
+    """Return digests of the pictures, of the photos, and of a model that is not the photos' own."""
     digests = {"renders": PhotoSet(renders).digest(cache)}
     if photos is not None:
         digests["photos"] = PhotoSet(photos).digest(cache, options.data_factor)
@@ -112,13 +112,13 @@ class _Truths:
         self.names = self.photos.names if self._scene is None else self._scene.names
 
     def __getitem__(self, name: str) -> View:
-        """A photo in its full size."""
+        """Load a photo in its full size."""
         if self._scene is not None:
             return self._scene.view(name)
         return photo_without_camera(self.photos, name, self._factor)
 
     def of_size(self, name: str, size: tuple[int, int]) -> View:
-        """A photo scaled down to a size.
+        """Load a photo, scaled down to a size.
 
         Raises:
             ValueError: it has another shape, or is smaller; the message says how large it is.
@@ -134,13 +134,13 @@ class _Truths:
 class _Picture:
     path: Path
     name: str
-    """Of its photo; where none is known its own."""
+    """Name of its photo; where none is known, its own."""
     photo: str | None
 
 
 @dataclass
 class _Renders:
-    """What is measured, and what is left out."""
+    """Pictures to measure, and those that are left out."""
 
     folder: PhotoSet
     truths: _Truths | None
@@ -148,11 +148,11 @@ class _Renders:
     device: torch.device
     pictures: list[_Picture] = field(default_factory=list)
     step: int | None = None
-    """Steps done by who rendered, of pictures with their ground truth."""
+    """Training steps done before the rendering, of pictures with their ground truth; None of other pictures."""
     others: list[str] = field(default_factory=list)
     """Photos that are not rendered."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Pictures that are not measured, and why."""
+    """Reasons why pictures are not measured, by the names of these."""
 
     def take_canvases(self, step: int, names: list[str], options: RendersOptions) -> None:
         """Take pictures with their ground truth, in the order of the held-out photos.
@@ -206,7 +206,7 @@ class _Renders:
         self.others = [name for name in truths.names if name not in counts]
 
     def pairs(self, pictures: list[_Picture]) -> Iterator[Pair]:
-        """Pictures beside their photos; one that does not fit its photo is left out.
+        """Yield pictures beside their photos; one that does not fit its photo is left out.
 
         Raises:
             UserError: a picture can't be read, is too small, or its photo's mask leaves too little.
@@ -230,7 +230,7 @@ class _Renders:
             yield Pair(picture.name, prediction.to(self.device), truth.to(self.device), mask)
 
     def _read(self, picture: _Picture) -> tuple[Tensor | None, Tensor]:
-        """Ground truth, where the picture has it, and prediction."""
+        """Read ground truth, where the picture has it, and prediction."""
         pixels = read_pixels(picture.path)
         alpha = None if pixels.alpha is None else torch.from_numpy(pixels.alpha)
         image = composed(torch.from_numpy(pixels.rgb), alpha, self.white)
@@ -242,7 +242,7 @@ class _Renders:
         return image[:, : width // 2], image[:, width // 2 :]
 
     def mean_color(self) -> Tensor:
-        """Mean colour of the photos that are not rendered, or of all; without photos, of the ground truth."""
+        """Return the mean colour of photos that are not rendered, or of all; without photos, of the ground truth."""
         if self.truths is None:
             means = [pair.truth.flatten(0, 1).mean(dim=0) for pair in self.pairs(self.pictures)]
         else:
@@ -251,13 +251,13 @@ class _Renders:
         return torch.stack(means).mean(dim=0)
 
     def least_side(self) -> int:
-        """Pixels of the shortest side of all pictures."""
+        """Return the shortest side of all pictures (pixels)."""
         halves = 1 if self.step is None else 2
         sizes = [read_header(picture.path).size for picture in self.pictures]
         return min(min(width // halves, height) for width, height in sizes)
 
     def reasons(self) -> str:
-        """What is left out, for people: the first picture of each reason."""
+        """Format the reasons why pictures are left out, for people, each with its first picture."""
         names: dict[str, list[str]] = {}
         for name, why in self.left_out.items():
             names.setdefault(why, []).append(name)
@@ -265,7 +265,7 @@ class _Renders:
 
 
 def _last_canvases(names: Iterable[str]) -> tuple[int, list[str]] | None:
-    """The last step of which there are pictures with their ground truth, and these in order."""
+    """Return the last step of which there are pictures with their ground truth, and their names in order."""
     found = [(int(match[1]), int(match[2]), match[0]) for name in names if (match := _CANVAS.fullmatch(name))]
     if not found:
         return None
@@ -282,7 +282,7 @@ def _bare(name: str) -> str:
 
 
 def _by(short: Callable[[str], str], names: list[str]) -> dict[str, str]:
-    """Names by their short forms, as far as only one has it."""
+    """Return names by their short forms, those left out whose short form others have too."""
     counts = Counter(map(short, names))
     return {short(name): name for name in names if counts[short(name)] == 1}
 

@@ -1,4 +1,4 @@
-"""How good a splat is on held-out views, and what that looks like."""
+"""Evaluation of a splat on held-out views: figures, preview and fly-through."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ class HeldOut:
 
     scene: Scene
     names: list[str]
-    """Of the photos."""
+    """Names of the photos."""
     trained_on: list[View]
-    """Loaded already; some may be evaluated, too."""
+    """Views of the training, loaded already; some may be evaluated, too."""
     lpips_net: Net
     image_cache: TierChoice
     threads: int
     device: torch.device
     kept: str = field(default="", init=False)
-    """How many photos were opened, how large, and where they are kept, for people."""
+    """Number, size and place of the photos that were opened, for people."""
 
     @cached_property
     def views(self) -> list[View]:
@@ -94,10 +94,10 @@ def predict(model: SplatModel, view: View, frame: Normalisation) -> Tensor:
 
 @dataclass
 class Evaluation:
-    """How good a model is on held-out views."""
+    """Figures of a model on held-out views."""
 
     figures: dict[str, Any]
-    """As `measure`'s."""
+    """Figures in the form of `measure`."""
     seconds_per_image: float
     """Wall time of rendering one view."""
 
@@ -139,13 +139,13 @@ def evaluate(
 
 
 def pair_of(image: Tensor, view: View, model: SplatModel) -> Pair:
-    """A rendered view beside its photo, on the device of the image."""
+    """Return a rendered view beside its photo, on the device of the image."""
     there = view.to(image.device)
     return Pair(view.name, image, there.target(model.options.white_bg), there.mask_HW)
 
 
 def mean_color(views: list[View], white: bool = False, device: torch.device = _CPU) -> Tensor:
-    """Mean colour [3] of what counts in views, in [0, 1], worked out on a device.
+    """Compute the mean colour [3] of the pixels that count in views, in [0, 1], on a device.
 
     Raises:
         UserError: nothing counts.

@@ -34,7 +34,7 @@ def camera_path(
     seconds: float = 4.0,
     fps: int = FPS,
 ) -> np.ndarray:
-    """The poses of a fly-through, [F, 4, 4] world-to-camera, float64; F is seconds × fps, whatever V is.
+    """Return the poses of a fly-through, [F, 4, 4] world-to-camera, float64; F is seconds × fps, whatever V is.
 
     interp: past all cameras, on a curve that rounds off the shake of a hand. They come in the order given where
         that is a walk, else in that of a short walk (nearest neighbours, then 2-opt).
@@ -88,12 +88,12 @@ def camera_path(
 
 
 def _spread(items: np.ndarray, most: int) -> np.ndarray:
-    """All items, or `most` of them, evenly."""
+    """Return all items, or `most` of them, spread evenly."""
     return items[np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int)]
 
 
 def _extent(positions_V3: np.ndarray) -> float:
-    """Median distance of the cameras from their mean; 0 where it is but rounding."""
+    """Return the median distance of the cameras from their mean; 0 where it is only rounding error."""
     extent = float(np.median(np.linalg.norm(positions_V3 - positions_V3.mean(axis=0), axis=1)))
     return extent if extent > 1e-9 * np.abs(positions_V3).max() else 0.0
 
@@ -104,7 +104,7 @@ def _most_central(positions_V3: np.ndarray, forward_V3: np.ndarray) -> int:
 
 
 def _focus(positions_V3: np.ndarray, forward_V3: np.ndarray, middle: int, points_P3: np.ndarray | None) -> np.ndarray:
-    """The point [3] that the cameras look at; see `camera_path`."""
+    """Return the point [3] that the cameras look at; see `camera_path`."""
     extent, center = _extent(positions_V3), positions_V3.mean(axis=0)
     across_V33 = np.eye(3) - forward_V3[:, :, None] * forward_V3[:, None, :]
     normal = across_V33.mean(axis=0)
@@ -120,9 +120,12 @@ def _focus(positions_V3: np.ndarray, forward_V3: np.ndarray, middle: int, points
 
 
 def _up(rotations_V33: np.ndarray) -> np.ndarray:
-    """Up, [3]. Cameras that look down lean towards the scene, and so does their mean up unless they stand all
-    around it; but they are held level, so what lies along their right axes is taken out of it, as far as these
-    tell. Against the view for cameras that look down and are turned all ways."""
+    """Return the up direction, [3]: the cameras' mean up without its part along their right axes.
+
+    Cameras that look down lean towards the scene, and so does their mean up unless they stand all around it; but
+    cameras are held level, so that up has no part along their right axes. For cameras that look down and are turned
+    all ways, whose mean up vanishes, up is opposite to their mean view direction.
+    """
     right_V3, down_V3, forward_V3 = rotations_V33.transpose(1, 0, 2)
     for up in (-down_V3.mean(axis=0), -forward_V3.mean(axis=0), -down_V3[0]):
         if np.linalg.norm(up) > 0.1:
@@ -132,7 +135,7 @@ def _up(rotations_V33: np.ndarray) -> np.ndarray:
 
 
 def _look_at(eyes_F3: np.ndarray, focus: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """World-to-camera matrices [F, 4, 4] of cameras at `eyes` that look at `focus`."""
+    """Return world-to-camera matrices [F, 4, 4] of cameras at `eyes` that look at `focus`."""
     forward = focus - eyes_F3
     forward /= np.linalg.norm(forward, axis=1, keepdims=True)
     right = np.cross(forward, up)
@@ -143,7 +146,7 @@ def _look_at(eyes_F3: np.ndarray, focus: np.ndarray, up: np.ndarray) -> np.ndarr
 
 
 def _across(up: np.ndarray) -> np.ndarray:
-    """Two unit vectors [2, 3] across `up`."""
+    """Return two unit vectors [2, 3] that are perpendicular to `up` and to each other."""
     first = np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
     first /= np.linalg.norm(first)
     return np.stack([first, np.cross(up, first)])
@@ -157,7 +160,7 @@ def _matrices(rotations_F33: np.ndarray, positions_F3: np.ndarray) -> np.ndarray
 
 
 def _ellipse(positions_V3: np.ndarray, focus: np.ndarray, up: np.ndarray, depth: float, count: int) -> np.ndarray:
-    """Positions [F, 3], from beside the first camera on towards most others. The half axes, along the cameras'
+    """Return positions [F, 3], from beside the first camera on towards most others. The half axes, along the cameras'
     principal directions, hold nine in ten of them; none is less than half the other, so that the path does not
     cut through the scene."""
     axes = _across(up)
@@ -174,8 +177,8 @@ def _ellipse(positions_V3: np.ndarray, focus: np.ndarray, up: np.ndarray, depth:
 
 
 def _spiral(positions_V3: np.ndarray, eye: np.ndarray, focus: np.ndarray, up: np.ndarray, count: int) -> np.ndarray:
-    """Positions [F, 3]. The radii, in the axes of the camera at `eye`, hold nine in ten cameras, within 2 to 25 %
-    of the distance to the focus: where cameras lie farther out, they look from other sides."""
+    """Return positions [F, 3]. The radii, in the axes of the camera at `eye`, hold nine in ten cameras, within 2 to
+    25 % of the distance to the focus: where cameras lie farther out, they look from other sides."""
     depth = np.linalg.norm(focus - eye)
     axes = _look_at(eye[None], focus, up)[0, :3, :3]
     radii = np.percentile(np.abs((positions_V3 - eye) @ axes.T), 90, axis=0).clip(0.02 * depth, 0.25 * depth)
@@ -185,19 +188,19 @@ def _spiral(positions_V3: np.ndarray, eye: np.ndarray, focus: np.ndarray, up: np
 
 
 def _even(closed_S3: np.ndarray, count: int) -> np.ndarray:
-    """Positions [F, 3] at even distances along a closed curve, which ends before it repeats the first."""
+    """Return positions [F, 3] at even distances along a closed curve, the last before the first comes again."""
     length = np.concatenate([[0], np.linalg.norm(np.diff(closed_S3, axis=0), axis=1).cumsum()])
     at = np.linspace(0, length[-1], count, endpoint=False)
     return np.stack([np.interp(at, length, values) for values in closed_S3.T], axis=1)
 
 
 def _motion(shift: np.ndarray, angle: np.ndarray, depth: float) -> np.ndarray:
-    """How far the picture moves, about, in radians: by turning, and by going sideways at the scene's distance."""
+    """Return the approximate motion of the picture (radians), from rotation and from shift at the scene's distance."""
     return np.hypot(shift / depth, angle)
 
 
 def _through(positions_V3: np.ndarray, rotations_V33: np.ndarray, depth: float, count: int) -> np.ndarray:
-    """The path past all cameras, [F, 4, 4]: monotone cubic splines of the positions (no overshoot: Fritsch &
+    """Return the path past all cameras, [F, 4, 4]: monotone cubic splines of the positions (no overshoot: Fritsch &
     Butland 1984), slerped rotations, both smoothed by a Gaussian, then frames spaced evenly."""
     shift = np.linalg.norm(positions_V3[:, None] - positions_V3, axis=2)
     flat = rotations_V33.reshape(-1, 9)
@@ -227,7 +230,7 @@ def _through(positions_V3: np.ndarray, rotations_V33: np.ndarray, depth: float, 
 
 
 def _smooth(values_SN: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian smoothing, σ in samples, at most a tenth of them; the ends stay where they are."""
+    """Smooth values by a Gaussian, σ in samples, at most a tenth of them; the ends stay where they are."""
     reach = int(4 * sigma)
     taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2) if reach else np.ones(1)
     padded = np.pad(values_SN, ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
@@ -235,7 +238,7 @@ def _smooth(values_SN: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _walk(cost_VV: np.ndarray) -> np.ndarray:
-    """An order of the cameras, [V], without jumps: as given where that is not much longer than a short walk."""
+    """Return an order of the cameras, [V], without jumps: as given where that is not much longer than a short walk."""
     count = len(cost_VV)
     # One more stop, at no cost from everywhere, makes an open walk a round trip, which 2-opt needs.
     cost = np.pad(cost_VV, ((0, 1), (0, 1)))

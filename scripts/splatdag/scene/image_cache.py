@@ -1,4 +1,4 @@
-"""Where the photos of a training are kept: on the device, in host memory, or in a file.
+"""Storage of the photos of a training: on the device, in host memory, or in a file.
 
 Pictures, opacities and masks all lie in one buffer, 8 bits a pixel and channel, which is made once for all photos. Each
 is copied to its place when it is decoded and never held twice. What a training learns does not depend on the place.
@@ -24,17 +24,17 @@ Tier = Literal["device", "host", "disk"]
 TierChoice = Literal["auto", "device", "host", "disk"]
 
 DEVICE_SHARE = 0.25
-"""Of the device's free memory that photos may take. The rest is for Gaussians, whose number is not known yet: each
-takes about 1 kB (59 floats with gradient and two moments), and rendering takes as much again."""
+"""Share of the device's free memory that photos may take. The rest is for Gaussians, whose number is not known yet:
+each takes about 1 kB (59 floats with gradient and two moments), and rendering takes as much again."""
 HOST_SHARE = 0.5
-"""Of the memory left to the process that photos may take; libraries, decoding and evaluation need the rest, and on the
-CPU the Gaussians."""
+"""Share of the memory left to the process that photos may take; libraries, decoding and evaluation need the rest, and
+on the CPU the Gaussians."""
 _PAGE = mmap.ALLOCATIONGRANULARITY
 _SMALLER = "raise data_factor or lower max_image_size"
 
 
 class ImageCache:
-    """The one buffer; `keep` may be called by several threads at a time."""
+    """Buffer for the pixels of all photos; `keep` may be called by several threads at a time."""
 
     def __init__(self, size: int, choice: TierChoice, device: torch.device, shared: bool = False) -> None:
         """Make a buffer where there is room for it.
@@ -46,7 +46,7 @@ class ImageCache:
             shared: other processes, to which views are pickled, read the same buffer; it is not on a device then.
 
         Raises:
-            UserError: there is no room where it was asked for, or nowhere.
+            UserError: there is no room in the chosen place, or with `auto` in any.
         """
         self.tier = _tier(size, choice, device, shared)
         self.file: ScratchFile | None = None
@@ -60,7 +60,7 @@ class ImageCache:
             self._buffer = torch.empty(size, dtype=torch.uint8, device=place)
 
     def keep(self, view: View) -> View:
-        """The view with its planes in the buffer."""
+        """Copy a view's planes into the buffer; returns the view with these copies."""
         kept = view.converted(self._copied)
         return replace(kept, file=self.file)
 
@@ -74,13 +74,13 @@ class ImageCache:
         return place
 
     def text(self, count: int) -> str:
-        """What is kept where: `1,000 photos, 3.1 GB, on the device`."""
+        """Format number, size and place of the photos: `1,000 photos, 3.1 GB, on the device`."""
         place = {"device": "on the device", "host": "in host memory", "disk": "in a scratch file"}[self.tier]
         return f"{count:,} {'photo' if count == 1 else 'photos'}, {size_text(self.used)}, {place}"
 
 
 def bytes_of(pixels: int, opacity: bool, mask: bool) -> int:
-    """What a photo takes in the buffer: 3 bytes a pixel, one for opacity and one for a mask, each in whole pages."""
+    """Return a photo's size in the buffer (bytes): 3 a pixel, one more each for opacity and mask, in whole pages."""
     return _rounded(3 * pixels) + (opacity + mask) * _rounded(pixels)
 
 
@@ -89,7 +89,7 @@ def _rounded(size: int) -> int:
 
 
 def copied_where_they_fit(views: list[View], device: torch.device) -> list[View]:
-    """Views that processes share, in the memory of this one's device; as they are if they take too much of it."""
+    """Copy views that processes share to this one's device; returns them as they are if they take too much of it."""
     size = sum(plane.numel() for view in views for plane in view.planes())
     if device.type != "cuda" or size > DEVICE_SHARE * device_memory_left(device):
         return views
@@ -97,7 +97,7 @@ def copied_where_they_fit(views: list[View], device: torch.device) -> list[View]
 
 
 def device_memory_left(device: torch.device) -> int:
-    """Bytes that are free on a CUDA device."""
+    """Return the free memory of a CUDA device (bytes)."""
     return torch.cuda.mem_get_info(device)[0]
 
 

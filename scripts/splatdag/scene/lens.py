@@ -56,7 +56,7 @@ class Lens:
         return (self.new_K if self.distortion.any() else self.K).copy()
 
     def undistorted(self, plane: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-        """An image [H, W] or [H, W, C] of the photo's size without distortion, cropped to valid pixels."""
+        """Undistort an image [H, W] or [H, W, C] of the photo's size, and crop it to valid pixels."""
         return cv2.remap(plane, *self.maps, interpolation=interpolation) if self.distortion.any() else plane
 
 

@@ -65,7 +65,7 @@ class Scene:
 
     @property
     def names(self) -> list[str]:
-        """Of the photos that have a camera, sorted."""
+        """Names of the photos that have a camera, sorted."""
         return list(self._images)
 
     @cached_property
@@ -132,7 +132,7 @@ class Scene:
         return (self._scaled or {}).get(image.name, self.photos.folder / image.name)
 
     def _room_for(self, image: pycolmap.Image) -> int:
-        """Bytes that a photo takes at most."""
+        """Return the largest size that a photo may take in the buffer (bytes)."""
         header = read_header(self._path_of(image))
         distorted = any(distortion(self._model.cameras[image.camera_id]))
         most = _most_pixels(header, distorted, self._factor, self.max_image_size)
@@ -158,9 +158,9 @@ class LoadedPhotos:
     """Photos of a scene as views."""
 
     views: list[View]
-    """In the order that was asked for."""
+    """Views in the order of the names given to `Scene.load`."""
     kept: str
-    """How many photos, how large, and where they are kept, for people."""
+    """Number, size and place of the photos, for people."""
 
 
 def photo_without_camera(photos: PhotoSet, name: str, data_factor: int = 1) -> View:
@@ -182,7 +182,7 @@ def photo_without_camera(photos: PhotoSet, name: str, data_factor: int = 1) -> V
 
 
 def scaled_to(view: View, size: tuple[int, int]) -> View:
-    """A view whose photo is scaled down to a width and height; its camera is left as it is."""
+    """Return the view with its photo scaled down to a width and height; its camera is left as it is."""
 
     def resized(plane: Tensor, interpolation: int) -> Tensor:
         return torch.from_numpy(cv2.resize(plane.numpy(), size, interpolation=interpolation))
@@ -197,14 +197,14 @@ def scaled_to(view: View, size: tuple[int, int]) -> View:
 
 
 def _pose(image: pycolmap.Image) -> np.ndarray:
-    """World-to-camera matrix [4, 4]."""
+    """Return the world-to-camera matrix [4, 4]."""
     pose = np.eye(4)
     pose[:3] = image.cam_from_world().matrix()
     return pose
 
 
 def _most_pixels(header: Header, distorted: bool, data_factor: int, max_image_size: int | None) -> int:
-    """Pixels that a photo has at most when it is loaded; exact where it is not distorted.
+    """Return the number of pixels that a photo has at most when it is loaded; exact where it is not distorted.
 
     Undistorted photos are cropped, which may leave them with less reason to be scaled down.
     """
@@ -218,13 +218,13 @@ def _most_pixels(header: Header, distorted: bool, data_factor: int, max_image_si
 def _scaled_size(
     width: int, height: int, data_factor: int, max_image_size: int | None
 ) -> tuple[tuple[int, int], float]:
-    """Width and height that a photo is scaled down to, and by what."""
+    """Return the width and height that a photo is scaled down to, and the factor."""
     factor = max(data_factor, max(width, height) / max_image_size) if max_image_size else data_factor
     return (max(1, round(width / factor)), max(1, round(height / factor))), factor
 
 
 def _as_camera_saw(pixels: Pixels, camera: pycolmap.Camera, path: Path) -> Pixels:
-    """The photo as stored where that fits its camera, else turned by EXIF; scaled versions fit as well.
+    """Return the photo as stored where that fits its camera, else turned by EXIF; scaled versions fit as well.
 
     COLMAP 4 reads photos as stored. Other tools turn them first, and some data sets come with photos that were
     scaled after their cameras had been estimated.
@@ -239,14 +239,14 @@ def _as_camera_saw(pixels: Pixels, camera: pycolmap.Camera, path: Path) -> Pixel
 
 
 def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether one size is a scaled version of the other, to the rounding of the smaller one's sides."""
+    """Tell whether one size is a scaled version of the other, to the rounding of the smaller one's sides."""
     small, large = sorted((size, other))
     scales = [s / b for s, b in zip(small, large, strict=True)]
     return any(all(abs(s - b * scale) <= 1 for s, b in zip(small, large, strict=True)) for scale in scales)
 
 
 def _mask_of_scaled(path: Path, size: tuple[int, int], name: str) -> np.ndarray:
-    """The mask of a photo from `images_<k>/`, drawn on it or on the large one."""
+    """Read the mask of a photo from `images_<k>/`, drawn on that photo or on the large one."""
     drawn = read_header(path).size
     mask = read_mask(path, drawn if same_shape(drawn, size) else size, name)
     return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
@@ -295,7 +295,7 @@ def _view(
 
 
 def _rolled(view: View) -> View:
-    """The view after a quarter turn counter-clockwise of photo and camera: pixel (u, v) is then at (v, width - u)."""
+    """Turn photo and camera of a view a quarter counter-clockwise: pixel (u, v) is then at (v, width - u)."""
     width = view.image_HW3.shape[1]
     roll = np.array([[0.0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     (fx, _, cx), (_, fy, cy) = view.K[:2]
@@ -317,7 +317,7 @@ def _rolled(view: View) -> View:
 def _with_alpha(
     rgb: np.ndarray, pixels: Pixels, resampled: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Colours and opacity where transparent pixels lend none of their colour to their neighbours.
+    """Resample colours and opacity so that transparent pixels lend none of their colour to their neighbours.
 
     Colours are averaged as they are seen, times their opacity; where nothing is seen they stay as they are.
     """

@@ -19,12 +19,12 @@ from splatdag.workflow.errors import UserError
 from splatdag.workflow.publish import complete
 
 _LEAST_SIDE = 11
-"""Pixels; the window of SSIM."""
+"""Least side of a photo (pixels): the window of SSIM."""
 _WRITERS = 4
 """Pictures that are compressed at a time, beside the making of the next."""
 
 Distance = Callable[[Tensor, Tensor, Tensor | None], float | None]
-"""LPIPS: of image, target and mask."""
+"""Function that measures LPIPS of image, target and mask; None where it can't."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Pair:
     """A prediction and the photo that it should equal, [H, W, 3] in [0, 1] on one device."""
 
     name: str
-    """Of the photo."""
+    """Name of the photo."""
     prediction: Tensor
     truth: Tensor
     mask: Tensor | None = None
-    """Which pixels count, [H, W] bool; None is all."""
+    """[H, W] bool mask of the pixels that count; None is all."""
 
 
 def measure(pairs: Iterable[Pair], mean_color: Tensor, lpips: Distance | None = None) -> dict[str, Any]:
-    """Measure every pair, where there are masks on what they leave, and an image of one colour in its place.
+    """Measure every pair, inside its mask where it has one, and an image of one colour in place of the prediction.
 
     Args:
         pairs: at least one.
@@ -61,7 +61,7 @@ def measure(pairs: Iterable[Pair], mean_color: Tensor, lpips: Distance | None = 
 
 
 def _scores(image: Tensor, target: Tensor, mask: Tensor | None, lpips: Distance | None) -> dict[str, Any]:
-    """PSNR (100 dB stands for an image that is equal, since JSON has no infinity), SSIM, and LPIPS where it can be."""
+    """Measure PSNR (100 dB where images are equal, since JSON has no infinity), SSIM, and LPIPS where it can be."""
     scores: dict[str, float | None] = {
         "psnr": round(min(float(psnr(image, target, mask)), 100.0), 4),
         "ssim": round(float(ssim(image, target, mask)), 5),

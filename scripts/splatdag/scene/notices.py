@@ -1,4 +1,4 @@
-"""Settings of a training without effect, told when the config is read."""
+"""Settings of a training without effect, reported when the config is read."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _NEEDED = {
     "pose_opt": ("pose_opt_lr", "pose_opt_reg"),
     "app_opt": ("app_embed_dim", "app_opt_lr", "app_opt_reg"),
 }
-"""Options that only count when another is on."""
+"""Options that have an effect only while another is on, by that one."""
 
 
 def notices(options: SplatOptions) -> Iterator[str]:
-    """What was set and has no effect beside the rest, a line each."""
+    """Yield a line for each setting that has no effect beside the others."""
     given, strategy = changed(options), options.scaled().strategy
     steps = options.scaled().max_steps
 

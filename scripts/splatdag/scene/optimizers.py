@@ -17,12 +17,12 @@ from splatdag.training.ranks import ALONE, Ranks
 
 
 def decay(step: int, options: SplatOptions) -> float:
-    """Factor on the learning rates of positions and cameras at a step, counted from 0."""
+    """Return the factor on the learning rates of positions and cameras at a step, counted from 0."""
     return options.final_lr_factor ** (step / options.max_steps)
 
 
 def optimizers_of(parameters: Parameters, options: SplatOptions, scene_scale: float, batch_size: int) -> Optimizers:
-    """One optimiser per parameter.
+    """Make one optimiser per parameter.
 
     Learning rates grow with the root of the batch size and the moments' memory shrinks with it (Malladi et al., On
     the SDEs and Scaling Rules for Adaptive Gradient Algorithms, 2022), as in simple_trainer.
@@ -53,7 +53,7 @@ def optimizers_of(parameters: Parameters, options: SplatOptions, scene_scale: fl
 
 
 def module_optimizers(model: SplatModel, batch_size: int) -> dict[str, torch.optim.Optimizer]:
-    """Optimisers of the changes of cameras and of light, as far as the model has them."""
+    """Make the optimisers of the networks for cameras and colours, as far as the model has them."""
     options, root_of_batch = model.options, math.sqrt(batch_size)
     found: dict[str, torch.optim.Optimizer] = {}
     if model.pose_adjust is not None:
@@ -95,7 +95,7 @@ class VisibleAdam(Adam):
 
 
 def step_all(optimizers: Optimizers, infos: list[dict[str, Any]], options: SplatOptions, ranks: Ranks = ALONE) -> None:
-    """Let every optimiser do its step, on what the step's views show where the options say so."""
+    """Take every optimiser's step; with `visible_adam` or `sparse_grad` only on Gaussians that the views show."""
     rows = None
     if options.visible_adam or options.sparse_grad:
         (means,) = optimizers["means"].param_groups[0]["params"]
@@ -115,7 +115,7 @@ def step_all(optimizers: Optimizers, infos: list[dict[str, Any]], options: Splat
 
 
 def visible_rows(infos: list[dict[str, Any]]) -> Tensor:
-    """Indices of the Gaussians that any of the views shows, ascending."""
+    """Return the indices of the Gaussians that any of the views shows, ascending."""
     found = []
     for info in infos:
         shown = (info["radii"] > 0).all(dim=-1)

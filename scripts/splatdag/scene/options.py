@@ -35,7 +35,7 @@ class SplatOptions(TrainingOptions):
     }
 
     preset: Literal["auto", "default", "mcmc", "tuned", "fast", "fast_fine", "fast_mcmc", "small"] = "auto"
-    """Where the other defaults come from; auto: `small` on a CPU, `fast` on a GPU, as log and manifest then say."""
+    """Preset of the other options' defaults; auto: `small` on a CPU, `fast` on a GPU, as log and manifest then say."""
     max_steps: int = Field(30_000, gt=0)
     """Optimisation steps."""
     steps_scaler: float = Field(1.0, gt=0)
@@ -61,7 +61,7 @@ class SplatOptions(TrainingOptions):
     checkpoint_every: int = Field(1_000, gt=0)
     """Steps between two saves of the training state."""
     image_cache: Literal["auto", "device", "host", "disk"] = "auto"
-    """Where photos are kept: `auto` takes the first of GPU, memory and scratch file (TMPDIR) with room to spare."""
+    """Place of the photos: `auto` takes the first of GPU, memory and scratch file (TMPDIR) with room to spare."""
     seed: int = Field(42, ge=0)
     """Seed of initialisation, sampling and densification."""
 
@@ -72,7 +72,7 @@ class SplatOptions(TrainingOptions):
     init_extent: float = Field(3.0, gt=0)
     """Half the side of the cube of random points, times the scene scale."""
     max_init_points: int | None = Field(None, gt=0)
-    """Of more points in the model, those seen in most photos are taken. Unset: all."""
+    """Largest number of points to take from the model, those seen in most photos. Unset: all."""
     init_opa: float = Field(0.1, gt=0, lt=1)
     """Opacity at the start."""
     init_scale: float = Field(1.0, gt=0)
@@ -90,7 +90,7 @@ class SplatOptions(TrainingOptions):
     antialiased: bool = False
     """Opacity is lowered where the screen-space blur enlarges a Gaussian (Mip-Splatting)."""
     packed: bool = False
-    """CUDA: keep only what is visible during rasterisation; less memory, a little slower."""
+    """CUDA: keep only visible Gaussians during rasterisation; less memory, a little slower."""
     random_bkgd: bool = False
     """A random background colour in each step, which discourages transparency."""
     white_bg: bool = False
@@ -119,7 +119,7 @@ class SplatOptions(TrainingOptions):
     average_steps: int = Field(0, ge=0)
     """The result is the mean of the Gaussians of so many last steps, as far as they come after densification."""
     visible_adam: bool = False
-    """Update only what the step's views show (Taming 3DGS)."""
+    """Update only Gaussians that the step's views show (Taming 3DGS)."""
     sparse_grad: bool = False
     """Sparse gradients and lazy moments (SparseAdam); needs packed."""
 
@@ -132,11 +132,12 @@ class SplatOptions(TrainingOptions):
     depth_lambda: float = Field(1e-2, ge=0)
     """Weight of the depth loss."""
     validation_views: int = Field(0, ge=0)
-    """Training photos set aside to choose the best step by: what did best on them is the result (0: none)."""
+    """Training photos set aside to choose the best step: the Gaussians with the best PSNR on them are the result; 0 is
+    none."""
     validate_every: int = Field(100, gt=0)
-    """Steps between two looks at the validation views."""
+    """Steps between two evaluations of the validation views."""
     patience: int = Field(10, gt=0)
-    """Looks without a better result after which the training ends."""
+    """Evaluations of the validation views without a better result, in a row, after which the training ends."""
 
     pose_opt: bool = False
     """Optimise the cameras of the training photos."""
@@ -179,11 +180,11 @@ class SplatOptions(TrainingOptions):
         return self
 
     def notices(self) -> list[str]:
-        """Settings without effect, a line each."""
+        """Return settings without effect, a line each."""
         return list(notices(self))
 
     def scaled(self) -> Self:
-        """The options with `steps_scaler` applied."""
+        """Return the options with `steps_scaler` applied."""
         factor = self.steps_scaler
         if factor == 1:
             return self
@@ -236,7 +237,7 @@ class TrainOptions(SplatOptions):
     max_image_size: int | None = Field(None, ge=16)
     """Photos whose longest side is larger are scaled down further, to this (pixels)."""
     split: str = "test_every"
-    """What is held out: `test_every`, `all` (train on all and evaluate on the same), or a list file's path."""
+    """Held-out photos: `test_every`, `all` (train on all and evaluate on the same), or a list file's path."""
     test_every: int = Field(8, ge=1)
     """Every n-th photo, from the first in name order, is held out for evaluation; 1 is `split: all`."""
     match_string: str | None = None
@@ -253,7 +254,7 @@ class TrainOptions(SplatOptions):
         return super()._refuses(key, None if value == _ACCEPTED.get(key) else value)
 
     def notices(self) -> list[str]:
-        """Settings without effect, a line each."""
+        """Return settings without effect, a line each."""
         found = super().notices()
         if self.split != "test_every" and self.test_every != TrainOptions.model_fields["test_every"].default:
             found.append(f"test_every: without effect, since split is {self.split}")
@@ -261,11 +262,11 @@ class TrainOptions(SplatOptions):
 
 
 _ACCEPTED = {"data_type": "colmap", "camera_model": "pinhole"}
-"""Values that say what is done anyway."""
+"""Values of simple_trainer's options that are accepted, since they name what is done anyway."""
 
 
 class EvaluateOptions(Options):
-    """Evaluation of a run, or of a file of splats, on a dataset; what is not set is as in the training."""
+    """Evaluation of a run, or of a file of splats, on a dataset; options that are not set are as in the training."""
 
     data_factor: int | None = Field(None, ge=1)
     """Photos are scaled down by this factor."""
@@ -274,8 +275,8 @@ class EvaluateOptions(Options):
     lpips_net: Literal["alex", "vgg"] | None = None
     """Network of LPIPS, which is measured where its weights are on disk."""
     split: str | None = None
-    """Evaluate on: `all`, `test_every`, or a list file's path. Unset: all, but of the dataset that a checkpoint of
-    simple_trainer was trained on those that it held out."""
+    """Photos to evaluate on: `all`, `test_every`, or a list file's path. Unset: `test_every` for a checkpoint of
+    simple_trainer on the dataset that it was trained on, else `all`."""
     test_every: int | None = Field(None, ge=1)
     """Every n-th photo is held out, with `split: test_every`."""
     eval_match_string: str | None = None
@@ -298,7 +299,7 @@ class RendersOptions(Options):
     lpips_net: Literal["alex", "vgg"] = "alex"
     """Network of LPIPS, which is measured where its weights are on disk."""
     split: str = "test_every"
-    """What was held out, for pictures `val_step…`, which are numbered: `test_every`, `all`, or a list file's path."""
+    """Held-out photos of pictures `val_step…`, which are numbered: `test_every`, `all`, or a list file's path."""
     test_every: int = Field(8, ge=1)
     """Every n-th photo was held out."""
     match_string: str | None = None

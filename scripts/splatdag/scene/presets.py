@@ -1,4 +1,4 @@
-"""Presets: what stands in for the defaults of a training."""
+"""Presets: values that replace the defaults of a training."""
 
 from __future__ import annotations
 
@@ -121,4 +121,4 @@ MEANINGS = {
     "fast_mcmc": "`mcmc` in the way of `fast`: for few photos, where growing by gradients adds too many Gaussians",
     "small": "a budget that suits a CPU: small photos, few Gaussians, large steps",
 }
-"""What each is, for the table in config/README.md."""
+"""Meanings of the presets, for the table in config/README.md."""

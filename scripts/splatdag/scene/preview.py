@@ -1,4 +1,4 @@
-"""Pictures of what was drawn beside what was photographed."""
+"""Previews: predictions beside their ground truth."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _ROWS = 6
 _WIDTH = 480
 _GAP = 6
 _DIMMED = 0.3
-"""Brightness of what is masked."""
+"""Factor on the brightness of masked pixels."""
 
 
 def spread(items: Sequence[T]) -> list[T]:
-    """As many of some items as a preview has rows."""
+    """Choose items, spread evenly, one for each row of a preview."""
     return [items[index] for index in evenly(len(items), _ROWS)]
 
 

@@ -1,4 +1,4 @@
-"""Photos that are not where they are needed are fetched before their step comes."""
+"""Prefetching: copies of photos to the device before their step comes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _READERS = 4
 
 
 class ReadAhead:
-    """Views with their planes on the device; what host memory or a file holds is copied beside the training.
+    """Views with their planes on the device; planes in host memory or a file are copied while the training runs.
 
-    It only ever acts on the order it is told, so a training with it has the same bits as one without.
+    The order of the views does not depend on it, so that a training has the same bits with and without it.
     """
 
     def __init__(self, views: list[View], device: torch.device) -> None:
@@ -36,11 +36,11 @@ class ReadAhead:
             self._stream = torch.cuda.Stream(self._device) if device.type == "cuda" else None
 
     def take(self, chosen: list[int], upcoming: list[int]) -> dict[int, View]:
-        """The chosen views with their planes on the device.
+        """Return the chosen views with their planes on the device.
 
         Args:
             chosen: indices of the views.
-            upcoming: those to fetch meanwhile, the next first; what was fetched and is in neither is dropped.
+            upcoming: indices of views to fetch meanwhile, the next first; fetched views in neither are dropped.
         """
         if self._readers is None:
             return {index: self._views[index] for index in chosen}
@@ -59,11 +59,11 @@ class ReadAhead:
             return there, self._stream.record_event()
 
     def _sent(self, plane: Tensor) -> Tensor:
-        """A copy on the device, on its way. Pinned memory is torch's own, which waits with its reuse for the copy."""
+        """Start a copy to the device. Pinned memory is torch's own, which is not reused before the copy has ended."""
         return plane.pin_memory().to(self._device, non_blocking=True)
 
     def _arrived(self, view: View, event: torch.cuda.Event | None) -> View:
-        """The view, safe to use: the training's stream waits for the copies and owns their memory from now on."""
+        """Return the view, safe to use: the training's stream waits for the copies and owns their memory after that."""
         if event is None:
             return view
         stream = torch.cuda.current_stream(self._device)

@@ -33,19 +33,19 @@ _COLORS: dict[str, tuple[int, ...]] = {"sh0": (1, 3), "shN": (-1, 3)}
 _APPEARANCE: dict[str, tuple[int, ...]] = {"features": (FEATURES,), "colors": (3,)}
 """Shapes of simple_trainer's tensors, per Gaussian; -1 is any number."""
 _PARTS = frozenset({"step", "splats", "pose_adjust", "app_module"})
-"""What simple_trainer's checkpoints hold."""
+"""Keys of simple_trainer's checkpoints."""
 _SETTINGS = frozenset(
     {"data_factor", "test_every", "lpips_net", "antialiased", "white_bg", "near_plane", "far_plane", "camera_model"}
     | {"with_ut", "with_eval3d"}
 )
-"""Of a training, what counts in an evaluation."""
+"""Options of a training that count in an evaluation."""
 _STEPS = ((re.compile(r"point_cloud_(\d+)\.ply"), 1), (re.compile(r"iteration_(\d+)/[^/]+\.ply"), 0))
-"""Names of PLY files that tell steps: simple_trainer's, which count from 0, and Inria's."""
+"""Names of PLY files with a step in them, and the number to add to it: simple_trainer counts from 0, Inria from 1."""
 
 
 @dataclass
 class SavedSplats:
-    """Gaussians and how they are to be seen."""
+    """Gaussians and the options to render them with."""
 
     model: SplatModel
     options: TrainOptions
@@ -53,9 +53,9 @@ class SavedSplats:
     """Steps done; 0 is unknown."""
     files: list[Path]
     frame: Normalisation | None
-    """From the world to the frame of the Gaussians; None where the file does not say."""
+    """Transformation from the world to the frame of the Gaussians; None where the file does not have it."""
     offset: np.ndarray
-    """[3] what was taken off positions in the world, where there is no frame."""
+    """[3] vector that was subtracted from positions in the world, where there is no frame."""
     of_simple_trainer: bool = False
 
 
@@ -63,7 +63,7 @@ def load_ckpt(path: Path, device: torch.device) -> SavedSplats:
     """Read a checkpoint of ours, or one of simple_trainer with those of its other ranks.
 
     Raises:
-        UserError: it can't be read, or holds what is not supported.
+        UserError: it can't be read, or holds something that is not supported.
     """
     saved = _read(path, device)
     if "frame" not in saved or "options" not in saved:
@@ -107,7 +107,7 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def _of_simple_trainer(path: Path, saved: dict[str, Any], device: torch.device) -> SavedSplats:
-    """Gaussians of all ranks; positions, log scales and logits of opacity as ours, in its own frame."""
+    """Read Gaussians of all ranks: positions, log scales and logits of opacity as ours, in simple_trainer's frame."""
     if unknown := sorted(map(str, saved.keys() - _PARTS)):
         raise UserError(
             f"{path}: holds {', '.join(unknown[:5])}, which is not supported; expected a checkpoint of gsplat's"
@@ -137,7 +137,7 @@ def _of_simple_trainer(path: Path, saved: dict[str, Any], device: torch.device) 
 
 
 def _splats(path: Path, saved: dict[str, Any]) -> tuple[int, Parameters]:
-    """Step and tensors of a file of simple_trainer, checked."""
+    """Return step and tensors of a file of simple_trainer, checked."""
     splats, step = saved.get("splats"), saved.get("step")
     if not isinstance(step, int) or not isinstance(splats, dict) or not all(map(torch.is_tensor, splats.values())):
         raise UserError(f"{path}: not a checkpoint of splatdag or simple_trainer: no step, or no tensors in `splats`")
@@ -161,7 +161,7 @@ def _splats(path: Path, saved: dict[str, Any]) -> tuple[int, Parameters]:
 
 
 def _degree(path: Path, shN: Tensor) -> int:
-    """Degree of spherical harmonics, without the first of which there are [N, K, 3]."""
+    """Return the degree of spherical harmonics with K coefficients beside the first, in `shN` [N, K, 3]."""
     degree = math.isqrt(shN.shape[1] + 1) - 1
     if (degree + 1) ** 2 != shN.shape[1] + 1 or degree > 3:
         raise UserError(f"{path}: {shN.shape[1]} coefficients of colour beside the first, expected 0, 3, 8 or 15")
@@ -169,7 +169,7 @@ def _degree(path: Path, shN: Tensor) -> int:
 
 
 def _appearance_sizes(path: Path, saved: dict[str, Any]) -> dict[str, int]:
-    """Length of a photo's code and degree of the directions that a network for appearance takes."""
+    """Return the length of a photo's code and the degree of the directions, from the appearance network's sizes."""
     try:
         embed_dim = saved["app_module"]["embeds.weight"].shape[1]
         inputs = saved["app_module"]["color_head.0.weight"].shape[1]
@@ -179,7 +179,7 @@ def _appearance_sizes(path: Path, saved: dict[str, Any]) -> dict[str, int]:
 
 
 def _with_modules(path: Path, model: SplatModel, saved: dict[str, Any], device: torch.device) -> SplatModel:
-    """The model with its networks, which have simple_trainer's names and sizes."""
+    """Return the model with its networks, which have simple_trainer's names and sizes."""
     try:
         if "pose_adjust" in saved:
             model.pose_adjust = PoseChange(len(saved["pose_adjust"]["embeds.weight"])).to(device)
@@ -195,7 +195,7 @@ def _with_modules(path: Path, model: SplatModel, saved: dict[str, Any], device: 
 
 
 def _settings(path: Path | None) -> dict[str, Any]:
-    """What a training's cfg.yml says that counts in an evaluation; nothing where there is none.
+    """Read the options of a training's cfg.yml that count in an evaluation; none where there is no file.
 
     The file has tags of Python objects, so that only its plain lines are read.
     """

@@ -21,7 +21,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, 
 
 
 def scratch_folder() -> Path:
-    """Where scratch files go: TMPDIR, or the system's own folder for them."""
+    """Return the folder of scratch files: TMPDIR, or the system's own."""
     return Path(tempfile.gettempdir())
 
 
@@ -65,15 +65,15 @@ class ScratchFile:
         self._open(open(path, "r+b", buffering=0), size, in_memory)  # noqa: SIM115 - as long as the object
 
     def tensor(self) -> Tensor:
-        """All of it, uint8."""
+        """Return all bytes, uint8."""
         return self._bytes
 
     def place(self, part: Tensor) -> tuple[int, torch.Size, torch.dtype]:
-        """Where a part of `tensor()` lies and what it is; `part` finds it again."""
+        """Return offset, shape and type of a part of `tensor()`, by which `part` finds it again."""
         return int(part.storage_offset()), part.shape, part.dtype
 
     def part(self, place: tuple[int, torch.Size, torch.dtype]) -> Tensor:
-        """A part of `tensor()`: of bytes, or of booleans."""
+        """Return the part of `tensor()` at a place: bytes, or booleans."""
         start, shape, dtype = place
         return self._bytes[start : start + shape.numel()].view(dtype).view(shape)
 
@@ -83,7 +83,7 @@ class ScratchFile:
             os.posix_fadvise(self._file.fileno(), int(part.storage_offset()), part.numel(), os.POSIX_FADV_WILLNEED)
 
     def release(self, part: Tensor) -> None:
-        """A part of `tensor()` in pages of its own counts as memory no more, where a disk has it; its content stays."""
+        """Release memory of a part of `tensor()` in pages of its own, where a disk holds it; its content stays."""
         if not self._in_memory:
             self._map.madvise(mmap.MADV_DONTNEED, int(part.storage_offset()), part.numel())
 
@@ -95,14 +95,14 @@ def _shared_memory(size: int) -> IO[bytes]:
 
 
 def _unnamed_file(size: int) -> IO[bytes]:
-    """A file that never has a name, or loses it at once: nothing is left behind however the process ends."""
+    """Make a file that never has a name, or loses it at once: nothing is left behind however the process ends."""
     file = tempfile.TemporaryFile(dir=scratch_folder())  # noqa: SIM115 - as long as the object
     os.posix_fallocate(file.fileno(), 0, size)
     return file
 
 
 def is_in_memory(folder: Path) -> bool:
-    """Whether a folder is on a file system that takes memory, not disk."""
+    """Tell whether a folder is on a file system that takes memory, not disk."""
     real = folder.resolve()
     mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
     nearest = next((place for place in (real, *real.parents) if place in mounts), None)

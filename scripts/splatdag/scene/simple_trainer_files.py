@@ -25,7 +25,7 @@ _OWN = (
     "renders/val_step*_*.png",
     "videos/traj_*.mp4",
 )
-"""What an older run leaves; nothing else that lies in these folders is touched."""
+"""Patterns of the files of an older run to remove; nothing else that lies in these folders is touched."""
 
 
 @dataclass
@@ -34,13 +34,13 @@ class RunFiles:
 
     folder: Path
     options: SplatOptions
-    """`steps_scaler` applied."""
+    """Options with `steps_scaler` applied."""
     frame: Normalisation
     inputs: dict[str, str]
-    """More for cfg.yml: data_dir and result_dir."""
+    """Further values of cfg.yml: data_dir and result_dir."""
 
     def begin(self, anew: bool = True) -> None:
-        """Write cfg.yml; `anew`, first remove what an older run left, whose manifest holds no longer."""
+        """Write cfg.yml; with `anew`, first remove the manifest and files of an older run."""
         if anew:
             (self.folder / "manifest.json").unlink(missing_ok=True)
             for path in [path for pattern in _OWN for path in self.folder.glob(pattern)]:
@@ -49,7 +49,7 @@ class RunFiles:
         write_text(self.folder / "cfg.yml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
     def save(self, step: int, model: SplatModel, seconds: float, last: bool) -> None:
-        """Write what is due after so many steps: checkpoint and statistics, PLY."""
+        """Write the files that are due after so many steps: checkpoint and statistics, PLY."""
         options, name = self.options, step - 1
         if last or step in options.save_steps:
             figures = {"mem": _memory_gib(model), "ellipse_time": seconds, "num_GS": len(model.parameters["means"])}
@@ -84,7 +84,7 @@ class RunFiles:
 
 
 def _memory_gib(model: SplatModel) -> float:
-    """Largest allocation on the CUDA device, or largest resident memory on the CPU, in GiB."""
+    """Return the largest allocation on the CUDA device, or largest resident memory on the CPU, in GiB."""
     device = model.parameters["means"].device
     bytes_ = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident_mb() * 1e6
     return bytes_ / 2**30

@@ -1,4 +1,4 @@
-"""What a training learns: Gaussians, and with them, where asked for, changes of cameras and of light."""
+"""Trained model: Gaussians and, with `pose_opt` and `app_opt`, changes of the cameras and colours per photo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from splatdag.splats.render import RenderMode, render
 
 @dataclass
 class SplatModel:
-    """Gaussians and how they are seen. Without `appearance`, parameters are those of `gaussians.Parameters`;
+    """Gaussians, options and networks. Without `app_module`, parameters are those of `gaussians.Parameters`;
     with it, `features` [N, 32] and `colors` [N, 3] (logits) stand in for `sh0` and `shN`."""
 
     parameters: Parameters
@@ -26,12 +26,12 @@ class SplatModel:
     app_module: Appearance | None = None
 
     def modules(self) -> dict[str, torch.nn.Module]:
-        """The parts that are networks, by the names of simple_trainer's checkpoints."""
+        """Return the networks, by their names in simple_trainer's checkpoints."""
         parts = {"pose_adjust": self.pose_adjust, "app_module": self.app_module}
         return {name: part for name, part in parts.items() if part is not None}
 
     def learnt(self) -> list[Tensor]:
-        """Every tensor that has a gradient, in an order that is always the same."""
+        """Return every tensor that has a gradient, in an order that is always the same."""
         networks = [tensor for part in self.modules().values() for tensor in part.parameters()]
         return [*self.parameters.values(), *networks]
 
@@ -94,7 +94,7 @@ class SplatModel:
 
     @torch.no_grad()
     def published(self) -> Parameters:
-        """The Gaussians as every viewer takes them: with appearance, the colours that are seen in no photo's light.
+        """Return the Gaussians as every viewer takes them: with `app_opt`, in the colours of a photo code of zeros.
 
         These are constant: the network gets the mean of its inputs over all directions, degree 0.
         """
@@ -107,7 +107,7 @@ class SplatModel:
 
 
 def start_model(start: Parameters, options: SplatOptions, views: int, device: torch.device) -> SplatModel:
-    """The model that a training begins with.
+    """Make the model that a training begins with.
 
     Args:
         start: Gaussians to start from.

@@ -1,4 +1,4 @@
-"""Which photos of a scene are trained on and which are held out."""
+"""Split of a scene's photos into those to train on and those to hold out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 8
 
 
 def list_file(split: str, data_dir: Path) -> Path | None:
-    """The file that lists the held-out photos; None where the option names none."""
+    """Return the file that lists the held-out photos; None where the option names none."""
     return None if split in ("test_every", "all") else data_dir / split
 
 
@@ -28,7 +28,7 @@ def split_photos(
     data_dir: Path,
     where: str = "train",
 ) -> tuple[list[str], list[str]]:
-    """Names of the photos to train on, and of those that are held out for evaluation.
+    """Return the names of the photos to train on, and of those that are held out for evaluation.
 
     The split is made over all photos first, then each side keeps the photos with its word, as simple_trainer's
     fork does: a photo keeps its side whatever the words are.
@@ -86,7 +86,7 @@ def check_split(
     data_dir: Path,
     where: str,
 ) -> None:
-    """What `split_photos` will refuse and can be known before the photos are posed; arguments are the same.
+    """Refuse, before the photos are posed, a split that `split_photos` will refuse; arguments are the same.
 
     Raises:
         UserError: a word or a listed name that no photo has, or a list of all photos.
@@ -113,7 +113,7 @@ def _both(names: list[str], matched: list[str]) -> list[str]:
 
 
 def matching(names: list[str], word: str | None, where: str) -> list[str]:
-    """The names with `word` in them, in any case, no letter or digit directly before or after it.
+    """Return the names with `word` in them, in any case, no letter or digit directly before or after it.
 
     Raises:
         UserError: no name has it; words that are there are listed.
@@ -128,7 +128,7 @@ def matching(names: list[str], word: str | None, where: str) -> list[str]:
 
 
 def _known_words(names: list[str], word: str) -> str:
-    """The hint that ends a message about a word that no name has."""
+    """Return the hint that ends a message about a word that no name has."""
     counts = Counter(
         part for name in names for part in set(re.findall(r"[A-Za-z0-9]+", str(PurePosixPath(name).with_suffix(""))))
     )
@@ -141,7 +141,7 @@ def _known_words(names: list[str], word: str) -> str:
 
 
 def _listed_names(path: Path, names: list[str], where: str) -> set[str]:
-    """The photos that a list file names, by name or by name without suffix."""
+    """Read the names of photos in a list file, written with or without suffix."""
     entries = _entries(path, where)
     by_stem: dict[str, list[str]] = {}
     for name in names:

@@ -71,7 +71,7 @@ def main(data_dir: Path, model: Path, result_dir: Path, options: TrainOptions, j
 
 
 def input_digests(data_dir: Path, model: Path, options: TrainOptions, cache: Path) -> dict[str, str]:
-    """Digests of all that a run is made from: what is learnt from, and the photos that it is evaluated on."""
+    """Return digests of a run's inputs: those of the training, and the photos that it is evaluated on."""
     model = model if model.is_dir() else model.parent
     scene = Scene(model, PhotoSet(data_dir), options.data_factor)
     train_names, held_out = _split(scene, options)
@@ -82,7 +82,7 @@ def input_digests(data_dir: Path, model: Path, options: TrainOptions, cache: Pat
 def _digests_of_learnt(
     scene: Scene, train_names: list[str], model: Path, options: TrainOptions, cache: Path
 ) -> dict[str, str]:
-    """Digests of photos, their COLMAP model, and the list of those that are held out; these stay closed."""
+    """Return digests of training photos, their COLMAP model, and the list of held-out photos, which stay closed."""
     inputs = {
         "photos": scene.photos.digest(cache, options.data_factor, only=train_names),
         "model": digest_of_folder(model),
@@ -145,7 +145,7 @@ def _train(run: Run, scene: Scene, train_names: list[str], held_out_names: list[
 
 
 def _split(scene: Scene, options: TrainOptions) -> tuple[list[str], list[str]]:
-    """Names of the photos to train on and of those to evaluate on."""
+    """Return the names of the photos to train on and of those to evaluate on."""
     if len(scene.names) < 2:
         raise UserError(f"only {len(scene.names)} registered photo; training needs at least two")
     if not len(scene.points) and options.init_type == "sfm":

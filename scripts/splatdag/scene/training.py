@@ -1,4 +1,4 @@
-"""Optimises Gaussians on posed views: what a step does, what it changes, and what is measured in between."""
+"""Training of Gaussians on posed views: the step, its state, and evaluations in between."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 ADVICE = (
     "lower strategy.cap_max, batch_size or max_image_size, raise strategy.grow_grad2d or data_factor, or set packed"
 )
-"""What to do where the GPU is too small."""
+"""Advice where the GPU's memory is too small."""
 _FIGURES_EVERY = 10
 """Steps between two points of the curves."""
 
@@ -46,16 +46,16 @@ class TrainingData:
 
     views: list[View]
     frame: Normalisation
-    """From the world to the frame of training."""
+    """Transformation from the world to the frame of training."""
     initial: Parameters
     """Gaussians to start from."""
     options: SplatOptions
-    """`steps_scaler` applied."""
+    """Options with `steps_scaler` applied."""
 
 
 @dataclass
 class Evaluator:
-    """The measuring and writing of rank 0."""
+    """Evaluation and files of rank 0."""
 
     evaluate: Callable[[SplatModel, int], dict[str, Any]]
     """Called with the model and the steps done, after every step in `eval_steps` and the last; returns figures."""
@@ -122,7 +122,7 @@ def _worker_training(data: TrainingData, device: torch.device, ranks: Ranks) -> 
 
 
 class SplatTraining:
-    """Gaussians in training: model, optimisers, strategy, which views come next, and what was measured."""
+    """Gaussians in training: model, optimisers, strategy, order of the views, and figures so far."""
 
     def __init__(
         self, data: TrainingData, device: torch.device, ranks: Ranks = ALONE, evaluator: Evaluator | None = None
@@ -160,13 +160,13 @@ class SplatTraining:
         self.steps = options.max_steps
         self.checkpoint_every = options.checkpoint_every
         self.evaluations: list[dict[str, Any]] = []
-        """What was measured on the held-out views, with the step, in order."""
+        """Figures of each evaluation of the held-out views, with its step, in order."""
         self.eval_seconds = 0.0
-        """Wall time of that."""
+        """Wall time of the evaluations (seconds)."""
 
     @property
     def gaussians(self) -> int:
-        """Count them."""
+        """Number of Gaussians."""
         return len(self.model.parameters["means"])
 
     @property
@@ -178,7 +178,7 @@ class SplatTraining:
         return list(self.model.learnt())
 
     def begin(self, progress: Progress, resumed: bool) -> None:
-        """Write cfg.yml; where it begins anew, remove what an older run left."""
+        """Write cfg.yml; where the training begins anew, first remove the files of an older run."""
         self.progress = progress
         if self.evaluator is not None:
             self.evaluator.files.begin(anew=not resumed)
@@ -281,7 +281,7 @@ class SplatTraining:
         self.eval_seconds += time.perf_counter() - begin
 
     def state(self) -> dict[str, Any]:
-        """Collect what the training needs to continue; after the last step, to be measured."""
+        """Collect the state from which the training continues; after the last step, only what evaluation needs."""
         model, validation = self.model, self._validation
         state: dict[str, Any] = {
             "parameters": {name: tensor.detach() for name, tensor in model.parameters.items()},
@@ -328,7 +328,7 @@ class SplatTraining:
         self.views.load(state["views"])
 
     def close(self) -> None:
-        """Nothing is to be freed: its memory goes with it."""
+        """Free nothing: the memory is freed with this object."""
 
 
 def _background(options: SplatOptions, generator: torch.Generator, device: torch.device) -> Tensor | None:

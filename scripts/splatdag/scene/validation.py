@@ -1,4 +1,4 @@
-"""Early stopping: some training views are set aside, and what did best on them is the result."""
+"""Early stopping: some training views are set aside, and the Gaussians that do best on them are the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Validation:
-    """Looks at the views set aside from time to time, remembers the best Gaussians, and says when to end."""
+    """Evaluations of the views set aside, the best Gaussians so far, and the decision when to end."""
 
     def __init__(self, views: list[View], frame: Normalisation, options: SplatOptions, device: torch.device) -> None:
         self.options = options
@@ -31,7 +31,7 @@ class Validation:
     def set_aside(
         cls, views: list[View], frame: Normalisation, options: SplatOptions, device: torch.device
     ) -> tuple[list[View], Validation | None]:
-        """The views left to train on, and the validation on others, spread evenly; None where it is not asked for.
+        """Return the views to train on, and the validation on others, spread evenly; None without `validation_views`.
 
         Raises:
             UserError: too few views.
@@ -47,7 +47,7 @@ class Validation:
         return left, cls([views[index] for index in sorted(chosen)], frame, options, device)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs to continue."""
+        """Return the state to save in a checkpoint."""
         return self.best
 
     def load(self, state: dict[str, Any]) -> None:
@@ -56,12 +56,12 @@ class Validation:
 
     @staticmethod
     def is_due(options: SplatOptions, step: int) -> bool:
-        """Whether there is a look after this many steps: every validate_every, and after the last."""
+        """Tell whether an evaluation is due after this many steps: every `validate_every`, and after the last."""
         return bool(options.validation_views) and (step % options.validate_every == 0 or step == options.max_steps)
 
     @torch.no_grad()
     def ends(self, model: SplatModel, step: int) -> bool:
-        """Whether training should end after this many steps; a look every validate_every steps and after the last."""
+        """Evaluate if it is due after this many steps, and tell whether the training should end."""
         if not self.is_due(self.options, step):
             return False
         errors = []

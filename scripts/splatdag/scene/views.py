@@ -28,13 +28,13 @@ class View:
     K: np.ndarray
     """[3, 3] intrinsics in pixels; the centre of the first pixel is at (0.5, 0.5)."""
     mask_HW: Tensor | None = None
-    """Which pixels count, bool; None is all."""
+    """Mask of the pixels that count, bool; None is all."""
     alpha_HW: Tensor | None = None
     """Opacity of a photo with transparency, uint8; None is opaque. Colours are not multiplied by it."""
     points_M3: np.ndarray | None = None
     """[M, 3] float64 points of the model that were seen in this photo, in the world (for the depth loss)."""
     file: ScratchFile | None = None
-    """What image, mask and opacity lie in; None is memory. `to` reads them so that they do not stay in memory."""
+    """File with image, mask and opacity; None is memory. `to` reads them so that they do not stay in memory."""
 
     @property
     def center(self) -> np.ndarray:
@@ -43,7 +43,7 @@ class View:
         return -rotation.T @ translation
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, where a file is shared and not copied."""
+        """Return the state to pickle for another process: pixels in a file are shared and not copied."""
         state = dict(self.__dict__)
         if self.file is not None:
             state |= {name: self.file.place(state[name]) for name in _PLANES if state[name] is not None}
@@ -56,16 +56,16 @@ class View:
         self.__dict__.update(state)
 
     def planes(self) -> list[Tensor]:
-        """Image, mask and opacity, as far as it has them."""
+        """Return image, mask and opacity, as far as the view has them."""
         return [plane for name in _PLANES if (plane := getattr(self, name)) is not None]
 
     def to(self, device: torch.device) -> View:
-        """The view with image, mask and opacity in a device's memory."""
+        """Return the view with image, mask and opacity in a device's memory."""
         in_file = self.file is not None
         return self.converted(lambda plane: plane.to(device, copy=in_file))
 
     def converted(self, convert: Callable[[Tensor], Tensor]) -> View:
-        """The view with what `convert` makes of image, mask and opacity; it must copy them if they lie in a file."""
+        """Apply `convert` to image, mask and opacity of the view; it must copy them if they lie in a file."""
 
         def read(plane: Tensor | None) -> Tensor | None:
             if plane is None or self.file is None:
@@ -80,12 +80,12 @@ class View:
         return replace(self, image_HW3=image, mask_HW=read(self.mask_HW), alpha_HW=read(self.alpha_HW), file=None)
 
     def target(self, white: bool = False) -> Tensor:
-        """Colours [H, W, 3] in [0, 1]; what is transparent shows black, or white."""
+        """Compose the photo over black or white: colours [H, W, 3] in [0, 1]."""
         return composed(self.image_HW3, self.alpha_HW, white)
 
 
 def composed(image_HW3: Tensor, alpha_HW: Tensor | None, white: bool = False) -> Tensor:
-    """Colours [H, W, 3] in [0, 1] of 8-bit pixels; what is transparent shows black, or white."""
+    """Compose 8-bit pixels and opacity over black or white: colours [H, W, 3] in [0, 1]."""
     image = image_HW3.float() / 255
     if alpha_HW is None:
         return image
@@ -94,6 +94,6 @@ def composed(image_HW3: Tensor, alpha_HW: Tensor | None, white: bool = False) ->
 
 
 def camera_tensors(view: View, frame: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
-    """World-to-camera matrix [1, 4, 4] in the frame of training and intrinsics [1, 3, 3], float32."""
+    """Return the world-to-camera matrix [1, 4, 4] in the frame of training and intrinsics [1, 3, 3], float32."""
     matrix = torch.tensor(frame.world_to_camera(view.world_to_camera), dtype=torch.float32, device=device)
     return matrix[None], torch.tensor(view.K, dtype=torch.float32, device=device)[None]
