@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import PIL.Image
 import pycolmap
-import test_transforms
 import torch
 import yaml
 from reader_kinds import CPU, JSON, STILL, TORCH, YAML, Reader, some_pixels
 from support import scenes
+from support.transforms import NERFSTUDIO
+from support.transforms import write as write_transforms
 
 from splatdag.captures.config import TrainOptions
 from splatdag.captures.options import FrameOptions, PoseOptions
@@ -68,7 +69,7 @@ def _read_colmap(folder: Path) -> None:
 
 
 def _transforms(folder: Path) -> list[Path]:
-    test_transforms.write(folder, test_transforms.NERFSTUDIO, 0.5, ply_file_path="points.ply", k1=0.1)
+    write_transforms(folder, NERFSTUDIO, 0.5, ply_file_path="points.ply", k1=0.1)
     write_ply(folder / "points.ply", scenes.random_gaussians(9), STILL)
     return [folder / "transforms.json"]
 

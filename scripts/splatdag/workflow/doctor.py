@@ -60,8 +60,9 @@ def advice(folder: Path, jobs: list[LiveJob], cancelled: bool = False) -> list[s
             f"    kill {process}",
         ]
     if cut_off:
+        count = f"{len(cut_off)} {'stage was' if len(cut_off) == 1 else 'stages were'}"
         lines += [
-            f"{len(cut_off)} stages were killed; the next run makes what they were to make (trainings go on):",
+            f"{count} killed; the next run makes what is missing (trainings go on):",
             *(f"    {log}" for log in cut_off[:_NAMED]),
             *([f"    and {len(cut_off) - _NAMED} more"] if len(cut_off) > _NAMED else []),
             "    snakemake --rerun-incomplete    # as you ran it before; the profiles here have the flag already",
