@@ -21,6 +21,8 @@ from jobs import HANGS, Count, Job, jobs_of
 from rounds import sampled
 from test_kills import check_finished, check_outputs
 
+from splatdag.workflow.attempts import SUFFIX, read_attempts
+
 pytestmark = pytest.mark.faults
 TRAINED = [name for name, area in AREAS.items() if area.trainings]
 
@@ -44,12 +46,13 @@ class Runs:
 
     def stage(self, process: subprocess.Popen[str]) -> psutil.Process:
         """The process of the job, as soon as it works: a training when it has saved its state."""
-        log = self.folder / self.job.log
-        log.unlink(missing_ok=True)
-        _wait(process, lambda: log.exists() and "(process " in log.read_text())
+        record = (self.folder / self.job.log).with_suffix(SUFFIX)
+        record.unlink(missing_ok=True)
+        (self.folder / self.job.log).unlink(missing_ok=True)
+        _wait(process, record.exists)
         if self.job.rule in TRAININGS:
             _wait(process, (self.folder / TRAININGS[self.job.rule].run / "state" / "checkpoint.pt").exists)
-        return psutil.Process(int(re.findall(r"\(process (\d+)\)", log.read_text())[-1]))
+        return psutil.Process(read_attempts(record)[-1].process)
 
     def orphan(self) -> psutil.Process:
         """A stage whose Snakemake was killed (-9); it is suspended."""
