@@ -199,7 +199,7 @@ def test_the_web_viewer_of_the_wheel_shows_a_recording(capture):
         chromium(Path(profile)) as page,
     ):
         page.open(address)
-        wait_until(lambda: _shows(page, STEPS[-1] // 2, 10))
+        wait_until(lambda: _shows(page, STEPS[-1] // 2, 10), every_s=1)  # a screenshot is work for the browser, too
 
 
 def _shows(page, *levels):

@@ -7,7 +7,6 @@ ours (the Hub refuses a commit whose parent is not the branch's head), and a bra
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ from splatdag.hub.options import UploadOptions
 from splatdag.hub.pages import readable_size
 from splatdag.hub.rrd_files import HEADER_BYTES
 from splatdag.hub.tree import Content, Tree
+from splatdag.workflow.lock import lock
 from splatdag.workflow.user_cache import user_cache
 
 logger = logging.getLogger(__name__)
@@ -175,15 +175,11 @@ class Hub:
         what = f"{self.api.endpoint} {self.options.repo_type} {self.repo_id} {self.options.branch}"
         path = user_cache() / "hub" / f"{hashlib.blake2b(what.encode(), digest_size=8).hexdigest()}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with path.open("w") as file:
+            if not lock(file):
                 logger.info("waiting for another upload to %s", self.repo_id)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except OSError:
-                pass  # a file system without locks; the Hub refuses the later one of two commits
-            yield
+                lock(file, wait=True)
+            yield  # where there are no locks, the Hub refuses the later one of two commits
 
 
 def _client(timeout_s: float, patience_s: float) -> httpx2.Client:

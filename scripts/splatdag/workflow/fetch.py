@@ -16,6 +16,7 @@ from io import BufferedRandom
 from pathlib import Path
 
 from splatdag.workflow.errors import UserError
+from splatdag.workflow.lock import lock
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,7 @@ def fetch(source: str, path: Path, sha256: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _partial(path).open("a+b") as partial:
-        with suppress(OSError):  # a file system without locks: two downloads at a time would fail at the digest
-            fcntl.flock(partial, fcntl.LOCK_EX)
+        lock(partial, wait=True)  # where there are no locks, two downloads at a time fail at the digest
         if path.exists():
             _partial(path).unlink(missing_ok=True)
             return

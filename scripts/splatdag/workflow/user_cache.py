@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import logging
@@ -11,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from splatdag.workflow.lock import lock
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,8 @@ def ensure_kernels() -> None:
     if done.exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (folder / "lock").open("w") as file:
+        lock(file, wait=True)
         if not done.exists():
             logger.info("compiling the CPU kernels, once per version (about half a minute)")
             subprocess.run(
