@@ -101,10 +101,10 @@ class Tried:
     """A good run of a job, beside a process that has imported what is slow to import."""
 
     project: Path
-    """What was made: only to be read."""
+    """Results and logs of the run: only to be read."""
     seconds: float
     publications: int
-    """What it published in `results`."""
+    """Number of its publications in `results`."""
     sizes: dict[str, int]
     """Of the files that it wrote into `results`, in order (bytes)."""
 
@@ -218,7 +218,7 @@ class Running:
 
     @property
     def publishes(self) -> bool:
-        """Whether it has begun to publish something."""
+        """Tell whether it has begun to publish something."""
         return self._published.stat().st_size > 0
 
     @property

@@ -1,4 +1,4 @@
-"""How much a round injects: a usual one a sample of the faults, chosen by a seed; a full one all of them.
+"""Rounds of faults: a usual one injects a sample of them, chosen by a seed; a full one injects all of them.
 
 `make test-faults FULL=1` is a full round, `make test-faults SEED=7` a usual one with another sample.
 """

@@ -21,7 +21,7 @@ PAGE = 4096
 
 
 def whole_pages(size: int) -> int:
-    """What a file of so many bytes takes of a disk; its log, which is short, fits into half a page."""
+    """Return the bytes of a disk that a file of so many bytes takes; its log, which is short, fits into half a page."""
     return -(-size // PAGE) * PAGE
 
 

@@ -13,7 +13,7 @@ from support.scenes import arc
 
 POSES = arc(3)
 NERFSTUDIO = [[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]]
-"""What nerfstudio's own converter applies; it is not its own inverse."""
+"""Transform that nerfstudio's own converter applies; it is not its own inverse."""
 
 
 def opengl(world_to_camera: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One process works in a state folder at a time; a dead one is never in the way."""
+"""Locks: a single process works in a state folder at a time; a dead one is never in the way."""
 
 from __future__ import annotations
 

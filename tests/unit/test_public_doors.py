@@ -53,7 +53,7 @@ def touched(tree):
 
 
 def findings(text, of_tree=MappingProxyType({})):
-    """What a module does with other packages behind their public doors.
+    """List what a module does with other packages behind their public doors.
 
     Args:
         text: of the module.

@@ -203,6 +203,6 @@ def test_the_web_viewer_of_the_wheel_shows_a_recording(capture):
 
 
 def _shows(page, *levels):
-    """Whether areas of these greys, as large as a part of a view, are on the page."""
+    """Tell whether areas of these greys, as large as a part of a view, are on the page."""
     shown = page.screenshot().astype(int)
     return all((np.abs(shown - level).max(axis=2) < 5).sum() > 4000 for level in levels)

@@ -26,7 +26,7 @@ _GROUPS = ("run", "metric", "baseline", "size", "seconds", "memory", "option")
 
 @dataclass(frozen=True)
 class Run:
-    """One training run, read from its manifest and metrics."""
+    """Training run, read from its manifest and metrics."""
 
     name: str
     """Folder of the run relative to the results, such as `captures/room/single`."""

@@ -92,7 +92,7 @@ class StageRule:
     share: float = 1.0
     """Largest share of the partition's time limit that it asks for; below 1 if a profile puts several into one job."""
     throttled: bool = True
-    """Whether its jobs count towards `<area>_jobs`, the limit on the area's jobs in Slurm at a time."""
+    """True if its jobs count towards `<area>_jobs`, the limit on the area's jobs in Slurm at a time."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class PlannedRun:
     describer: Describer | None = None
     """Module that reads the facts and metrics of its page from other files than `metrics.json`."""
     made: bool = False
-    """Whether it is made on demand, as a sample is, so that it can be recorded though it does not exist yet."""
+    """True if it is made on demand, as a sample is, so that it can be recorded though it does not exist yet."""
     sample: str = ""
     """Bundled sample that it is made from, in the words of `Area.sample`; empty for the user's own data."""
 
@@ -197,7 +197,7 @@ class Context:
     cache: Path
     """Folder for remembered digests."""
     files: bool = True
-    """Whether to check the files that the config names; a job skips the checks that its run has done."""
+    """True to check the files that the config names; a job skips the checks that its run has done."""
     targets: Callable[[], frozenset[str]] = frozenset
     """Function that returns the rules and files that the run is asked for, known only once jobs are planned."""
     plans: Callable[[], Mapping[str, Plan]] = dict

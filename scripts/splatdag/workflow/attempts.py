@@ -40,7 +40,7 @@ FINISHED, FAILED, STOPPED = "finished", "failed", "stopped"
 
 
 class Attempt(BaseModel):
-    """One attempt at a stage: a process."""
+    """Attempt at a stage: a process."""
 
     stage: str = ""
     """Module that ran, such as `scene.train`."""

@@ -78,7 +78,7 @@ class Upstream:
     variables: tuple[str, ...] = ()
     """Names of environment variables that it gets in every installation, beside `Installation.variables`."""
     resumes: bool = False
-    """Whether the script continues from files of an earlier attempt; if not, each attempt begins in an empty folder."""
+    """True if the script continues from files of an earlier attempt; else each attempt begins in an empty folder."""
 
     def checkout(self) -> Path | None:
         """Return the folder of the checkout, absolute; None where there is none."""

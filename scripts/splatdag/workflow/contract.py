@@ -28,7 +28,7 @@ class Array:
     dtype: str
     """Type of the elements, such as `float32`; `U` is text of any length."""
     finite: bool = True
-    """Whether values that are NaN or infinite are refused."""
+    """True to refuse values that are NaN or infinite."""
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class Options(BaseModel):
 
     @property
     def unresolved(self) -> bool:
-        """Whether the preset is `auto`, so that values that were not given are not known yet."""
+        """Tell whether the preset is `auto`, so that values that were not given are not known yet."""
         return bool(self.auto) and getattr(self, "preset", None) == AUTO
 
     def resolved(self, device_count: int) -> Self:

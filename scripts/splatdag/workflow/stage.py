@@ -51,7 +51,7 @@ class Job(Options):
     sample: str = ""
     """Bundled sample that is worked on, by name and how it is made; empty for the user's own data."""
     debug: bool = False
-    """Whether to show the traceback of every error."""
+    """Show the traceback of every error."""
 
     @field_validator("run_id")
     @classmethod

@@ -45,7 +45,7 @@ class Weights(BaseModel):
 
     @property
     def barred(self) -> bool:
-        """Whether results made with them can't be used commercially without a look at their licence."""
+        """Tell whether results made with them can't be used commercially without a look at their licence."""
         return self.commercial is False and self.used_for == "results"
 
     def check(self) -> tuple[str, str]:

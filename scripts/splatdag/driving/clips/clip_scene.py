@@ -33,7 +33,7 @@ class View:
     frame: int
     """Frame of the clip, from 0."""
     given: bool
-    """Whether it is of an input frame; the others are to be predicted."""
+    """True for an input frame; the others are to be predicted."""
     image: Tensor
     """[H, W, 3] uint8."""
     hits: Tensor
