@@ -162,8 +162,10 @@ def test_of_many_at_once_each_has_its_turn_alone(tmp_path: Path, hold: Callable[
                 inside.append(1)
                 seen.append(len(inside))
                 time.sleep(0.0005)
-                if temporary is not None:
+                if hold is complete:
                     temporary.write_text("all")
+                else:
+                    path.unlink()
                 inside.pop()
 
     threads = [threading.Thread(target=work) for _ in range(8)]

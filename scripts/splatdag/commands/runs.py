@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from splatdag.workflow.attempts import SUFFIX, State, stage_status
+from splatdag.workflow.attempts import State, statuses
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.manifest import Manifest
 from splatdag.workflow.publish import read_json
@@ -143,9 +143,7 @@ def columns(runs: list[Run]) -> dict[str, str]:
 def read_failures(runs: list[Run], logs: Path) -> list[Failure]:
     """List the runs that cannot be read, and the stages whose last attempt failed or was killed."""
     failures = [Failure(run.name, "broken", run.fault, str(run.folder)) for run in runs if run.fault]
-    for record in sorted(logs.glob(f"**/*{SUFFIX}")):
-        log = record.with_name(f"{record.name.removesuffix(SUFFIX)}.log")
-        status = stage_status(log)
+    for log, status in statuses(logs):
         if status.state in (State.FAILED, State.KILLED):
             name = log.relative_to(logs).with_suffix("").as_posix()
             failures.append(Failure(name, status.state, status.reason, str(log)))

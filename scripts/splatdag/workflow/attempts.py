@@ -240,6 +240,13 @@ def stage_status(log: Path) -> Status:
     return Status(State.KILLED, f"ended without a word: killed, out of memory or a crash; see {log}")
 
 
+def statuses(logs: Path) -> Iterator[tuple[Path, Status]]:
+    """Yield the log and the status of each stage that has a record in a folder of logs, in the order of their paths."""
+    for record in sorted(logs.rglob(f"*{SUFFIX}")):
+        log = record.with_name(f"{record.name.removesuffix(SUFFIX)}.log")
+        yield log, stage_status(log)
+
+
 def _lives(attempt: Attempt, record: Path) -> bool:
     if attempt.machine != machine():
         return abs(time.time() - record.stat().st_mtime) < _SILENT_SECONDS

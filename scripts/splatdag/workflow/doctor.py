@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from splatdag.workflow.attempts import SUFFIX, State, stage_status
+from splatdag.workflow.attempts import State, statuses
 from splatdag.workflow.slurm import LiveJob
 
 _NAMED = 10
@@ -90,8 +90,7 @@ def lock_age(folder: Path) -> str | None:
 
 def killed(logs: Path) -> list[Path]:
     """Return the logs of the stages whose last attempt was killed."""
-    found = (record.with_name(f"{record.name.removesuffix(SUFFIX)}.log") for record in logs.rglob(f"*{SUFFIX}"))
-    return sorted(log for log in found if stage_status(log).state is State.KILLED)
+    return [log for log, status in statuses(logs) if status.state is State.KILLED]
 
 
 def _controllers(folder: Path) -> Iterator[int]:

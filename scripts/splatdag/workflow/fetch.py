@@ -16,7 +16,7 @@ from io import BufferedRandom
 from pathlib import Path
 
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.lock import lock
+from splatdag.workflow.lock import locked
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,7 @@ def fetch(source: str, path: Path, sha256: str) -> None:
         OSError: its folder can't be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _partial(path).open("a+b") as partial:
-        lock(partial, wait=True)  # where there are no locks, two downloads at a time fail at the digest
+    with locked(_partial(path)) as partial:  # where there are no locks, two downloads at a time fail at the digest
         if path.exists():
             _partial(path).unlink(missing_ok=True)
             return

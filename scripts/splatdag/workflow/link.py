@@ -27,8 +27,12 @@ def main(run_dir: Path, link: Path, receipt: Path, job: Job) -> None:
     if not run_dir.is_dir():
         raise UserError(f"run_dir: no such folder: {run_dir}")
     receipt.parent.mkdir(parents=True, exist_ok=True)
-    with locked(receipt.parent / ".links.lock"):  # those of a capture's runs are made one after the other
-        _replace(link, run_dir)
+    alone = receipt.parent / ".links.lock"
+    with locked(alone):  # links of a capture's runs are made one after the other
+        try:
+            _replace(link, run_dir)
+        finally:
+            alone.unlink()
     write_text(receipt, f"{link}\n")
     logger.info("%s is %s", link, run_dir)
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from io import BufferedRandom
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,22 +51,18 @@ def _warn_once() -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait for the lock of a file and hold it while the block runs. The file is made before and removed after.
+def locked(path: Path) -> Iterator[BufferedRandom]:
+    """Open a file, made if need be, and hold its lock while the block runs, which may move or remove it; wait for it.
 
     Args:
         path: the file, in a folder that is there.
     """
     while True:
-        with path.open("a") as file:
+        with path.open("a+b") as file:
             lock(file, wait=True)
-            if not is_at(file, path):
-                continue  # who held it has removed it
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
+            if is_at(file, path):  # else the process that held it has moved or removed it
+                yield file
+                return
 
 
 @contextmanager

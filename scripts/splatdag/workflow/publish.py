@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from splatdag.workflow.errors import UserError
-from splatdag.workflow.lock import is_at, lock
+from splatdag.workflow.lock import locked
 from splatdag.workflow.small_file import read_small
 
 _MAX_DIGITS = 300
@@ -34,7 +34,11 @@ def complete(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _partial(path)
-    with _alone(temporary):
+    if temporary.is_symlink():  # left by a kill
+        temporary.unlink(missing_ok=True)
+    with locked(temporary) as file:
+        file.truncate(0)
+        os.utime(file.fileno(), (_UNTOUCHED, _UNTOUCHED))
         try:
             with _disk_named(path, temporary):
                 yield temporary
@@ -79,21 +83,6 @@ def filled_folder(path: Path) -> Iterator[Path]:
 def _partial(path: Path) -> Path:
     """Return the temporary path of a file or folder that is to become `path`."""
     return path.with_name(f".{path.stem}.partial{path.suffix}")
-
-
-@contextmanager
-def _alone(partial: Path) -> Iterator[None]:
-    """Make an empty partial file, and hold its lock; wait for any other process that writes it."""
-    while True:
-        if partial.is_symlink():  # left by a kill
-            partial.unlink(missing_ok=True)
-        with partial.open("ab") as file:
-            lock(file, wait=True)
-            if is_at(file, partial):
-                file.truncate(0)
-                os.utime(file.fileno(), (_UNTOUCHED, _UNTOUCHED))
-                yield
-                return
 
 
 @contextmanager
