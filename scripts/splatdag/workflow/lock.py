@@ -22,7 +22,7 @@ from typing import IO, Any
 from splatdag.workflow.errors import Stopped
 
 FREED_SECONDS = 100.0
-"""Time after which a file server has freed the locks of a machine that is gone; the default of Linux's NFS server is 90 s."""
+"""Time after which a file server has freed the locks of a machine that is gone: 90 s by default for Linux's NFS."""
 logger = logging.getLogger(__name__)
 
 
