@@ -25,7 +25,7 @@ rule all:
     """Everything the config asks for, in every area; `captures_dual` is asked for by name."""
     default_target: True
     input:
-        *snakefile.everything(RULES.values()),
+        *area_rules.everything(RULES.values()),
 
 
 onstart:

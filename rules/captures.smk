@@ -6,7 +6,7 @@ sheet says; combined, trained on all photos; filtered, trained on those that mat
 sheet names is evaluated in each run's eval_on_<name>. Recordings for the Rerun viewer are in each run's rerun/.
 """
 
-from splatdag.captures.area import VARIANTS
+from splatdag.captures.plan import VARIANTS
 from splatdag.workflow.sheets import any_of
 
 captures = RULES["captures"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from splatdag.areas import AREAS, Plans, all_rules
 from splatdag.config import notice_lines, notices, read_config
 from splatdag.hub.targets import check_token
-from splatdag.workflow import snakefile
+from splatdag.workflow import area_rules, snakefile
 from splatdag.workflow.area import RECEIPT, Context, Own
 from splatdag.workflow.backend import check_installed
 from splatdag.workflow.code_digest import code_digest
@@ -18,7 +18,7 @@ from splatdag.workflow.manifest import package_versions
 from splatdag.workflow.options import flags
 from splatdag.workflow.sheets import NAME
 from splatdag.workflow.site import read_site
-from splatdag.workflow.snakefile import for_every_job
+from splatdag.workflow.area_rules import for_every_job
 from splatdag.workflow.states import remove_states
 from splatdag.workflow.user_cache import COMPILED_WITH
 from splatdag.workflow.yaml_text import check_config_file
@@ -67,7 +67,7 @@ with snakefile.one_line_errors():
         of_plans = (notice for plan in PLANS.values() for notice in plan.notices())
         snakefile.tell(notice_lines([*notices(CONFIG), *of_plans]))
 
-RULES = snakefile.rules_of(AREAS, PLANS, CONFIG.resources, SITE, RESULTS, JOB_RULES, ONE_CLASS)
+RULES = area_rules.rules_of(AREAS, PLANS, CONFIG.resources, SITE, RESULTS, JOB_RULES, ONE_CLASS)
 COMPARED = ["--results", RESULTS, "--logs", LOGS, "--out", f"{RESULTS}/compare", *flags(SITE.prices)]
 REFRESH_COMPARISON = shlex.join(["python", "-m", "splatdag.commands.compare", *COMPARED])
 

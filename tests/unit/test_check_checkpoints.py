@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from splatdag.captures.area import CapturesPlan
+from splatdag.captures.plan import CapturesPlan
 from splatdag.commands.check_checkpoints import lines, main
 from splatdag.splats.lpips_weights import WEIGHTS
 from splatdag.workflow.backend import Backend, Installation, Upstream

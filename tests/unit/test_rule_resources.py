@@ -15,9 +15,10 @@ from support.area_plans import plans as plans
 from splatdag.areas import AREAS, all_rules
 from splatdag.config import read_config
 from splatdag.workflow.area import GpuResources
+from splatdag.workflow.area_rules import AreaRules, rules_of
 from splatdag.workflow.errors import UserError
 from splatdag.workflow.site import read_site
-from splatdag.workflow.snakefile import AreaRules, check_local_gpus, limit_areas, rules_of, set_gpu_classes
+from splatdag.workflow.snakefile import check_local_gpus, limit_areas, set_gpu_classes
 
 SITE = """
 slurm_account: lab

@@ -155,7 +155,7 @@ def test_backends_are_listed_with_their_weights_and_licences(snakemake, tmp_path
 def test_a_backend_that_is_not_installed_stops_a_run_of_its_jobs_before_the_first(snakemake, project):
     snakefile = project / "Snakefile"
     snakefile.write_text(f"""
-from splatdag.captures.area import CapturesPlan
+from splatdag.captures.plan import CapturesPlan
 from splatdag.workflow.backend import Backend, Installation, Upstream
 
 upstream = Upstream("https://example.org/x", "0123456", Path("entry.py"), "3.10", (), (), "upstreams.x", Installation())
